@@ -1,0 +1,95 @@
+"""Engines: which database a URL means, and how a connection to it is set up."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+CONNECT_TIMEOUT_S = 5
+COMMAND_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 10
+READERS = 4
+SQLITE_CACHE_KIB = 64 * 1024
+
+
+class InvalidDatabaseUrl(ValueError):
+    """The URL names no database that this service can use."""
+
+
+def parse_url(text: str) -> URL:
+    """The URL with the driver used here: ``sqlite:///file.db`` or ``postgresql://user@host/name``."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise InvalidDatabaseUrl(_refusal(text)) from None
+    backend = url.drivername.partition("+")[0]
+    if backend == "sqlite" and url.database and url.database != ":memory:":
+        return url.set(drivername="sqlite")
+    if backend in {"postgresql", "postgres"} and url.database:
+        return url.set(drivername="postgresql+asyncpg")
+    raise InvalidDatabaseUrl(_refusal(text))
+
+
+def _refusal(text: str) -> str:
+    return f"{text!r} is not a database URL: use sqlite:///file.db or postgresql://user@host:5432/name"
+
+
+def is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def sqlite_engine(url: URL, *, read_only: bool = False) -> Engine:
+    """Connections in WAL mode that lose no commit when the power fails (``synchronous=FULL``), one thread at a time.
+
+    Transactions are begun by whoever uses the connection, not by the driver.
+    """
+    engine = create_engine(
+        url,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": LOCK_TIMEOUT_S},
+        pool_size=READERS if read_only else 1,
+        max_overflow=0,
+    )
+
+    def set_up(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_KIB}")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+
+    event.listen(engine, "connect", set_up)
+    return engine
+
+
+def postgres_engine(url: URL, *, read_only: bool = False, writer: bool = False) -> AsyncEngine:
+    """Connections to PostgreSQL; the writer's own has no pool and plans each statement once, by index.
+
+    Without that, a statement first planned on empty tables would go on reading whole tables when they have grown.
+    """
+    settings = {"application_name": "allocation", "jit": "off", "lock_timeout": f"{LOCK_TIMEOUT_S}s"}
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+    if writer:
+        settings |= {
+            "plan_cache_mode": "force_generic_plan",
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+        }
+    pool: dict[str, Any] = {"poolclass": NullPool} if writer else {"pool_size": READERS, "pool_pre_ping": True}
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": COMMAND_TIMEOUT_S,
+            "server_settings": settings,
+        },
+        **pool,
+    )

@@ -1,0 +1,123 @@
+"""The store in memory: for tests and for trying things out. It behaves like the others and forgets everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from allocation.service_layer.store import (
+    PAGE_SIZE,
+    BatchRow,
+    Changes,
+    DeliveryRow,
+    LineRow,
+    Loaded,
+    MessageRow,
+    ProductRow,
+    Session,
+    StoreConflict,
+    Wanted,
+)
+
+T = TypeVar("T")
+
+
+@dataclass
+class MemoryTables:
+    """The rows, by key."""
+
+    products: dict[str, ProductRow] = field(default_factory=dict)
+    batches: dict[str, BatchRow] = field(default_factory=dict)
+    lines: dict[tuple[str, str], LineRow] = field(default_factory=dict)
+    messages: dict[str, list[tuple[MessageRow, datetime]]] = field(default_factory=dict)  # by correlation id
+    deliveries: list[DeliveryRow] = field(default_factory=list)
+
+
+class MemorySession:
+    """One transaction. It writes in one go, after everything was checked, so there is nothing to take back."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
+
+    def load(self, wanted: Wanted) -> Loaded:
+        tables = self._tables
+        named = {ref: tables.batches[ref] for ref in wanted.refs if ref in tables.batches}
+        skus = wanted.skus | {batch.sku for batch in named.values()}
+        return Loaded(
+            products=[tables.products[sku] for sku in sorted(skus) if sku in tables.products],
+            batches=[
+                batch
+                for batch in tables.batches.values()
+                if batch.ref in named or (batch.sku in skus and batch.allocated_quantity < batch.purchased_quantity)
+            ],
+            lines=[tables.lines[key] for key in wanted.lines if key in tables.lines],
+            messages=[row for id_ in wanted.message_ids for row, _ in tables.messages.get(id_, ())],
+        )
+
+    def batch(self, sku: str, ref: str) -> BatchRow | None:
+        batch = self._tables.batches.get(ref)
+        return batch if batch is not None and batch.sku == sku else None
+
+    def line(self, sku: str, orderid: str) -> LineRow | None:
+        return self._tables.lines.get((orderid, sku))
+
+    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
+        found = self._sorted_lines(sku, lambda line: line.batchref == ref and line.position < before)
+        return found[::-1][:PAGE_SIZE]
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+        found = self._sorted_lines(
+            sku, lambda line: line.batchref is None and line.position > after and line.qty <= max_qty
+        )
+        return found[:PAGE_SIZE]
+
+    def save(self, changes: Changes) -> None:
+        tables = self._tables
+        self._check(changes)
+        for product in (*changes.new_products, *changes.products):
+            tables.products[product.sku] = product
+        for batch in changes.new_batches:
+            tables.batches[batch.ref] = batch
+        for ref, _, purchased, allocated in changes.batches:
+            tables.batches[ref] = tables.batches[ref]._replace(
+                purchased_quantity=purchased, allocated_quantity=allocated
+            )
+        for line in (*changes.new_lines, *changes.lines):
+            tables.lines[line.orderid, line.sku] = line
+        for message in changes.messages:
+            tables.messages.setdefault(message.correlation_id, []).append((message, changes.recorded_at))
+        tables.deliveries += changes.deliveries
+
+    def _check(self, changes: Changes) -> None:
+        """The constraints of the schema."""
+        tables = self._tables
+        taken = (
+            [product.sku for product in changes.new_products if product.sku in tables.products]
+            + [batch.ref for batch in changes.new_batches if batch.ref in tables.batches]
+            + [line for line in changes.new_lines if (line.orderid, line.sku) in tables.lines]
+            + [row for row in changes.messages if row.correlation_id in tables.messages]
+        )
+        if taken:
+            raise StoreConflict(f"not unique: {taken[0]}")
+        for batch in (*changes.new_batches, *changes.batches):
+            if not 0 <= batch.allocated_quantity <= batch.purchased_quantity:
+                raise ValueError(f"never_oversold: {batch}")
+
+    def _sorted_lines(self, sku: str, wanted: Callable[[LineRow], bool]) -> list[LineRow]:
+        lines = (line for line in self._tables.lines.values() if line.sku == sku and wanted(line))
+        return sorted(lines, key=lambda line: line.position)
+
+
+class MemoryStore:
+    """Tables that live as long as the object."""
+
+    def __init__(self) -> None:
+        self.tables = MemoryTables()
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        return work(MemorySession(self.tables))
+
+    async def close(self) -> None:
+        """Nothing to give back."""

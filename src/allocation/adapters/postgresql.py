@@ -1,0 +1,259 @@
+"""The store on PostgreSQL: one round trip to lock and read what a group needs, one to write all it changed.
+
+The statements are the driver's best form (arrays and ``unnest``), not generic ones; this module owns them. Everything
+is committed with ``synchronous_commit`` as the server has it: on, unless somebody turned it off. A lost connection
+may or may not have committed; the ledger knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import AdaptedConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from allocation.adapters.database import postgres_engine
+from allocation.service_layer.store import (
+    PAGE_SIZE,
+    BatchRow,
+    Changes,
+    LineRow,
+    Loaded,
+    MessageRow,
+    ProductRow,
+    Session,
+    StoreConflict,
+    StoreUnavailable,
+    Wanted,
+)
+
+T = TypeVar("T")
+
+CONFLICTS = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+# The operator stopped or restarts the server, or it has no connection or disk space left.
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    TimeoutError,
+    OSError,
+)
+
+# A product's row is locked by its writers, and each of them bumps its version. The lock may have had to wait, and
+# everything else is read as of before the wait; then the version seen differs from the version locked.
+LOAD = """
+WITH wanted AS MATERIALIZED (
+    SELECT unnest($1::text[]) AS sku
+    UNION SELECT sku FROM batches WHERE ref = ANY($2::text[])
+), locked AS MATERIALIZED (
+    SELECT sku, version_number, waiting_lines FROM products
+    WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
+)
+SELECT 'p' AS kind, locked.sku, NULL::text AS key, locked.version_number AS n1, locked.waiting_lines AS n2,
+       seen.version_number AS n3, NULL::bigint AS n4, NULL::date AS d1, NULL::date AS d2,
+       NULL::text AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4
+FROM locked JOIN products AS seen USING (sku)
+UNION ALL
+SELECT 'b', w.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
+       b.eta, b.initial_eta, NULL, NULL, NULL, NULL
+FROM wanted AS w CROSS JOIN LATERAL (SELECT * FROM batches WHERE sku = w.sku AND has_room OFFSET 0) AS b
+UNION ALL
+SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
+       b.eta, b.initial_eta, NULL, NULL, NULL, NULL
+FROM batches AS b WHERE b.ref = ANY($2::text[]) AND NOT b.has_room
+UNION ALL
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, NULL, NULL, NULL, NULL, l.batchref, NULL, NULL, NULL
+FROM unnest($3::text[], $4::text[]) AS w (orderid, sku)
+CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
+UNION ALL
+SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL,
+       m.type, m.body, m.result, m.actor
+FROM unnest($5::text[]) AS w (id)
+CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
+"""
+
+BATCH_COLUMNS = (
+    "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
+)
+LINE_COLUMNS = "orderid, sku, qty, batchref, position"
+MESSAGE_COLUMNS = "correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
+
+BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = $1 AND ref = $2"
+LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = $2 AND sku = $1"
+NEWEST_LINES = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
+    f" ORDER BY position DESC LIMIT {PAGE_SIZE}"
+)
+WAITING_LINES = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND position > $2 AND qty <= $3"
+    f" ORDER BY position LIMIT {PAGE_SIZE}"
+)
+
+# What to do with the rows of each part of the changes, and their columns' types.
+WRITES = {
+    "new_products": (
+        "INSERT INTO products (sku, version_number, waiting_lines) SELECT * FROM {rows}",
+        ("text", "bigint", "bigint"),
+    ),
+    "products": (
+        "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3 FROM {rows} WHERE p.sku = new.c1",
+        ("text", "bigint", "bigint"),
+    ),
+    "new_batches": (
+        f"INSERT INTO batches ({BATCH_COLUMNS}) SELECT * FROM {{rows}}",
+        ("text", "text", "date", "bigint", "bigint", "bigint", "bigint", "date"),
+    ),
+    "batches": (
+        "UPDATE batches AS b SET purchased_quantity = new.c3, allocated_quantity = new.c4"
+        " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1",
+        ("text", "text", "bigint", "bigint"),
+    ),
+    "new_lines": (
+        f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT * FROM {{rows}}",
+        ("text", "text", "bigint", "text", "bigint"),
+    ),
+    "lines": (
+        "UPDATE order_lines AS l SET batchref = new.c4 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2",
+        ("text", "text", "bigint", "text", "bigint"),
+    ),
+    "messages": (
+        f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
+        ("text", "int", "int", "text", "text", "text", "text", "text", "text"),
+    ),
+    "deliveries": (
+        "INSERT INTO deliveries (correlation_id, step, effect, sku) SELECT * FROM {rows}",
+        ("text", "int", "text", "text"),
+    ),
+}
+
+
+@functools.cache
+def save_statement(parts: tuple[str, ...]) -> str:
+    """One statement that writes the named parts; $1 is the time, and each column of each part one array after it."""
+    writes = []
+    number = 2
+    for part in parts:
+        template, types = WRITES[part]
+        arrays = ", ".join(f"${number + place}::{type_}[]" for place, type_ in enumerate(types))
+        columns = ", ".join(f"c{place + 1}" for place in range(len(types)))
+        number += len(types)
+        writes.append(f"write_{part} AS ({template.format(rows=f'unnest({arrays}) AS new ({columns})')})")
+    return f"WITH {', '.join(writes)} SELECT $1::timestamptz"
+
+
+class PostgresSession:
+    """One transaction; its calls look synchronous and wait in the event loop (SQLAlchemy's greenlet bridge)."""
+
+    def __init__(self, connection: AdaptedConnection) -> None:
+        self._connection = connection
+
+    def load(self, wanted: Wanted) -> Loaded:
+        orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
+        arguments = (
+            list(wanted.skus),
+            list(wanted.refs),
+            list(orderids),
+            list(skus),
+            list(wanted.message_ids),
+        )
+        while True:  # at most twice: what is locked now cannot change any more
+            records = self.fetch(LOAD, *arguments)
+            if all(record["n1"] == record["n3"] for record in records if record["kind"] == "p"):
+                return _loaded(records)
+
+    def batch(self, sku: str, ref: str) -> BatchRow | None:
+        return next((BatchRow(*record) for record in self.fetch(BATCH, sku, ref)), None)
+
+    def line(self, sku: str, orderid: str) -> LineRow | None:
+        return next((LineRow(*record) for record in self.fetch(LINE, sku, orderid)), None)
+
+    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
+        return [LineRow(*record) for record in self.fetch(NEWEST_LINES, sku, ref, before)]
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+        return [LineRow(*record) for record in self.fetch(WAITING_LINES, sku, after, max_qty)]
+
+    def save(self, changes: Changes) -> None:
+        parts = tuple(part for part in WRITES if getattr(changes, part))
+        columns = [column for part in parts for column in zip(*getattr(changes, part), strict=True)]
+        self.fetch(save_statement(parts), changes.recorded_at, *columns)
+
+    def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        return self.wait(lambda connection: connection.fetch(statement, *arguments))
+
+    def wait(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        return self._connection.run_async(call)
+
+
+def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
+    loaded = Loaded()
+    for kind, sku, key, n1, n2, n3, n4, d1, d2, t1, t2, t3, t4 in records:
+        match kind:
+            case "p":
+                loaded.products.append(ProductRow(sku, n1, n2))
+            case "b":
+                loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2))
+            case "l":
+                loaded.lines.append(LineRow(key, sku, n1, t1, n2))
+            case "m":
+                loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4))
+    return loaded
+
+
+class PostgresStore:
+    """The writer's own connection, made when first needed and again after it was lost."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = postgres_engine(url, writer=True)
+        self._connection: AsyncConnection | None = None
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = await self._engine.connect()
+            return await self._connection.run_sync(_transact, work)
+        except CONFLICTS as error:
+            raise StoreConflict(str(error)) from error
+        except (*UNAVAILABLE, DBAPIError) as error:
+            await self._drop()
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+        except asyncio.CancelledError:
+            await self._drop()
+            raise
+
+    async def close(self) -> None:
+        await self._drop()
+        await self._engine.dispose()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.invalidate()
+            await connection.close()
+
+
+def _transact(connection: Connection, work: Callable[[Session], T]) -> T:
+    adapted = connection.connection.dbapi_connection
+    assert isinstance(adapted, AdaptedConnection)  # noqa: S101 - asyncpg's always is
+    session = PostgresSession(adapted)
+    session.wait(lambda driver: driver.execute("BEGIN"))
+    try:
+        result = work(session)
+    except BaseException:
+        session.wait(lambda driver: driver.execute("ROLLBACK"))
+        raise
+    session.wait(lambda driver: driver.execute("COMMIT"))
+    return result

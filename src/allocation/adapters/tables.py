@@ -1,0 +1,155 @@
+"""The tables, the same in every database. Migrations create them; a test proves that the two agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    Dialect,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: ``timestamptz`` on PostgreSQL, ISO 8601 text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))  # type: ignore[arg-type]
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:  # type: ignore[override]
+        return value.isoformat() if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC) if moment is not None else None
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Numbers itself. On SQLite only a column of type INTEGER does.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+# Rows that are updated often get room on their page, so that no index has to follow.
+ROOMY = {"fillfactor": 70}
+
+products = Table(
+    "products",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("version_number", BigInteger, nullable=False),
+    Column("waiting_lines", BigInteger, nullable=False),
+    CheckConstraint("waiting_lines >= 0", name="waiting_lines"),
+    postgresql_with=ROOMY,
+    sqlite_with_rowid=False,
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("ref", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("eta", Date),
+    Column("purchased_quantity", BigInteger, nullable=False),
+    Column("allocated_quantity", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("initial_quantity", BigInteger, nullable=False),
+    Column("initial_eta", Date),
+    # A column of its own: an index that depends on the counters would have to follow each of their changes.
+    Column("has_room", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    PrimaryKeyConstraint("sku", "ref"),
+    UniqueConstraint("ref"),
+    CheckConstraint("allocated_quantity BETWEEN 0 AND purchased_quantity", name="never_oversold"),
+    postgresql_with=ROOMY,
+)
+# What is read to allocate a line, however many exhausted batches the product has.
+Index(
+    "ix_batches_with_room",
+    batches.c.sku,
+    postgresql_where=text("has_room"),
+    sqlite_where=text("has_room"),
+)
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("orderid", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("qty", BigInteger, nullable=False),
+    Column("batchref", Text),
+    Column("position", BigInteger, nullable=False),
+    PrimaryKeyConstraint("orderid", "sku"),
+    CheckConstraint("qty > 0", name="qty"),
+    sqlite_with_rowid=False,
+)
+Index("ix_order_lines_of_batch", order_lines.c.batchref, order_lines.c.position)
+Index(
+    "ix_order_lines_waiting",
+    order_lines.c.sku,
+    order_lines.c.position,
+    order_lines.c.qty,
+    postgresql_where=order_lines.c.batchref.is_(None),
+    sqlite_where=order_lines.c.batchref.is_(None),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("position", RowNumber, Identity(), primary_key=True),
+    Column("correlation_id", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("causation_step", Integer),
+    Column("type", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("orderid", Text),
+    Column("body", Text, nullable=False),
+    Column("result", Text),
+    Column("actor", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    UniqueConstraint("correlation_id", "step"),
+)
+Index("ix_ledger_sku", ledger.c.sku, ledger.c.position)
+Index(
+    "ix_ledger_orderid",
+    ledger.c.orderid,
+    ledger.c.position,
+    postgresql_where=ledger.c.orderid.is_not(None),
+    sqlite_where=ledger.c.orderid.is_not(None),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("number", RowNumber, Identity(), primary_key=True),
+    Column("correlation_id", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    UniqueConstraint("correlation_id", "step", "effect"),
+)

@@ -1,0 +1,51 @@
+"""The settings: one frozen object, made once from the environment or the command line, and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+PREFIX = "ALLOCATION_"
+
+
+class InvalidSetting(ValueError):
+    """A setting has a value that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field is read from ``ALLOCATION_`` and its name in capitals, such as ``ALLOCATION_DATABASE_URL``."""
+
+    database_url: str = "sqlite:///allocation.db"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_queued: int = 20_000  # messages that may wait for the writer before 503 is answered
+    smtp_host: str = ""  # empty: mails are logged instead of sent
+    smtp_port: int = 25
+    smtp_user: str = ""
+    smtp_password: str = field(default="", repr=False)
+    smtp_tls: bool = False  # STARTTLS before anything else is said
+    mail_from: str = "allocation@localhost"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The settings that the environment names, defaults for the rest. Raises `InvalidSetting`."""
+        named = {each.name: environment.get(PREFIX + each.name.upper()) for each in fields(cls)}
+        defaults = cls()
+        given = {name: _parsed(name, text, getattr(defaults, name)) for name, text in named.items() if text is not None}
+        return cls(**given)
+
+
+def _parsed(name: str, text: str, default: str | bool | int) -> str | bool | int:
+    if isinstance(default, bool):
+        if text.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if text.lower() in {"0", "false", "no", "off", ""}:
+            return False
+        raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use true or false")
+    if isinstance(default, int):
+        if not text.isascii() or not text.isdecimal():
+            raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use a whole number")
+        return int(text)
+    return text

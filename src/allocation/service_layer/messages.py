@@ -1,0 +1,242 @@
+"""Messages, and everything derived from an event's declaration: checking, JSON in and out.
+
+A message is an event with its envelope. Adding a field to an event changes nothing here.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from datetime import date
+from types import NoneType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import uuid_utils
+
+from allocation.domain.errors import InvalidMessage
+from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
+from allocation.service_layer.handlers import HANDLERS
+
+EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
+STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
+
+
+class Message(NamedTuple):
+    """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat."""
+
+    event: Event
+    id: str
+    actor: str
+    keyed: bool = False
+
+
+class Outcome(NamedTuple):
+    """What became of a message: its handler's result, and the events it set off, in the order they were handled."""
+
+    message: Message
+    result: Any
+    raised: Sequence[Event]
+
+
+def new_message(event: Event, actor: str, key: str | None = None) -> Message:
+    """Put the event in an envelope; the sender's key becomes its id, otherwise it gets a new UUID (version 7)."""
+    if key is None:
+        return Message(event, str(uuid_utils.uuid7()), actor)
+    return Message(event, check_key(key), actor, keyed=True)
+
+
+def check_key(key: str) -> str:
+    """Return a sender's message id unchanged, or raise `InvalidMessage`."""
+    if not 1 <= len(key) <= MAX_TEXT_LENGTH or not key.isprintable() or STEP_MARK in key:
+        raise InvalidMessage(
+            f"Idempotency key {_shown(key)} is not usable",
+            f"Use 1 to {MAX_TEXT_LENGTH} printable characters without '{STEP_MARK}', a UUID for example.",
+        )
+    return key
+
+
+def message_id(correlation_id: str, step: int) -> str:
+    """The id of a ledger row."""
+    return f"{correlation_id}{STEP_MARK}{step}" if step else correlation_id
+
+
+def split_id(id_: str) -> tuple[str, int]:
+    """The correlation id and step of a message id."""
+    correlation_id, mark, step = id_.rpartition(STEP_MARK)
+    return (correlation_id, int(step)) if mark and step.isascii() and step.isdecimal() else (id_, 0)
+
+
+def encode(event: Event) -> str:
+    """The event's fields as JSON, as the ledger keeps them."""
+    return msgspec.json.encode(event).decode()
+
+
+def decode(kind: type[Event], body: bytes | str) -> Event:
+    """An event from the JSON object of its fields; raises `InvalidMessage`, which names field, value and cure."""
+    codec = _codec(kind)
+    try:
+        parsed = codec.decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _complaint(kind, body, error) from None
+    return codec.build(parsed)
+
+
+def recall(type_: str, body: str) -> Event:
+    """The event of a ledger row; fields that were added since have their defaults."""
+    return typing.cast(Event, msgspec.json.decode(body, type=EVENTS[type_]))
+
+
+def decode_typed(line: bytes | str) -> Event:
+    """An event from a JSON object that names its ``type`` beside its fields, as files and streams carry it."""
+    try:
+        parsed = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"Not valid JSON: {error}", "Send one JSON object per line.") from None
+    if not isinstance(parsed, dict):
+        raise InvalidMessage(f"Not a JSON object: {_shown(parsed)}", "Send one JSON object per line.")
+    kind = incoming(parsed.pop("type", None))
+    return from_fields(kind, parsed)
+
+
+def from_fields(kind: type[Event], values: Mapping[str, Any]) -> Event:
+    """An event from its fields' JSON values; raises `InvalidMessage`."""
+    codec = _codec(kind)
+    try:
+        return codec.build(msgspec.convert(values, codec.struct))
+    except msgspec.ValidationError as error:
+        raise _field_complaint(kind, values) or InvalidMessage(str(error)) from None
+
+
+def incoming(type_: object) -> type[Event]:
+    """The class of an event that may come from outside: one that has a handler."""
+    kind = EVENTS.get(type_) if isinstance(type_, str) else None
+    if kind is None or not HANDLERS[kind]:
+        raise InvalidMessage(f"Unknown event type {_shown(type_)}", f"Use one of {', '.join(incoming_types())}.")
+    return kind
+
+
+def incoming_types() -> list[str]:
+    """The names of the events that may come from outside."""
+    return [name for name, kind in EVENTS.items() if HANDLERS[kind]]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """One field of an event, as the places that are derived from it need to know it."""
+
+    name: str
+    base: type  # str, int or date
+    limit: Text | Between | None
+    required: bool
+    default: Any
+
+    def __str__(self) -> str:
+        rule = "a date such as 2026-01-31" if self.base is date else str(self.limit)
+        return rule if self.required else f"{rule}, or null"
+
+
+@functools.cache
+def field_rules(kind: type[Event]) -> Sequence[FieldRule]:
+    """The fields of an event, in the order declared."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return tuple(_rule(each, hints[each.name]) for each in fields(kind))  # type: ignore[arg-type]
+
+
+def _rule(declared: Field[Any], hint: Any) -> FieldRule:
+    options = [hint] if typing.get_origin(hint) is typing.Annotated else list(typing.get_args(hint) or [hint])
+    hint = next(option for option in options if option is not NoneType)
+    base, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    required = declared.default is MISSING
+    return FieldRule(declared.name, base, limits[0] if limits else None, required, None if required else declared.default)
+
+
+class _Codec(NamedTuple):
+    struct: type[msgspec.Struct]
+    decoder: msgspec.json.Decoder[Any]
+    build: Callable[[Any], Event]
+
+
+@functools.cache
+def _codec(kind: type[Event]) -> _Codec:
+    struct = msgspec.defstruct(
+        kind.__name__,
+        [_struct_field(rule) for rule in field_rules(kind)],
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,
+    )
+    texts = [rule.name for rule in field_rules(kind) if rule.base is str]
+
+    def build(parsed: Any) -> Event:
+        for name in texts:
+            text = getattr(parsed, name)
+            if text is not None and not text.isprintable():
+                raise _not_allowed(name, text, kind)
+        return kind(*msgspec.structs.astuple(parsed))
+
+    return _Codec(struct, msgspec.json.Decoder(struct), build)
+
+
+def _struct_field(rule: FieldRule) -> Any:
+    match rule.limit:
+        case Text(max_length):
+            hint: Any = typing.Annotated[str, msgspec.Meta(min_length=1, max_length=max_length)]
+        case Between(least, most):
+            hint = typing.Annotated[int, msgspec.Meta(ge=least, le=most)]
+        case None:
+            hint = rule.base
+    return (rule.name, hint) if rule.required else (rule.name, hint | None, rule.default)
+
+
+def _complaint(kind: type[Event], body: bytes | str, error: Exception) -> InvalidMessage:
+    try:
+        values = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return InvalidMessage(f"Not valid JSON: {error}", f"Send a JSON object with {_names(kind)}.")
+    if not isinstance(values, dict):
+        return InvalidMessage(f"Not a JSON object: {_shown(values)}", f"Send a JSON object with {_names(kind)}.")
+    return _field_complaint(kind, values) or InvalidMessage(str(error))
+
+
+def _field_complaint(kind: type[Event], values: Mapping[str, Any]) -> InvalidMessage | None:
+    """What is wrong with the first wrong field, in a sentence with its name, its value and what it takes."""
+    rules = {rule.name: rule for rule in field_rules(kind)}
+    for name in values:
+        if name not in rules:
+            return InvalidMessage(f"Unknown field {_shown(name)}", f"{kind.__name__} has {_names(kind)}.")
+    for name, rule in rules.items():
+        if name not in values:
+            if rule.required:
+                return InvalidMessage(f"Missing field {name}", f"Send {name}: {rule}.")
+            continue
+        try:
+            one = msgspec.defstruct("One", [_struct_field(rule)])
+            msgspec.convert({name: values[name]}, one)
+        except msgspec.ValidationError:
+            return _not_allowed(name, values[name], kind)
+    return None
+
+
+def _not_allowed(name: str, value: object, kind: type[Event]) -> InvalidMessage:
+    rule = next(rule for rule in field_rules(kind) if rule.name == name)
+    return InvalidMessage(f"{name} is {_shown(value)}", f"{name} takes {rule}.")
+
+
+def _names(kind: type[Event]) -> str:
+    return ", ".join(rule.name if rule.required else f"{rule.name} (optional)" for rule in field_rules(kind))
+
+
+def _shown(value: object, most: int = 60) -> str:
+    """A value as JSON would write it, cut to a length that a message can carry."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else _as_json(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _as_json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError):
+        return repr(value)

@@ -1,0 +1,82 @@
+"""The unit of work of the seed: what a handler works in, and where the bus takes new events from."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from allocation.domain.events import Event
+from allocation.domain.model import Product
+
+
+class AbstractRepository(abc.ABC):
+    """Products by SKU or batch reference; it remembers those seen, so that their events can be collected."""
+
+    def __init__(self) -> None:
+        self.seen: set[Product] = set()
+
+    def add(self, product: Product) -> None:
+        self._add(product)
+        self.seen.add(product)
+
+    def get(self, sku: str) -> Product | None:
+        """The product, or None if no batch of it was ever bought."""
+        return self._saw(self._get(sku))
+
+    def get_by_batchref(self, batchref: str) -> Product | None:
+        """The product that has the batch, or None if no batch has this reference."""
+        return self._saw(self._get_by_batchref(batchref))
+
+    def _saw(self, product: Product | None) -> Product | None:
+        if product is not None:
+            self.seen.add(product)
+        return product
+
+    @abc.abstractmethod
+    def _add(self, product: Product) -> None: ...
+
+    @abc.abstractmethod
+    def _get(self, sku: str) -> Product | None: ...
+
+    @abc.abstractmethod
+    def _get_by_batchref(self, batchref: str) -> Product | None: ...
+
+
+class AbstractUnitOfWork(abc.ABC):
+    """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back."""
+
+    products: AbstractRepository
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.rollback()
+
+    def commit(self) -> None:
+        self._commit()
+
+    def collect_new_events(self) -> Iterator[Event]:
+        """Yield the events of every product seen since the last time, each once, in the order they were raised."""
+        for product in self.products.seen:
+            raised, product.events = product.events, []
+            yield from raised
+        self.products.seen.clear()
+
+    def record(self, event: Event, cause: int | None) -> int:  # noqa: ARG002 - for those that keep a ledger
+        """Note that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""
+        return 0
+
+    @abc.abstractmethod
+    def _commit(self) -> None: ...
+
+    @abc.abstractmethod
+    def rollback(self) -> None:
+        """Take back what was not committed."""

@@ -1,0 +1,187 @@
+"""The writer: one task that makes messages durable, a group at a time.
+
+While one group commits, the next piles up, so that the busier it is the less each message costs, and a caller alone
+waits for nobody. What it promises:
+
+- A message and all it sets off are committed together or not at all, and nobody is answered before that.
+- A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
+  only the message that causes it.
+- Work that another process got in between is done again. After a lost connection it is done again with every
+  message id looked up in the ledger, which tells whether the lost commit had happened.
+- The queue is bounded. Closing handles everything that was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from allocation.domain.errors import Refusal
+from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup
+from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.store import Session, Store, StoreConflict, StoreUnavailable
+
+MAX_GROUP = 1_000
+MAX_QUEUED = 20_000
+MAX_CONFLICTS = 10
+RECONNECT_TIMEOUT_S = 10.0
+RECONNECT_DELAY_S = 0.05
+RETRY_AFTER_S = 1
+
+Reply = Callable[[Outcome | Exception], None]
+
+log = structlog.get_logger(__name__)
+
+
+class Unavailable(Exception):
+    """The message was not taken, or what became of it is not known; asking again later, under the same id, is safe."""
+
+    retry_after_s = RETRY_AFTER_S
+
+
+class Writer:
+    """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_queued: int = MAX_QUEUED,
+        max_group: int = MAX_GROUP,
+        reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._max_queued = max_queued
+        self._max_group = max_group
+        self._reconnect_timeout_s = reconnect_timeout_s
+        self._clock = clock
+        self._queue: deque[tuple[Message, Reply]] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._committed: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop."""
+        self._task = asyncio.create_task(self._run(), name="writer")
+
+    async def close(self) -> None:
+        """Refuse new messages, handle all that were accepted, and stop."""
+        self._closing = True
+        self._wake_up()
+        if self._task is not None:
+            await self._task
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after each group: a hint that the ledger may have grown, never the only one."""
+        self._committed.append(listener)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a message handed in now would be taken."""
+        return len(self._queue) < self._max_queued and not self._closing
+
+    def submit(self, message: Message, reply: Reply) -> None:
+        """Queue a message; ``reply`` is called once, with its outcome or the exception that says why there is none.
+
+        Raises `Unavailable` when the queue is full or the writer is closing; the message is then not queued.
+        """
+        if self._closing:
+            raise Unavailable("The service is shutting down")
+        if len(self._queue) >= self._max_queued:
+            raise Unavailable(f"{self._max_queued} messages are waiting already")
+        self._queue.append((message, reply))
+        if self._wake is not None:
+            self._wake_up()
+
+    async def handle(self, message: Message) -> Outcome:
+        """Queue a message and wait for its outcome; raises its refusal, or `Unavailable`."""
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def reply(outcome: Outcome | Exception) -> None:
+            if answered.done():  # the caller has gone
+                return
+            if isinstance(outcome, Exception):
+                answered.set_exception(outcome)
+            else:
+                answered.set_result(outcome)
+
+        self.submit(message, reply)
+        return await answered
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _run(self) -> None:
+        while self._queue or not self._closing:
+            if not self._queue:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                self._wake = None
+                continue
+            size = min(len(self._queue), self._max_group)
+            group = [self._queue.popleft() for _ in range(size)]
+            outcomes = await self._commit([message for message, _ in group])
+            for (_, reply), outcome in zip(group, outcomes, strict=True):
+                reply(outcome)
+            for listener in self._committed:
+                listener()
+
+    async def _commit(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+        try:
+            return await self._commit_together(messages)
+        except StoreUnavailable as error:
+            log.warning("database unavailable", messages=len(messages), reason=str(error))
+            unavailable = Unavailable(f"The database is unavailable: {error}")
+            return [unavailable] * len(messages)
+        except Exception as error:
+            if len(messages) > 1:
+                log.info("group is handled one by one", messages=len(messages), reason=repr(error))
+                return [(await self._commit([message]))[0] for message in messages]
+            if isinstance(error.__context__, Refusal):  # of a group spoiled by it: this one was rolled back
+                return [error.__context__]
+            if isinstance(error, StoreConflict):
+                return [Unavailable(f"Other writers kept getting in between: {error}")]
+            log.exception("message failed", message_id=messages[0].id, event=repr(messages[0].event))
+            return [error]
+
+    async def _commit_together(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+        """One transaction for all; done again after a conflict or a lost connection, within limits."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._reconnect_timeout_s
+        conflicts = 0
+        check_ids = False
+        while True:
+            try:
+                return await self._store.run(lambda session: self._handle(messages, session, check_ids))
+            except StoreConflict:
+                conflicts += 1
+                if conflicts > MAX_CONFLICTS:
+                    raise
+            except StoreUnavailable:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(RECONNECT_DELAY_S)
+            check_ids = True
+
+    def _handle(
+        self, messages: Sequence[Message], session: Session, check_ids: bool
+    ) -> Sequence[Outcome | Exception]:
+        uow = GroupUnitOfWork(session, self._clock())
+        uow.load(messages, check_ids=check_ids)
+        outcomes: list[Outcome | Exception] = []
+        for message in messages:
+            try:
+                outcomes.append(uow.handle(message))
+            except Refusal as refusal:
+                if uow.has_accepted:
+                    raise SpoiledGroup(f"{message.id} was refused after a part of it was done") from refusal
+                outcomes.append(refusal)
+        uow.save()
+        return outcomes
