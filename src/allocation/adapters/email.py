@@ -1,0 +1,80 @@
+"""Mail to people, by SMTP; into the log where no SMTP server is set.
+
+SMTP promises that the server took the mail, not that anybody got it. When the connection breaks after the server took
+it and before it said so, the mail is sent again.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+import structlog
+
+from allocation.config import Settings
+from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.handlers import Notifications
+
+SMTP_TIMEOUT_S = 10.0
+MAX_SUBJECT_LENGTH = 500
+
+log = structlog.get_logger(__name__)
+
+
+def notifications(settings: Settings) -> Notifications:
+    """SMTP if ``smtp_host`` is set, the log otherwise."""
+    return SmtpNotifications(settings) if settings.smtp_host else LoggedNotifications()
+
+
+class SmtpNotifications:
+    """One connection per mail. With ``smtp_tls`` nothing is said before the server has proved who it is."""
+
+    def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+        """``tls`` decides which servers are trusted; without it, those that the system trusts."""
+        self._settings = settings
+        self._tls = tls or ssl.create_default_context()
+
+    def send_mail(self, to: str, subject: str) -> None:
+        """Hand the mail over to the server. Raises `Unreachable`, or `smtplib.SMTPException` when it declines."""
+        mail = _mail(self._settings.mail_from, to, subject)
+        try:
+            with smtplib.SMTP(self._settings.smtp_host, self._settings.smtp_port, timeout=SMTP_TIMEOUT_S) as server:
+                self._introduce(server)
+                server.send_message(mail)
+        except (smtplib.SMTPConnectError, smtplib.SMTPServerDisconnected) as error:
+            raise Unreachable(str(error)) from error
+        except smtplib.SMTPException:
+            raise
+        except OSError as error:
+            raise Unreachable(f"{self._settings.smtp_host}:{self._settings.smtp_port}: {error}") from error
+
+    def _introduce(self, server: smtplib.SMTP) -> None:
+        if self._settings.smtp_tls:
+            server.starttls(context=self._tls)
+        if self._settings.smtp_user:
+            server.login(self._settings.smtp_user, self._settings.smtp_password)
+
+
+class LoggedNotifications:
+    """Writes each mail into the log: for trying things out, and where people read logs instead of mails."""
+
+    def send_mail(self, to: str, subject: str) -> None:
+        log.info("mail", to=to, subject=subject)
+
+
+def _mail(sender: str, to: str, subject: str) -> EmailMessage:
+    if not subject.isprintable() or len(subject) > MAX_SUBJECT_LENGTH:
+        raise ValueError(f"subject {subject[:MAX_SUBJECT_LENGTH]!r} must be one short line of printable characters")
+    mail = EmailMessage()
+    mail["From"] = sender
+    mail["To"] = to
+    mail["Subject"] = subject
+    mail["Date"] = formatdate()
+    mail["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    mail.set_content(
+        f"{subject}.\n\nA customer's order line waits for it. It is served by itself as soon as stock appears:"
+        " buy a batch, or correct the count of one.\n"
+    )
+    return mail
