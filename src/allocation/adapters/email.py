@@ -9,7 +9,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate, make_msgid, parseaddr
 
 import structlog
 
@@ -37,18 +37,17 @@ class SmtpNotifications:
         self._tls = tls or ssl.create_default_context()
 
     def send_mail(self, to: str, subject: str) -> None:
-        """Hand the mail over to the server. Raises `Unreachable`, or `smtplib.SMTPException` when it declines."""
+        """Hand the mail over to the server. Raises `Unreachable`, or `smtplib.SMTPException` when it declines this mail."""
         mail = _mail(self._settings.mail_from, to, subject)
         try:
             with smtplib.SMTP(self._settings.smtp_host, self._settings.smtp_port, timeout=SMTP_TIMEOUT_S) as server:
                 self._introduce(server)
                 server.send_message(mail)
-        except (smtplib.SMTPConnectError, smtplib.SMTPServerDisconnected) as error:
-            raise Unreachable(str(error)) from error
-        except smtplib.SMTPException:
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError):  # of this mail
             raise
-        except OSError as error:
-            raise Unreachable(f"{self._settings.smtp_host}:{self._settings.smtp_port}: {error}") from error
+        except OSError as error:  # of the server: not there, not trusted, or it does not take our password
+            address = f"{self._settings.smtp_host}:{self._settings.smtp_port}"
+            raise Unreachable(f"{address}: {str(error) or type(error).__name__}") from error
 
     def _introduce(self, server: smtplib.SMTP) -> None:
         if self._settings.smtp_tls:
@@ -72,7 +71,7 @@ def _mail(sender: str, to: str, subject: str) -> EmailMessage:
     mail["To"] = to
     mail["Subject"] = subject
     mail["Date"] = formatdate()
-    mail["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    mail["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
     mail.set_content(
         f"{subject}.\n\nA customer's order line waits for it. It is served by itself as soon as stock appears:"
         " buy a batch, or correct the count of one.\n"

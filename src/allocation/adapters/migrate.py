@@ -46,7 +46,7 @@ def migrate(url: URL) -> tuple[str | None, str]:
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         raise StoreUnavailable(
-            f"Cannot use the database {url.render_as_string(hide_password=True)}: {str(reason) or type(reason).__name__}."
+            f"Cannot use the database {url.render_as_string(hide_password=True)}: {_said(reason)}."
             " Check its URL, that it can be reached and that it may be written."
         ) from error
 
@@ -100,3 +100,7 @@ def _upgrade(connection: Connection) -> str | None:
     config.set_main_option("path_separator", "os")
     command.upgrade(config, HEAD)
     return found
+
+
+def _said(error: BaseException | None) -> str:
+    return str(error) or type(error).__name__

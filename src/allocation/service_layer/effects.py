@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unreachable(Exception):
-    """The target of an effect is down: that says nothing about the delivery."""
+    """The target of an effect is down or lets nobody in: that says nothing about the delivery."""
 
 
 class Delivery(NamedTuple):
@@ -96,6 +96,7 @@ class EffectRunner:
         self._effects = effects
         self._holds: dict[Lane, _Hold] = {}
         self._woken = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -117,16 +118,14 @@ class EffectRunner:
 
     async def run_pending(self) -> int:
         """Run everything that is due now; return how many effects were done. Raises `StoreUnavailable`."""
-        total = 0
-        while not self._closing:
-            page = await self._due()
-            done = await asyncio.to_thread(self._run_page, page)
-            if done:
-                await self._outbox.remove(done)
-            total += len(done)
-            if len(page) < PAGE_SIZE and len(done) == len(page):
-                break
-        return total
+        async with self._one_at_a_time:
+            total = 0
+            while not self._closing and (page := await self._due()):
+                done = await asyncio.to_thread(self._run_page, page)
+                if done:
+                    await self._outbox.remove(done)
+                total += len(done)
+            return total
 
     async def _run(self) -> None:
         while not self._closing:
