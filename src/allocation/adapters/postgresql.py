@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import date
 from typing import Any, TypeVar
 
 import asyncpg
+import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import AdaptedConnection
@@ -56,8 +58,8 @@ UNAVAILABLE = (
 # everything else is read as of before the wait; then the version seen differs from the version locked.
 LOAD = """
 WITH wanted AS MATERIALIZED (
-    SELECT unnest($1::text[]) AS sku
-    UNION SELECT sku FROM batches WHERE ref = ANY($2::text[])
+    SELECT unnest($1::text::text[]) AS sku
+    UNION SELECT sku FROM batches WHERE ref = ANY($2::text::text[])
 ), locked AS MATERIALIZED (
     SELECT sku, version_number, waiting_lines FROM products
     WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
@@ -73,15 +75,15 @@ FROM wanted AS w CROSS JOIN LATERAL (SELECT * FROM batches WHERE sku = w.sku AND
 UNION ALL
 SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
        b.eta, b.initial_eta, NULL, NULL, NULL, NULL
-FROM batches AS b WHERE b.ref = ANY($2::text[]) AND NOT b.has_room
+FROM batches AS b WHERE b.ref = ANY($2::text::text[]) AND NOT b.has_room
 UNION ALL
 SELECT 'l', l.sku, l.orderid, l.qty, l.position, NULL, NULL, NULL, NULL, l.batchref, NULL, NULL, NULL
-FROM unnest($3::text[], $4::text[]) AS w (orderid, sku)
+FROM unnest($3::text::text[], $4::text::text[]) AS w (orderid, sku)
 CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
 UNION ALL
 SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL,
        m.type, m.body, m.result, m.actor
-FROM unnest($5::text[]) AS w (id)
+FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
 
@@ -147,11 +149,20 @@ def save_statement(parts: tuple[str, ...]) -> str:
     number = 2
     for part in parts:
         template, types = WRITES[part]
-        arrays = ", ".join(f"${number + place}::{type_}[]" for place, type_ in enumerate(types))
+        arrays = ", ".join(f"${number + place}::text::{type_}[]" for place, type_ in enumerate(types))
         columns = ", ".join(f"c{place + 1}" for place in range(len(types)))
         number += len(types)
         writes.append(f"write_{part} AS ({template.format(rows=f'unnest({arrays}) AS new ({columns})')})")
     return f"WITH {', '.join(writes)} SELECT $1::timestamptz"
+
+
+def array_literal(values: Collection[str | int | date | None]) -> str:
+    """The values as PostgreSQL spells an array; a fraction of the cost of the driver's own encoding, value by value.
+
+    It is what JSON writes between other brackets: quotes and backslashes are escaped alike, null is null. Control
+    characters, which JSON escapes in ways PostgreSQL does not know, occur in no text of ours.
+    """
+    return "{" + msgspec.json.encode(values).decode()[1:-1] + "}"
 
 
 class PostgresSession:
@@ -162,13 +173,8 @@ class PostgresSession:
 
     def load(self, wanted: Wanted) -> Loaded:
         orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
-        arguments = (
-            list(wanted.skus),
-            list(wanted.refs),
-            list(orderids),
-            list(skus),
-            list(wanted.message_ids),
-        )
+        columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids)
+        arguments = [array_literal(column) for column in columns]
         while True:  # at most twice: what is locked now cannot change any more
             records = self.fetch(LOAD, *arguments)
             if all(record["n1"] == record["n3"] for record in records if record["kind"] == "p"):
@@ -188,8 +194,8 @@ class PostgresSession:
 
     def save(self, changes: Changes) -> None:
         parts = tuple(part for part in WRITES if getattr(changes, part))
-        columns = [column for part in parts for column in zip(*getattr(changes, part), strict=True)]
-        self.fetch(save_statement(parts), changes.recorded_at, *columns)
+        columns = (column for part in parts for column in zip(*getattr(changes, part), strict=True))
+        self.fetch(save_statement(parts), changes.recorded_at, *map(array_literal, columns))
 
     def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         return self.wait(lambda connection: connection.fetch(statement, *arguments))
