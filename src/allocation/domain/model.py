@@ -137,7 +137,7 @@ class Batch:
 
     def can_allocate(self, line: OrderLine) -> bool:
         """Whether the whole line fits."""
-        return self.sku == line.sku and self.available_quantity >= line.qty
+        return self._purchased_quantity - self._allocated_quantity >= line.qty and self.sku == line.sku
 
     def allocate(self, line: OrderLine) -> None:
         """Hold stock for the whole line."""
@@ -243,16 +243,18 @@ class Product:
                 raise LineConflict(known.line, line)
             if known.batchref is not None:
                 return known.batchref
-        batch = next((batch for batch in self.batches if batch.can_allocate(line)), None)
-        if batch is None:
+        for batch in self.batches:
+            if batch.can_allocate(line):
+                break
+        else:
             if known is None:
-                self._let_wait(self._freed.pop(line.orderid, None) or self._take(line))
+                self._let_wait(self._freed_or_new(line))
             return None
         if known is not None:
             line = known.line
             self._serve(line)
         else:
-            line = self._freed.pop(line.orderid, None) or self._take(line)
+            line = self._freed_or_new(line)
         self._promise(line, batch)
         return batch.reference
 
@@ -279,7 +281,9 @@ class Product:
         self.version_number += 1
         return self.version_number
 
-    def _take(self, line: OrderLine) -> OrderLine:
+    def _freed_or_new(self, line: OrderLine) -> OrderLine:
+        if line.orderid in self._freed:
+            return self._freed.pop(line.orderid)
         return OrderLine(line.orderid, line.sku, line.qty, self._next_version())
 
     def _promise(self, line: OrderLine, batch: Batch) -> None:
@@ -323,5 +327,9 @@ class Product:
     def _stored_waiting_lines(self, room: dict[str, int], ref: str) -> Iterator[OrderLine]:
         after = 0
         while room[ref] > 0 and (page := self._records.waiting_lines(after, max_qty=room[ref])):
-            yield from (line for line in page if line.orderid not in self.changed_promises)
+            yield from (line for line in page if not self._has_moved(line.orderid))
             after = page[-1].position
+
+    def _has_moved(self, orderid: str) -> bool:
+        """Whether the order's line does not stand any more where storage has it."""
+        return orderid in self.changed_promises or orderid in self._freed

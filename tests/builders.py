@@ -1,0 +1,117 @@
+"""Databases for tests, messages, callers of the writer, and all that a store holds, read back in one form."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import asyncpg
+from sqlalchemy.engine import URL, make_url
+
+from allocation.adapters.memory import MemoryTables
+from allocation.adapters.migrate import migrate
+from allocation.domain.events import Event
+from allocation.service_layer.messages import Message, Outcome, new_message
+from allocation.service_layer.writer import Writer
+
+QUERIES = {
+    "products": "SELECT sku, version_number, waiting_lines FROM products ORDER BY sku",
+    "batches": (
+        "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity, position, initial_quantity,"
+        " CAST(initial_eta AS text) FROM batches ORDER BY ref"
+    ),
+    "lines": "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY orderid, sku",
+    "ledger": (
+        "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
+        " FROM ledger ORDER BY position"
+    ),
+    "deliveries": "SELECT correlation_id, step, effect, sku FROM deliveries ORDER BY number",
+}
+
+
+class Contents(NamedTuple):
+    """Everything in a store, in an order that is the same for every kind of store."""
+
+    products: list[tuple[Any, ...]]
+    batches: list[tuple[Any, ...]]
+    lines: list[tuple[Any, ...]]
+    ledger: list[tuple[Any, ...]]
+    deliveries: list[tuple[Any, ...]]
+
+
+def new_database(url: str | URL) -> URL:
+    """The URL of a database with our tables."""
+    url = make_url(url)
+    migrate(url)
+    return url
+
+
+async def contents(where: MemoryTables | URL | asyncpg.Connection) -> Contents:
+    """What is committed there."""
+    if isinstance(where, MemoryTables):
+        return _memory_contents(where)
+    if isinstance(where, asyncpg.Connection):
+        return Contents(*[[tuple(row) for row in await where.fetch(query)] for query in QUERIES.values()])
+    if where.get_backend_name() == "sqlite":
+        return Contents(*[await select(where, query) for query in QUERIES.values()])
+    connection = await asyncpg.connect(dsn(where))
+    try:
+        return await contents(connection)
+    finally:
+        await connection.close()
+
+
+async def select(url: URL, query: str) -> list[tuple[Any, ...]]:
+    """Rows of a query, on a connection of its own."""
+    if url.get_backend_name() == "sqlite":
+        assert url.database is not None
+        with closing(sqlite3.connect(url.database)) as file:
+            return [tuple(row) for row in file.execute(query)]
+    connection = await asyncpg.connect(dsn(url))
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+def dsn(url: URL) -> str:
+    """The URL as asyncpg takes it."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _memory_contents(tables: MemoryTables) -> Contents:
+    batches = [
+        row._replace(
+            eta=row.eta and row.eta.isoformat(),  # type: ignore[arg-type]
+            initial_eta=row.initial_eta and row.initial_eta.isoformat(),  # type: ignore[arg-type]
+        )
+        for row in tables.batches.values()
+    ]
+    return Contents(
+        products=sorted(map(tuple, tables.products.values())),
+        batches=sorted(map(tuple, batches)),
+        lines=sorted(map(tuple, tables.lines.values()), key=lambda row: row[:2]),
+        ledger=[tuple(row) for cascade in tables.messages.values() for row, _ in cascade],
+        deliveries=[tuple(row) for row in tables.deliveries],
+    )
+
+
+def message(event: Event, key: str | None = None) -> Message:
+    return new_message(event, "test", key)
+
+
+def submit(writer: Writer, messages: Sequence[Message]) -> list[asyncio.Future[Outcome | Exception]]:
+    """Queue all at once, so that they are handled as one group; each answer may be an exception."""
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[Outcome | Exception]] = [loop.create_future() for _ in messages]
+    for each, answer in zip(messages, answers, strict=True):
+        writer.submit(each, answer.set_result)
+    return answers
+
+
+async def handle_together(writer: Writer, *messages: Message) -> list[Outcome | Exception]:
+    """The answers to messages that arrived at the same moment."""
+    return list(await asyncio.gather(*submit(writer, messages)))

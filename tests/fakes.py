@@ -1,0 +1,35 @@
+"""Doubles that behave: a unit of work on plain objects, as the seed's tests use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from allocation.domain.model import Product
+from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
+
+
+class FakeRepository(AbstractRepository):
+    def __init__(self, products: Iterable[Product]) -> None:
+        super().__init__()
+        self._products = set(products)
+
+    def _add(self, product: Product) -> None:
+        self._products.add(product)
+
+    def _get(self, sku: str) -> Product | None:
+        return next((product for product in self._products if product.sku == sku), None)
+
+    def _get_by_batchref(self, batchref: str) -> Product | None:
+        return next((product for product in self._products if product.batch(batchref) is not None), None)
+
+
+class FakeUnitOfWork(AbstractUnitOfWork):
+    def __init__(self) -> None:
+        self.products = FakeRepository([])
+        self.committed = False
+
+    def _commit(self) -> None:
+        self.committed = True
+
+    def rollback(self) -> None:
+        """Plain objects have nothing to go back to; `committed` tells."""

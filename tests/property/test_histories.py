@@ -1,0 +1,280 @@
+"""Random histories on memory, SQLite and PostgreSQL side by side, and on a naive model: they agree after each step."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
+from sqlalchemy.engine import URL
+
+from allocation.adapters import memory, postgresql, sqlite
+from allocation.adapters.tables import metadata
+from allocation.domain.errors import IdempotencyKeyReused, Refusal
+from allocation.domain.events import (
+    Allocated,
+    AllocationRequired,
+    Backordered,
+    BatchCreated,
+    BatchQuantityChanged,
+    Deallocated,
+    Event,
+)
+from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.store import Store
+from allocation.service_layer.writer import Writer
+from tests.builders import Contents, contents, dsn, handle_together, message, new_database
+from tests.property.naive import Declined, Fact, NaiveShop
+from tests.servers import PostgresServer
+
+EXAMPLES = int(os.environ.get("ALLOCATION_TEST_HISTORIES", "40"))
+STEPS = 20
+# Finding the shortest history takes minutes; a failing test shows the one it found unless asked for that.
+SHRINK = "ALLOCATION_TEST_SHRINK" in os.environ
+SMALL_PAGE = 2
+
+POSTER, FORK = "HIGHBROW-POSTER", "RELIABLE-FORK"
+SKUS = st.sampled_from([POSTER, POSTER, POSTER, FORK])
+REFS = st.sampled_from([f"b{number}" for number in range(1, 8)])
+ORDERS = st.sampled_from([f"o{number}" for number in range(1, 25)])
+ETAS = st.sampled_from([None, None, date(2026, 1, 1), date(2026, 2, 1)])
+KEYS = st.none() | st.sampled_from([f"key-{number}" for number in range(6)])
+
+ORDER_LINES: st.SearchStrategy[Event] = st.builds(AllocationRequired, ORDERS, SKUS, st.integers(1, 9))
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(BatchCreated, REFS, SKUS, st.integers(1, 12), ETAS),
+    ORDER_LINES,
+    st.builds(BatchQuantityChanged, REFS, st.integers(0, 14)),
+)
+MESSAGES = st.builds(message, EVENTS, KEYS)
+
+
+class Place:
+    """A store, its writer, and where to look at what it keeps."""
+
+    def __init__(self, store: Store, where: memory.MemoryTables | URL | asyncpg.Connection) -> None:
+        self.store = store
+        self.where = where
+        self.writer = Writer(store)
+
+
+class Histories(RuleBasedStateMachine):
+    def __init__(self, open_places: Callable[[], list[Place]], runner: asyncio.Runner) -> None:
+        super().__init__()
+        self.runner = runner
+        self.places = open_places()
+        self.naive = NaiveShop()
+        runner.run(self._start())
+
+    sent = Bundle("sent")
+
+    @rule(target=sent, message=MESSAGES)
+    def one_message(self, message: Message) -> Message:
+        self._handle([message])
+        return message
+
+    @rule(messages=st.lists(MESSAGES, min_size=2, max_size=10))
+    def a_group(self, messages: list[Message]) -> None:
+        self._handle(messages)
+
+    @rule(message=sent)
+    def the_same_again(self, message: Message) -> None:
+        self._handle([message])
+
+    @rule(events=st.lists(ORDER_LINES, min_size=2, max_size=10))
+    def customers_order(self, events: list[Event]) -> None:
+        self._handle([message(event) for event in events])
+
+    @rule(ref=REFS, sku=SKUS, counts=st.lists(st.integers(1, 20), min_size=2, max_size=4))
+    def a_batch_arrives_and_is_counted(self, ref: str, sku: str, counts: list[int]) -> None:
+        """In one group: what the first message moves in memory, the next ones move again."""
+        events: list[Event] = [BatchCreated(ref, sku, counts[0])]
+        events += [BatchQuantityChanged(ref, count) for count in counts[1:]]
+        self._handle([message(event) for event in events])
+
+    def _handle(self, messages: list[Message]) -> None:
+        answers, kept = self.runner.run(self._play(messages))
+        expected = [naive_answer(self.naive, message) for message in messages]
+        for answer in answers:
+            assert [plain(each) for each in answer] == expected
+        in_memory = kept[0]
+        for each in kept[1:]:
+            assert each == in_memory
+        assert promises(in_memory) == naive_promises(self.naive)
+        check_books(in_memory)
+
+    async def _start(self) -> None:
+        for place in self.places:
+            place.writer.start()
+
+    async def _play(self, messages: list[Message]) -> tuple[list[list[Outcome | Exception]], list[Contents]]:
+        answers = [await handle_together(place.writer, *messages) for place in self.places]
+        return answers, [await contents(place.where) for place in self.places]
+
+    def teardown(self) -> None:
+        self.runner.run(self._close())
+
+    async def _close(self) -> None:
+        for place in self.places:
+            await place.writer.close()
+            await place.store.close()
+
+
+def naive_answer(naive: NaiveShop, message: Message) -> Any:
+    """What the naive model says, in the form of `plain`."""
+    event, id_ = message.event, message.id
+    if id_ in naive.answers:
+        first, result, facts = naive.answers[id_]
+        return (result, facts) if first == event else IdempotencyKeyReused.__name__
+    try:
+        match event:
+            case BatchCreated(ref, sku, qty, eta):
+                answer: tuple[Any, list[Fact]] = naive.batch_created(ref, sku, qty, eta)
+            case AllocationRequired(orderid, sku, qty):
+                answer = naive.allocation_required(orderid, sku, qty)
+            case BatchQuantityChanged(ref, qty):
+                answer = naive.batch_quantity_changed(ref, qty)
+    except Declined as no:
+        return str(no)
+    naive.answers[id_] = (event, *answer)
+    return answer
+
+
+def plain(answer: Outcome | Exception) -> Any:
+    """The result and the facts of an outcome; the name of a refusal."""
+    if isinstance(answer, Refusal):
+        return type(answer).__name__
+    if isinstance(answer, Exception):
+        raise answer
+    check_nobody_is_called_in_vain(answer)
+    facts: list[Fact] = []
+    for event in answer.raised:
+        match event:
+            case Allocated(orderid, _, _, batchref) | Deallocated(orderid, _, _, batchref):
+                facts.append((type(event).__name__, orderid, batchref))
+            case Backordered(orderid):
+                facts.append((type(event).__name__, orderid, None))
+    return answer.result, facts
+
+
+def check_nobody_is_called_in_vain(answer: Outcome) -> None:
+    """Each line that a change called got a promise, or had just lost the one it had."""
+    called = [event.orderid for event in answer.raised if isinstance(event, AllocationRequired)]
+    promised = [event.orderid for event in answer.raised if isinstance(event, Allocated | Backordered)]
+    if not isinstance(answer.message.event, AllocationRequired):
+        assert called == promised
+
+
+def promises(kept: Contents) -> Any:
+    """Batches with their quantities, and each SKU's lines in the order taken."""
+    batches = {row[0]: tuple(row[1:5]) for row in kept.batches}
+    lines = defaultdict(list)
+    for orderid, sku, qty, batchref, _ in sorted(kept.lines, key=lambda row: row[4]):
+        lines[sku].append((orderid, qty, batchref))
+    waiting = {row[0]: row[2] for row in kept.products}
+    return batches, dict(lines), waiting
+
+
+def naive_promises(naive: NaiveShop) -> Any:
+    batches = {
+        batch.ref: (
+            batch.sku,
+            batch.eta and batch.eta.isoformat(),
+            batch.purchased,
+            batch.purchased - naive.room(batch),
+        )
+        for batch in naive.batches
+    }
+    lines = defaultdict(list)
+    for line in naive.lines:
+        lines[line.sku].append((line.orderid, line.qty, line.batch.ref if line.batch else None))
+    skus = {batch.sku for batch in naive.batches}
+    return batches, dict(lines), {sku: len(naive.waiting(sku)) for sku in skus}
+
+
+def check_books(kept: Contents) -> None:
+    """No oversell, counters equal lines, no waiting line would fit anywhere, positions and message ids are unique."""
+    held: dict[str, int] = defaultdict(int)
+    for _, _, qty, batchref, _ in kept.lines:
+        if batchref is not None:
+            held[batchref] += qty
+    room: dict[str, int] = {row[1]: 0 for row in kept.batches}
+    for ref, sku, _, purchased, allocated, *_ in kept.batches:
+        assert held[ref] == allocated <= purchased
+        room[sku] = max(room[sku], purchased - allocated)
+    assert all(qty > room[sku] for _, sku, qty, batchref, _ in kept.lines if batchref is None)
+    ages = [(row[1], row[5]) for row in kept.batches] + [(row[1], row[4]) for row in kept.lines]
+    assert len(ages) == len(set(ages))
+    assert len({row[:2] for row in kept.ledger}) == len(kept.ledger)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short histories must turn pages too."""
+    monkeypatch.setattr(memory, "PAGE_SIZE", SMALL_PAGE)
+    for module in (sqlite, postgresql):
+        for name in ("NEWEST_LINES", "WAITING_LINES"):
+            statement, pages = re.subn(r"LIMIT \d+", f"LIMIT {SMALL_PAGE}", getattr(module, name))
+            assert pages == 1
+            monkeypatch.setattr(module, name, statement)
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+async def empty(connection: asyncpg.Connection) -> None:
+    for table in metadata.tables:
+        await connection.execute(f"DELETE FROM {table}")
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_every_store_keeps_the_promises_of_the_naive_model(
+    postgres_server: PostgresServer, tmp_path: Path, runner: asyncio.Runner
+) -> None:
+    postgres_url = new_database(postgres_server.create_database("histories"))
+    look = runner.run(asyncpg.connect(dsn(postgres_url)))
+    template = new_database(f"sqlite:///{tmp_path}/template.sqlite")
+    files = itertools.count()
+
+    def open_places() -> list[Place]:
+        runner.run(empty(look))
+        sqlite_url = template.set(database=f"{tmp_path}/{next(files)}.sqlite")
+        shutil.copyfile(tmp_path / "template.sqlite", str(sqlite_url.database))
+        in_memory = memory.MemoryStore()
+        return [
+            Place(in_memory, in_memory.tables),
+            Place(sqlite.SqliteStore(sqlite_url), sqlite_url),
+            Place(postgresql.PostgresStore(postgres_url), look),
+        ]
+
+    factory: Any = functools.partial(Histories, open_places, runner)  # asked for as a class, only ever called
+    try:
+        run_state_machine_as_test(
+            factory,
+            settings=hypothesis.settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                suppress_health_check=list(hypothesis.HealthCheck),
+            ),
+        )
+    finally:
+        runner.run(look.close())
