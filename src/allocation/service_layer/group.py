@@ -6,7 +6,7 @@ Inside a group ``commit`` accepts a handler's changes; the writer makes them dur
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +39,13 @@ class SpoiledGroup(Exception):
 class StoredRecords:
     """What storage knows of one product: rows that were fetched ahead, otherwise a look-up in the session."""
 
-    def __init__(self, session: Session, sku: str, known: dict[str, Promise | None]) -> None:
+    def __init__(
+        self, session: Session, sku: str, known: dict[str, Promise | None], sku_of: Mapping[str, str | None]
+    ) -> None:
         self._session = session
         self._sku = sku
         self._known = known
+        self._sku_of = sku_of  # of the batches looked up so far; None: there is none
 
     def promise(self, orderid: str) -> Promise | None:
         if orderid not in self._known:
@@ -51,6 +54,8 @@ class StoredRecords:
         return self._known[orderid]
 
     def batch(self, ref: str) -> Batch | None:
+        if self._sku_of.get(ref, self._sku) != self._sku:
+            return None
         row = self._session.batch(self._sku, ref)
         return _batch(row, self) if row else None
 
@@ -91,7 +96,7 @@ class StoredProducts(AbstractRepository):
         for product in found.products:
             if self._products.get(product.sku) is not None:
                 continue
-            records = StoredRecords(self._session, product.sku, known[product.sku])
+            records = StoredRecords(self._session, product.sku, known[product.sku], self._sku_of)
             self._loaded_versions[product.sku] = product.version_number
             self._accepted_versions[product.sku] = product.version_number
             self._products[product.sku] = Product(

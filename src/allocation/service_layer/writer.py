@@ -128,10 +128,10 @@ class Writer:
             size = min(len(self._queue), self._max_group)
             group = [self._queue.popleft() for _ in range(size)]
             outcomes = await self._commit([message for message, _ in group])
-            for (_, reply), outcome in zip(group, outcomes, strict=True):
-                reply(outcome)
+            for (message, reply), outcome in zip(group, outcomes, strict=True):
+                _tell(reply, outcome, message_id=message.id)
             for listener in self._committed:
-                listener()
+                _tell(listener)
 
     async def _commit(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
         try:
@@ -144,11 +144,11 @@ class Writer:
             if len(messages) > 1:
                 log.info("group is handled one by one", messages=len(messages), reason=repr(error))
                 return [(await self._commit([message]))[0] for message in messages]
-            if isinstance(error.__context__, Refusal):  # of a group spoiled by it: this one was rolled back
-                return [error.__context__]
+            if isinstance(error, SpoiledGroup) and isinstance(error.__context__, Refusal):
+                return [error.__context__]  # it left changes behind, which were rolled back
             if isinstance(error, StoreConflict):
                 return [Unavailable(f"Other writers kept getting in between: {error}")]
-            log.exception("message failed", message_id=messages[0].id, event=repr(messages[0].event))
+            log.exception("message failed", message_id=messages[0].id, message=repr(messages[0].event))
             return [error]
 
     async def _commit_together(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
@@ -185,3 +185,11 @@ class Writer:
                 outcomes.append(refusal)
         uow.save()
         return outcomes
+
+
+def _tell(listener: Callable[..., None], *news: object, **about: str) -> None:
+    """Call a listener. Whatever it raises is its own failure: the writer goes on for all others."""
+    try:
+        listener(*news)
+    except Exception:
+        log.exception("listener failed", **about)

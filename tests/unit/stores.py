@@ -1,0 +1,83 @@
+"""Stores that behave in unusual ways, each around a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from allocation.adapters.memory import MemoryStore
+from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
+
+T = TypeVar("T")
+
+
+class WatchedSession:
+    """Counts what is asked of the session, and fails for one SKU, as a bug would."""
+
+    def __init__(self, session: Session, calls: Counter[str], poison: str) -> None:
+        self._session = session
+        self._calls = calls
+        self._poison = poison
+
+    def load(self, wanted: Wanted) -> Loaded:
+        self._calls["load"] += 1
+        if self._poison in wanted.skus:
+            raise ZeroDivisionError(self._poison)
+        return self._session.load(wanted)
+
+    def batch(self, sku: str, ref: str) -> BatchRow | None:
+        self._calls["batch"] += 1
+        return self._session.batch(sku, ref)
+
+    def line(self, sku: str, orderid: str) -> LineRow | None:
+        self._calls["line"] += 1
+        return self._session.line(sku, orderid)
+
+    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
+        self._calls["newest_lines"] += 1
+        return self._session.newest_lines(sku, ref, before)
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+        self._calls["waiting_lines"] += 1
+        return self._session.waiting_lines(sku, after, max_qty)
+
+    def save(self, changes: Changes) -> None:
+        self._calls["save"] += 1
+        self._session.save(changes)
+
+
+class UnusualStore:
+    """Memory, with what a test wants to see or to go wrong.
+
+    ``lost_before`` and ``lost_after`` count the transactions still to be lost before their work, and after it was
+    committed; ``conflicts`` are raised one by one. While ``gate`` is closed no transaction begins.
+    """
+
+    def __init__(self, poison: str = "") -> None:
+        self.store = MemoryStore()
+        self.calls: Counter[str] = Counter()
+        self.poison = poison
+        self.lost_before = 0
+        self.lost_after = 0
+        self.conflicts: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        self.calls["run"] += 1
+        await self.gate.wait()
+        if self.lost_before:
+            self.lost_before -= 1
+            raise StoreUnavailable("connection lost")
+        if self.conflicts:
+            raise self.conflicts.pop()
+        result = await self.store.run(lambda session: work(WatchedSession(session, self.calls, self.poison)))
+        if self.lost_after:
+            self.lost_after -= 1
+            raise StoreUnavailable("connection lost while committing")
+        return result
+
+    async def close(self) -> None:
+        await self.store.close()
