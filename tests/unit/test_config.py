@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from allocation.config import InvalidSetting, Settings
+
+
+def test_without_environment_the_service_is_embedded_and_private() -> None:
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert (settings.database_url, settings.host, settings.port) == ("sqlite:///allocation.db", "127.0.0.1", 8000)
+
+
+def test_every_setting_is_read_from_its_own_variable() -> None:
+    given = {str: "text", int: "17", bool: "true"}
+    for each in dataclasses.fields(Settings):
+        kind = type(getattr(Settings(), each.name))
+        settings = Settings.from_environment({f"ALLOCATION_{each.name.upper()}": given[kind], each.name: "ignored"})
+        assert settings == dataclasses.replace(Settings(), **{each.name: kind(given[kind])})
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1", True),
+        ("TRUE", True),
+        ("yes", True),
+        ("on", True),
+        ("0", False),
+        ("No", False),
+        ("off", False),
+        ("", False),
+    ],
+)
+def test_a_switch_takes_the_usual_words(text: str, meant: bool) -> None:
+    assert Settings.from_environment({"ALLOCATION_SMTP_TLS": text}).smtp_tls is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("ALLOCATION_SMTP_TLS", "maybe", "ALLOCATION_SMTP_TLS is 'maybe': use true or false"),
+        ("ALLOCATION_PORT", "http", "ALLOCATION_PORT is 'http': use a whole number"),
+        ("ALLOCATION_PORT", "-1", "ALLOCATION_PORT is '-1': use a whole number"),
+        ("ALLOCATION_PORT", "80.5", "ALLOCATION_PORT is '80.5': use a whole number"),
+        ("ALLOCATION_PORT", "", "ALLOCATION_PORT is '': use a whole number"),
+        ("ALLOCATION_PORT", "٨٠", "ALLOCATION_PORT is '٨٠': use a whole number"),
+        ("ALLOCATION_MAX_QUEUED", "many", "ALLOCATION_MAX_QUEUED is 'many': use a whole number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_the_cure(name: str, text: str, message: str) -> None:
+    with pytest.raises(InvalidSetting) as refusal:
+        Settings.from_environment({name: text})
+    assert str(refusal.value) == message
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "secret" not in repr(Settings(smtp_password="secret"))
