@@ -37,7 +37,7 @@ class SmtpNotifications:
         self._tls = tls or ssl.create_default_context()
 
     def send_mail(self, to: str, subject: str) -> None:
-        """Hand the mail over to the server. Raises `Unreachable`, or `smtplib.SMTPException` when it declines this mail."""
+        """Hand the mail over to the server. Raises `Unreachable`, or what `smtplib` says of a mail declined."""
         mail = _mail(self._settings.mail_from, to, subject)
         try:
             with smtplib.SMTP(self._settings.smtp_host, self._settings.smtp_port, timeout=SMTP_TIMEOUT_S) as server:
