@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from email.message import EmailMessage
-from email.utils import formatdate, make_msgid, parseaddr
+from email.header import Header
+from email.message import Message
+from email.mime.text import MIMEText
+from email.utils import formataddr, formatdate, make_msgid, parseaddr
+from typing import Any
 
 import structlog
 
@@ -18,7 +21,7 @@ from allocation.service_layer.effects import Unreachable
 from allocation.service_layer.handlers import Notifications
 
 SMTP_TIMEOUT_S = 10.0
-MAX_SUBJECT_LENGTH = 500
+MAX_HEADER_LENGTH = 500
 
 log = structlog.get_logger(__name__)
 
@@ -63,17 +66,27 @@ class LoggedNotifications:
         log.info("mail", to=to, subject=subject)
 
 
-def _mail(sender: str, to: str, subject: str) -> EmailMessage:
-    if not subject.isprintable() or len(subject) > MAX_SUBJECT_LENGTH:
-        raise ValueError(f"subject {subject[:MAX_SUBJECT_LENGTH]!r} must be one short line of printable characters")
-    mail = EmailMessage()
-    mail["From"] = sender
-    mail["To"] = to
-    mail["Subject"] = subject
-    mail["Date"] = formatdate()
-    mail["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
-    mail.set_content(
+def _mail(sender: str, to: str, subject: str) -> Message[Any, Any]:
+    for line in (sender, to, subject):
+        if not line.isprintable() or len(line) > MAX_HEADER_LENGTH:
+            raise ValueError(f"{line[:MAX_HEADER_LENGTH]!r} must be one short line of printable characters")
+    mail: Message[Any, Any] = MIMEText(
         f"{subject}.\n\nA customer's order line waits for it. It is served by itself as soon as stock appears:"
         " buy a batch, or correct the count of one.\n"
     )
+    mail["From"] = formataddr(parseaddr(sender))
+    mail["To"] = to
+    mail["Subject"] = _header(subject)
+    mail["Date"] = formatdate(localtime=True)
+    mail["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
     return mail
+
+
+def _header(text: str) -> Header:
+    """The text as RFC 2047 writes it.
+
+    Text that looks encoded is encoded too, or readers would decode it: ``EmailMessage`` does so, and then writes the
+    line breaks and headers that somebody hid in it.
+    """
+    plain = text.isascii() and "=?" not in text
+    return Header(text, "us-ascii" if plain else "utf-8")

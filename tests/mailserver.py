@@ -1,0 +1,63 @@
+"""A real SMTP server for tests: it keeps what it takes, can decline, and can go down and come back."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import socket
+from collections.abc import Callable
+from email.message import EmailMessage
+from typing import Any, Self
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+TAKEN = "250 OK"
+
+
+class MailServer:
+    """On a loopback port of its own, which it keeps while it is down. ``options`` are those of aiosmtpd."""
+
+    def __init__(self, **options: Any) -> None:
+        self.mails: list[EmailMessage] = []
+        self.encrypted: list[bool] = []  # for each mail, whether it came through TLS
+        self.answer: Callable[[EmailMessage], str] = lambda _: TAKEN
+        self.port = _free_port()
+        self._options = options
+        self._controller: Controller | None = None  # None: down
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, **self._options)
+        self._controller.start()
+
+    def stop(self) -> None:
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    @property
+    def subjects(self) -> list[str]:
+        return [mail["Subject"] for mail in self.mails]
+
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
+        assert isinstance(envelope.content, bytes)
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        answer = self.answer(mail)
+        if answer == TAKEN:
+            self.mails.append(mail)
+            self.encrypted.append(session.ssl is not None)
+        return answer
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
