@@ -271,6 +271,7 @@ def test_every_store_keeps_the_promises_of_the_naive_model(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
                 derandomize=True,
+                phases=[phase for phase in hypothesis.Phase if SHRINK or phase is not hypothesis.Phase.shrink],
                 database=None,
                 deadline=None,
                 suppress_health_check=list(hypothesis.HealthCheck),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from allocation.service_layer.store import (
     PAGE_SIZE,
+    BatchCount,
     BatchRow,
     Changes,
     DeliveryRow,
@@ -36,10 +37,11 @@ class MemoryTables:
 
 
 class MemorySession:
-    """One transaction. It writes in one go, after everything was checked, so there is nothing to take back."""
+    """One transaction. What it saves is checked at once and written when the work is done, so nothing is taken back."""
 
     def __init__(self, tables: MemoryTables) -> None:
         self._tables = tables
+        self._saved: list[Changes] = []
 
     def load(self, wanted: Wanted) -> Loaded:
         tables = self._tables
@@ -74,8 +76,15 @@ class MemorySession:
         return found[:PAGE_SIZE]
 
     def save(self, changes: Changes) -> None:
-        tables = self._tables
         self._check(changes)
+        self._saved.append(changes)
+
+    def commit(self) -> None:
+        for changes in self._saved:
+            self._write(changes)
+
+    def _write(self, changes: Changes) -> None:
+        tables = self._tables
         for product in (*changes.new_products, *changes.products):
             tables.products[product.sku] = product
         for batch in changes.new_batches:
@@ -91,23 +100,37 @@ class MemorySession:
         tables.deliveries += changes.deliveries
 
     def _check(self, changes: Changes) -> None:
-        """The constraints of the schema."""
+        """The constraints of the schema. Deliveries are as unique as the messages they come with."""
         tables = self._tables
-        taken = (
-            [product.sku for product in changes.new_products if product.sku in tables.products]
-            + [batch.ref for batch in changes.new_batches if batch.ref in tables.batches]
-            + [line for line in changes.new_lines if (line.orderid, line.sku) in tables.lines]
-            + [row for row in changes.messages if row.correlation_id in tables.messages]
-        )
-        if taken:
-            raise StoreConflict(f"not unique: {taken[0]}")
-        for batch in (*changes.new_batches, *changes.batches):
+        messages = [(row.correlation_id, row.step) for row in changes.messages]
+        known = {(id_, row.step) for id_, _ in messages for row, _ in tables.messages.get(id_, ())}
+        _check_unique([product.sku for product in changes.new_products], tables.products)
+        _check_unique([batch.ref for batch in changes.new_batches], tables.batches)
+        _check_unique([(line.orderid, line.sku) for line in changes.new_lines], tables.lines)
+        _check_unique(messages, known)
+        _check_unique(changes.deliveries, ())
+        counted: list[BatchRow | BatchCount] = [*changes.new_batches, *changes.batches]
+        for batch in counted:
             if not 0 <= batch.allocated_quantity <= batch.purchased_quantity:
                 raise ValueError(f"never_oversold: {batch}")
+        for product in (*changes.new_products, *changes.products):
+            if product.waiting_lines < 0:
+                raise ValueError(f"waiting_lines: {product}")
+        for line in changes.new_lines:
+            if line.qty <= 0:
+                raise ValueError(f"qty: {line}")
 
     def _sorted_lines(self, sku: str, wanted: Callable[[LineRow], bool]) -> list[LineRow]:
         lines = (line for line in self._tables.lines.values() if line.sku == sku and wanted(line))
         return sorted(lines, key=lambda line: line.position)
+
+
+def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:
+    seen = set()
+    for key in keys:
+        if key in seen or key in taken:
+            raise StoreConflict(f"not unique: {key}")
+        seen.add(key)
 
 
 class MemoryStore:
@@ -117,7 +140,10 @@ class MemoryStore:
         self.tables = MemoryTables()
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        return work(MemorySession(self.tables))
+        session = MemorySession(self.tables)
+        result = work(session)
+        session.commit()
+        return result
 
     async def close(self) -> None:
         """Nothing to give back."""
