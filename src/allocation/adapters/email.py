@@ -18,7 +18,6 @@ import structlog
 
 from allocation.config import Settings
 from allocation.service_layer.effects import Unreachable
-from allocation.service_layer.handlers import Notifications
 
 SMTP_TIMEOUT_S = 10.0
 MAX_HEADER_LENGTH = 500
@@ -26,7 +25,7 @@ MAX_HEADER_LENGTH = 500
 log = structlog.get_logger(__name__)
 
 
-def notifications(settings: Settings) -> Notifications:
+def notifications(settings: Settings) -> SmtpNotifications | LoggedNotifications:
     """SMTP if ``smtp_host`` is set, the log otherwise."""
     return SmtpNotifications(settings) if settings.smtp_host else LoggedNotifications()
 

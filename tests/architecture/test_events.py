@@ -1,0 +1,50 @@
+"""Every message is declared once, whole: nothing is forgotten in a table, every field says what it takes."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import date
+from typing import Any
+
+import pytest
+
+from allocation.domain import events
+from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
+from allocation.service_layer.messages import field_rules
+
+DECLARED = [
+    kind
+    for _, kind in inspect.getmembers(events, inspect.isclass)
+    if issubclass(kind, events.Event) and kind is not events.Event
+]
+
+
+def test_every_event_has_a_row() -> None:
+    assert set(HANDLERS) == set(DECLARED)
+    assert set(EFFECTS) <= set(HANDLERS)
+
+
+def test_every_handler_declares_what_it_may_raise() -> None:
+    assert {handler for handlers in HANDLERS.values() for handler in handlers} == set(RAISES)
+    assert {event for raised in RAISES.values() for event in raised} <= set(HANDLERS)
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_every_event_says_what_it_means(kind: type[events.Event]) -> None:
+    written = kind.__doc__ or ""
+    assert not written.startswith(f"{kind.__name__}("), "that is what dataclass writes where nobody did"
+    assert written.endswith(".")
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_every_field_has_a_rule(kind: Any) -> None:
+    for rule in field_rules(kind):
+        assert rule.base in {str, int, date}, rule
+        assert (rule.limit is None) == (rule.base is date), rule
+        assert str(rule)
+
+
+@pytest.mark.parametrize("doing", [*RAISES, *(effect for effects in EFFECTS.values() for effect in effects)])
+def test_every_use_case_says_what_it_does_in_a_sentence(doing: Any) -> None:
+    assert inspect.getdoc(doing)
+    assert len(inspect.getdoc(doing).splitlines()) == 1  # type: ignore[union-attr]
