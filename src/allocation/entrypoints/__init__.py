@@ -1,0 +1,1 @@
+"""The ways in: each turns what it is given into messages, and outcomes and refusals into answers."""

@@ -1,0 +1,85 @@
+"""What is answered to each event from outside: the same over HTTP, in bulk lines and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+from allocation.domain.events import (
+    Allocated,
+    AllocationRequired,
+    Backordered,
+    BatchCreated,
+    BatchQuantityChanged,
+    Deallocated,
+    Event,
+)
+from allocation.service_layer.messages import Outcome
+
+
+class BatchAnswer(TypedDict):
+    """The batch is known."""
+
+    batchref: str
+
+
+class LineAnswer(TypedDict):
+    """Where the line stands: on a batch, or waiting (null)."""
+
+    batchref: str | None
+
+
+# `from` is no name in Python.
+Move = TypedDict("Move", {"orderid": str, "sku": str, "qty": int, "from": str | None, "to": str | None})
+Move.__doc__ = "A line's way from batch to batch; null stands for waiting."
+
+
+class CountAnswer(TypedDict):
+    """The batch has the new quantity; ``moved`` are the lines that stand elsewhere than before."""
+
+    batchref: str
+    moved: list[Move]
+
+
+def batch_answer(outcome: Outcome) -> BatchAnswer:
+    return {"batchref": outcome.result}
+
+
+def line_answer(outcome: Outcome) -> LineAnswer:
+    return {"batchref": outcome.result}
+
+
+def count_answer(outcome: Outcome) -> CountAnswer:
+    return {"batchref": outcome.result, "moved": moves(outcome.raised)}
+
+
+ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
+    BatchCreated: batch_answer,
+    AllocationRequired: line_answer,
+    BatchQuantityChanged: count_answer,
+}
+
+
+def answer(outcome: Outcome) -> Mapping[str, Any]:
+    """The members of the answer, ready for JSON."""
+    return ANSWERS[type(outcome.message.event)](outcome)
+
+
+def moves(raised: Iterable[Event]) -> list[Move]:
+    """The net change of each line, in the order first touched; lines that end where they were are left out."""
+    moved: dict[tuple[str, str], Move] = {}
+    before: str | None
+    after: str | None
+    for event in raised:
+        match event:
+            case Deallocated(orderid, sku, qty, batchref):
+                before, after = batchref, None
+            case Allocated(orderid, sku, qty, batchref):
+                before, after = None, batchref
+            case Backordered(orderid, sku, qty):
+                before, after = None, None
+            case _:
+                continue
+        first: Move = {"orderid": orderid, "sku": sku, "qty": qty, "from": before, "to": after}
+        moved.setdefault((orderid, sku), first)["to"] = after
+    return [move for move in moved.values() if move["from"] != move["to"]]

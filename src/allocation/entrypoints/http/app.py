@@ -1,0 +1,82 @@
+"""The ASGI application: the hot routes in front, everything else behind Starlette's router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from allocation import views
+from allocation.bootstrap import Service
+from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.pages import page_routes
+from allocation.entrypoints.http.posts import post_routes
+from allocation.entrypoints.http.reads import read_routes
+from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.entrypoints.refusals import MethodNotAllowed, UnknownPath
+from allocation.service_layer.writer import Unavailable
+
+METHOD_NOT_ALLOWED = 405
+
+
+def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIApp:
+    """The application of a service that is not started yet; its lifespan starts and closes it.
+
+    ``stopping`` is set when the server has to end: streams then stop reading and answer what they have read.
+    """
+    behind = _router(service)
+    in_front = {**post_routes(service.writer), bulk.PATH: bulk.bulk_route(service.writer, stopping or asyncio.Event())}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await in_front.get(scope.get("path", ""), behind)(scope, receive, send)
+
+    return app
+
+
+def _router(service: Service) -> Starlette:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with service:
+            service.effects.start()
+            yield
+
+    async def is_alive(_: Request) -> Response:
+        return json_response({"status": "alive"})
+
+    async def is_ready(_: Request) -> Response:
+        try:
+            await service.reader.run(views.is_ready)
+        except Exception as error:  # noqa: BLE001 - every error has its answer
+            return problem_response(error)
+        if not service.writer.has_room:
+            return problem_response(Unavailable("No more messages are taken"))
+        return json_response({"status": "ready"})
+
+    router = Starlette(
+        routes=[
+            Route("/", RedirectResponse("/docs")),
+            Route("/healthz", is_alive),
+            Route("/readyz", is_ready),
+            *page_routes(),
+            *read_routes(service),
+        ],
+        exception_handlers={HTTPException: _refuse},
+        lifespan=lifespan,
+    )
+    router.router.redirect_slashes = False
+    return router
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """What the router itself refuses."""
+    if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "GET, HEAD")
+        return problem_response(MethodNotAllowed(request.method, allowed))
+    return problem_response(UnknownPath(f"Nothing is served under {request.url.path[:100]}"))

@@ -1,0 +1,242 @@
+"""The OpenAPI 3.1 document, derived from the events, their answers, the read routes and the table of refusals."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+import allocation
+from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
+from allocation.entrypoints.answers import ANSWERS
+from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.posts import POSTS
+from allocation.entrypoints.http.reads import READS, Parameter, Read
+from allocation.entrypoints.http.reads import Text as TextParameter
+from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
+from allocation.entrypoints.refusals import KINDS, Kind
+from allocation.service_layer.messages import FieldRule, field_rules
+
+VERSION = "3.1.0"
+COMPONENTS = "#/components/schemas/{name}"
+PRINTABLE = r"^(?:[^\p{C}\p{Z}]| )+$"
+KEY = r"^[!-}]+$"  # more is taken, but not every client can send more in a header
+EXAMPLES: Mapping[str, Any] = {
+    "ref": "batch-001",
+    "sku": "RELIABLE-FORK",
+    "orderid": "order-1",
+    "qty": 100,
+    "eta": "2027-01-31",
+}
+
+Schema = dict[str, Any]
+
+
+def document() -> Schema:
+    components = _components()
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "allocation",
+            "version": allocation.__version__,
+            "summary": "Allocates order lines to batches of stock, and keeps every promise when the world changes.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": {
+            **{path: {"post": _post(path, kind)} for path, kind in POSTS.items()},
+            bulk.PATH: {"post": _bulk()},
+            **{read.path: {"get": _get(read)} for read in READS},
+            **_HEALTH,
+        },
+        "components": {
+            "schemas": components,
+            "responses": {str(status): _refused(kinds) for status, kinds in refused_by_status(KINDS).items()},
+        },
+    }
+
+
+def refused_by_status(kinds: Iterable[Kind]) -> Mapping[int, Sequence[Kind]]:
+    by_status: dict[int, list[Kind]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return by_status
+
+
+def summary(kind: type[Event]) -> str:
+    """The event's own words, in Markdown."""
+    return (inspect.getdoc(kind) or kind.__name__).splitlines()[0].replace("``", "`")
+
+
+def example(kind: type[Event]) -> dict[str, Any]:
+    """Values that the event takes."""
+    return {rule.name: EXAMPLES.get(rule.name, _some_value(rule)) for rule in field_rules(kind) if rule.required}
+
+
+def _some_value(rule: FieldRule) -> str | int:
+    if isinstance(rule.limit, Between):
+        return rule.limit.least
+    return "2027-01-31" if rule.base is date else rule.name
+
+
+def event_schema(kind: type[Event]) -> Schema:
+    rules = field_rules(kind)
+    return {
+        "type": "object",
+        "description": summary(kind),
+        "properties": {rule.name: field_schema(rule) for rule in rules},
+        "required": [rule.name for rule in rules if rule.required],
+        "additionalProperties": False,
+        "examples": [example(kind)],
+    }
+
+
+def field_schema(rule: FieldRule) -> Schema:
+    match rule.limit:
+        case Text(max_length):
+            schema: Schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": PRINTABLE}
+        case Between(least, most):
+            schema = {"type": "integer", "minimum": least, "maximum": most}
+        case None if rule.base is date:
+            schema = {"type": "string", "format": "date"}
+        case None:
+            schema = {}
+    schema["description"] = str(rule)
+    return schema if rule.required else {**schema, "type": [schema["type"], "null"], "default": rule.default}
+
+
+def _post(path: str, kind: type[Event]) -> Schema:
+    return {
+        "operationId": path.removeprefix("/"),
+        "summary": summary(kind),
+        "tags": ["events"],
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {"required": True, "content": {JSON: {"schema": _reference(kind.__name__)}}},
+        "responses": {
+            "201": _answered("Done, or done before: the answer is the same", _reference(answer_type(kind).__name__)),
+            **_refusals({400, 404, 405, 409, 413, 415, 422, 500, 503}),
+        },
+    }
+
+
+def answer_type(kind: type[Event]) -> Any:
+    return typing.get_type_hints(ANSWERS[kind])["return"]
+
+
+def _bulk() -> Schema:
+    types = " or ".join(type_.decode() for type_ in bulk.JSON_LINES_TYPES)
+    return {
+        "operationId": "bulk",
+        "summary": "Many events as JSON lines in, one result a line out, in order, while the input still streams",
+        "description": f"Send {types}. A line is an event with its `type`, and with an `id` if repeating it has to be "
+        "recognised. Read while you send: the service takes no more in than it has room for.",
+        "tags": ["events"],
+        "requestBody": {
+            "required": True,
+            "content": {bulk.JSON_LINES: {"schema": {"type": "string", "examples": [bulk_example()]}}},
+        },
+        "responses": {
+            "200": {
+                "description": "A line for each line: `line`, `status`, and the answer or `message` and `detail`",
+                "content": {bulk.JSON_LINES: {"schema": {"type": "string"}}},
+            },
+            **_refusals({400, 405, 415, 500}),
+        },
+    }
+
+
+def bulk_example() -> str:
+    """A line of each event that is taken."""
+    lines = ({"type": kind.__name__, **example(kind)} for kind in POSTS.values())
+    return "".join(msgspec.json.encode(line).decode() + "\n" for line in lines)
+
+
+def _get(read: Read) -> Schema:
+    unknown = {404} if read.key else set()
+    parameters = [_parameter(each, "query") for each in read.parameters]
+    if read.key:
+        parameters.insert(0, _parameter(read.key, "path"))
+    return {
+        "operationId": f"get_{read.view.__name__}",
+        "summary": read.about,
+        "tags": ["reads"],
+        "parameters": parameters,
+        "responses": {
+            "200": _answered("Found", _schema_of(typing.get_type_hints(read.view)["return"])),
+            **_refusals({400, 405, 500, 503} | unknown),
+        },
+    }
+
+
+def _parameter(parameter: Parameter, place: str) -> Schema:
+    return {
+        "name": parameter.name,
+        "in": place,
+        "required": place == "path",
+        "description": f"{parameter.about}: {parameter.rule}",
+        "schema": {**parameter.schema, **({"pattern": PRINTABLE} if isinstance(parameter, TextParameter) else {})},
+    }
+
+
+def _answered(description: str, schema: Schema) -> Schema:
+    return {"description": description, "content": {JSON: {"schema": schema}}}
+
+
+def _refused(kinds: Iterable[Kind]) -> Schema:
+    described = {kind.slug: {"summary": kind.title} for kind in kinds}
+    return {
+        "description": "; ".join(kind.title for kind in kinds),
+        "content": {PROBLEM_JSON: {"schema": _reference(Problem.__name__)}},
+        "x-problems": described,
+    }
+
+
+def _refusals(statuses: Collection[int]) -> Schema:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": COMPONENTS.format(name=name)}
+
+
+def _schema_of(type_: Any) -> Schema:
+    (schema,), _ = msgspec.json.schema_components([type_], ref_template=COMPONENTS)
+    return schema
+
+
+def _components() -> Schema:
+    """The schemas of everything that is answered, and of the events that are taken."""
+    answers = [answer_type(kind) for kind in POSTS.values()]
+    found = [typing.get_type_hints(read.view)["return"] for read in READS]
+    _, components = msgspec.json.schema_components([Problem, *answers, *found], ref_template=COMPONENTS)
+    return {**components, **{kind.__name__: event_schema(kind) for kind in POSTS.values()}}
+
+
+_IDEMPOTENCY_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The id of the message, chosen by the sender: repeated, it gets the first answer",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": KEY},
+}
+_HEALTH: Schema = {
+    "/healthz": {
+        "get": {
+            "operationId": "get_health",
+            "summary": "Whether the process is alive",
+            "tags": ["health"],
+            "responses": {"200": _answered("It is", {"type": "object"}), **_refusals({405})},
+        }
+    },
+    "/readyz": {
+        "get": {
+            "operationId": "get_readiness",
+            "summary": "Whether the database answers and messages are taken",
+            "tags": ["health"],
+            "responses": {"200": _answered("They are", {"type": "object"}), **_refusals({405, 503})},
+        }
+    },
+}

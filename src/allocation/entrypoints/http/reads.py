@@ -1,0 +1,200 @@
+"""The routes that read, as a table: what each takes, which view answers it, and what the documents say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from allocation import views
+from allocation.bootstrap import Service
+from allocation.domain.errors import (
+    InvalidMessage,
+    Refusal,
+    UnknownBatch,
+    UnknownMessage,
+    UnknownOrder,
+    UnknownSku,
+)
+from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.service_layer.messages import STEP_MARK
+
+MAX_ID_LENGTH = MAX_TEXT_LENGTH + len(f"{STEP_MARK}{views.MAX_STEP}")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A parameter that is compared with texts."""
+
+    name: str
+    about: str
+    max_length: int = MAX_TEXT_LENGTH
+
+    def parse(self, value: str) -> str:
+        if not 1 <= len(value) <= self.max_length or not value.isprintable():
+            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
+        return value
+
+    @property
+    def rule(self) -> str:
+        return f"1 to {self.max_length} printable characters"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.max_length}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A parameter that is a whole number."""
+
+    name: str
+    about: str
+    least: int
+    most: int
+    default: int
+
+    def parse(self, value: str) -> int:
+        digits = value.isascii() and value.isdecimal() and len(value) <= len(str(self.most))
+        if not digits or not self.least <= int(value) <= self.most:
+            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
+        return int(value)
+
+    @property
+    def rule(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most, "default": self.default}
+
+
+Parameter = Text | Number
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One route. ``key`` is the parameter in the path, and ``unknown`` the refusal of one that leads nowhere."""
+
+    path: str
+    about: str
+    view: Callable[..., Any]
+    parameters: Sequence[Parameter] = ()
+    key: Text | None = None
+    unknown: Callable[[str], Refusal] | None = None
+
+
+LIMIT = Number("limit", "Most entries on a page", 1, views.MAX_PAGE, views.DEFAULT_PAGE)
+FIRST = 0
+LAST = views.MAX_POSITION
+
+READS: Sequence[Read] = (
+    Read(
+        "/allocations/{orderid}",
+        "Where the lines of an order stand",
+        views.allocations,
+        (Text("after", "Begin after this SKU"), LIMIT),
+        Text("orderid", "The order"),
+        UnknownOrder,
+    ),
+    Read("/products", "All products", views.products, (Text("after", "Begin after this SKU"), LIMIT)),
+    Read(
+        "/products/{sku}",
+        "A product with its batches and waiting lines",
+        views.product,
+        (
+            Text("batches_after", "Begin after the batch with this reference"),
+            Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
+            LIMIT,
+        ),
+        Text("sku", "The product"),
+        UnknownSku,
+    ),
+    Read(
+        "/batches/{ref}",
+        "A batch with the lines that hold its stock, newest first",
+        views.batch,
+        (Number("before", "Begin before the line of this position", FIRST, LAST, LAST), LIMIT),
+        Text("ref", "The batch's reference"),
+        UnknownBatch,
+    ),
+    Read(
+        "/events",
+        "The ledger: every message with its causes",
+        views.events,
+        (
+            Text("correlation_id", "Only what this message set off, and itself"),
+            Text("sku", "Only of this product"),
+            Text("orderid", "Only of this order"),
+            Number("after", "Begin after this position", FIRST, LAST, FIRST),
+            LIMIT,
+        ),
+    ),
+    Read(
+        "/events/{id}",
+        "One message of the ledger",
+        views.event,
+        key=Text("id", "The message", MAX_ID_LENGTH),
+        unknown=UnknownMessage,
+    ),
+)
+
+
+def read_routes(service: Service) -> list[Route]:
+    return [Route(_with_slashes(read), _endpoint(read, service), methods=["GET"]) for read in READS]
+
+
+def _with_slashes(read: Read) -> str:
+    """The path in Starlette's terms; what it names may contain slashes."""
+    return read.path.replace("}", ":path}")
+
+
+def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
+    async def get(request: Request) -> Response:
+        try:
+            values = _parsed(read, request)
+            found = await service.reader.run(read.view, *_key(read, request), **values)
+        except Exception as error:  # noqa: BLE001 - every error has its answer
+            return problem_response(error)
+        response = json_response(found)
+        if isinstance(found, list) and len(found) == values.get(LIMIT.name, LIMIT.default):
+            response.headers["link"] = _link_to_next(request.scope, values, found[-1].sku)
+        return response
+
+    return get
+
+
+def _key(read: Read, request: Request) -> tuple[str, ...]:
+    """The value in the path. One that cannot exist is not looked for."""
+    if read.key is None or read.unknown is None:
+        return ()
+    value: str = request.path_params[read.key.name]
+    try:
+        return (read.key.parse(value),)
+    except InvalidMessage:
+        raise read.unknown(value) from None
+
+
+def _parsed(read: Read, request: Request) -> dict[str, Any]:
+    known = {parameter.name: parameter for parameter in read.parameters}
+    values: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise InvalidMessage(f"Unknown parameter {ascii(name)[:60]}", f"The parameters here: {names}.")
+        if name in values:
+            raise InvalidMessage(f"{name} is given twice", f"Give {name} once.")
+        values[name] = known[name].parse(value)
+    return values
+
+
+def _link_to_next(scope: Scope, values: Mapping[str, Any], after: str) -> str:
+    limit = values.get(LIMIT.name, LIMIT.default)
+    return f'<{scope["raw_path"].decode()}?after={quote(after, safe="")}&limit={limit}>; rel="next"'

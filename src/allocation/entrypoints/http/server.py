@@ -1,0 +1,126 @@
+"""The server process: one event loop, one writer. Several of them may share a PostgreSQL database."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+
+import structlog
+import uvicorn
+from structlog.typing import Processor
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.entrypoints.http.app import create_app
+from allocation.entrypoints.http.protocol import short_way_protocol
+
+BACKLOG = 4_096
+KEEP_ALIVE_TIMEOUT_S = 75
+SHUTDOWN_TIMEOUT_S = 30
+GC_THRESHOLD = 50_000  # objects made and not gone again
+
+log = structlog.get_logger(__name__)
+
+
+class CannotListen(Exception):
+    """The address to serve at cannot be used."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C. Then no connection is accepted any more, and every request taken is answered.
+
+    Raises `CannotListen`, and whatever makes the database unusable, before anything is served.
+    """
+    _log_to_stderr()
+    listener = _listen(settings.host, settings.port)
+    with listener:
+        service = bootstrap(settings)
+        stopping = asyncio.Event()
+        config = uvicorn.Config(
+            create_app(service, stopping),
+            loop="uvloop",
+            http=short_way_protocol(service.writer),
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("server", "allocation")],
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_TIMEOUT_S,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has shut down
+            signal.signal(number, lambda *_: None)
+        _spare_garbage_collection()
+        _Server(config, stopping).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says where it listens, and tells the streams when it has to end."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("serving", url=_url(listener))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("stopping", connections=len(self.server_state.connections))
+        self._stopping.set()
+        await super().shutdown(sockets)
+        log.info("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket of its own, so that port 0 takes any free one and the one taken is known."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CannotListen(f"Cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _spare_garbage_collection() -> None:
+    """What start-up made stays; what a request makes is gone with it, mostly without a cycle to be found.
+
+    With Python's own thresholds a fifth of a busy server's time went into looking at all its objects again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+
+
+def _log_to_stderr() -> None:
+    """Lines for people on a terminal, JSON for machines otherwise; standard output belongs to results."""
+    stamped: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendered: list[Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if sys.stderr.isatty()
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(processors=[*stamped, *rendered], logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    libraries = logging.StreamHandler()
+    libraries.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+            foreign_pre_chain=stamped,
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)

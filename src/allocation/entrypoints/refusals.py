@@ -1,0 +1,103 @@
+"""How every refusal and failure is told to the outside: one table for HTTP, bulk lines and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from allocation.domain.errors import (
+    BatchConflict,
+    IdempotencyKeyReused,
+    InvalidMessage,
+    InvalidSku,
+    LineConflict,
+    Refusal,
+    UnknownBatch,
+    UnknownMessage,
+    UnknownOrder,
+    UnknownSku,
+)
+from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writer import RETRY_AFTER_S, Unavailable
+
+EXIT_INVALID = 2
+EXIT_UNKNOWN = 3
+EXIT_CONFLICT = 4
+EXIT_FAILURE = 70  # as in sysexits.h
+EXIT_UNAVAILABLE = 75
+
+
+class UnknownPath(Refusal):
+    """Nothing is served under this path."""
+
+    cure = "The paths there are stand in /openapi.json, and to be read at /docs."
+
+
+class MethodNotAllowed(Refusal):
+    """The path is served, but not with this method."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"{method} is not allowed here", f"Use {allowed}.")
+        self.allowed = allowed
+
+
+class TooLarge(Refusal):
+    """The input is longer than is read."""
+
+
+class WrongContentType(Refusal):
+    """The body is declared to be something else than is read."""
+
+
+class Kind(NamedTuple):
+    """What one kind of refusal is called outside. ``slug`` never changes: clients may tell kinds apart by it."""
+
+    slug: str
+    status: int
+    exit_code: int
+    title: str
+
+
+REFUSALS: Mapping[type[Refusal], Kind] = {
+    InvalidMessage: Kind("invalid-message", 400, EXIT_INVALID, "The input cannot be used"),
+    InvalidSku: Kind("invalid-sku", 400, EXIT_INVALID, "No batch of this SKU was ever bought"),
+    UnknownSku: Kind("unknown-sku", 404, EXIT_UNKNOWN, "There is no such product"),
+    UnknownBatch: Kind("unknown-batch", 404, EXIT_UNKNOWN, "There is no such batch"),
+    UnknownOrder: Kind("unknown-order", 404, EXIT_UNKNOWN, "There is no such order"),
+    UnknownMessage: Kind("unknown-message", 404, EXIT_UNKNOWN, "There is no such message"),
+    LineConflict: Kind("line-conflict", 409, EXIT_CONFLICT, "The order line was taken with another quantity"),
+    BatchConflict: Kind("batch-conflict", 409, EXIT_CONFLICT, "The reference belongs to a different batch"),
+    IdempotencyKeyReused: Kind("idempotency-key-reused", 422, EXIT_CONFLICT, "The key belongs to a different request"),
+    UnknownPath: Kind("unknown-path", 404, EXIT_UNKNOWN, "Nothing is served under this path"),
+    MethodNotAllowed: Kind("method-not-allowed", 405, EXIT_INVALID, "The path does not take this method"),
+    TooLarge: Kind("too-large", 413, EXIT_INVALID, "The input is too large"),
+    WrongContentType: Kind("wrong-content-type", 415, EXIT_INVALID, "The body has a type that is not read"),
+}
+UNAVAILABLE = Kind("unavailable", 503, EXIT_UNAVAILABLE, "The service cannot take this now")
+FAILURE = Kind("failure", 500, EXIT_FAILURE, "The service failed")
+
+KINDS = (*REFUSALS.values(), UNAVAILABLE, FAILURE)
+
+
+class Told(NamedTuple):
+    """A refusal or failure in words: ``message`` is the refusal's own, ``detail`` says what helps as well."""
+
+    kind: Kind
+    message: str
+    detail: str
+
+
+def tell(error: Exception) -> Told:
+    """What to answer for an error. What is no refusal is not described: its text is for the log."""
+    match error:
+        case Refusal():
+            message = str(error)
+            return Told(REFUSALS[type(error)], message, f"{message}. {error.cure}" if error.cure else f"{message}.")
+        case Unavailable():
+            return Told(UNAVAILABLE, str(error), f"{error}. Try again in {RETRY_AFTER_S} s; repeating is safe.")
+        case StoreUnavailable():
+            message = "The database is unavailable"
+            return Told(UNAVAILABLE, message, f"{message}. Try again in {RETRY_AFTER_S} s.")
+        case _:
+            message = "The service failed, and nothing was changed"
+            return Told(FAILURE, message, f"{message}. The reason is in its log.")

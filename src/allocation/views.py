@@ -1,0 +1,275 @@
+"""The read models: plain functions of a read-only connection, run with `Reader.run`.
+
+Each reads one page by an index, never a whole table. ``next_…`` in a result is the value of the parameter of that name
+for the next page; null on the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
+
+from allocation.domain.errors import UnknownBatch, UnknownMessage, UnknownOrder, UnknownSku
+from allocation.service_layer.messages import message_id, split_id
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
+MAX_POSITION = 2**63 - 1
+MAX_STEP = 2**31 - 1
+
+
+AnyRow = Row[*tuple[Any, ...]]
+
+
+class PromisedLine(msgspec.Struct):
+    """One line of an order; ``batchref`` is null while it waits."""
+
+    sku: str
+    qty: int
+    batchref: str | None
+
+
+class ProductSummary(msgspec.Struct):
+    """A product's stock over all its batches, and how many lines wait for more."""
+
+    sku: str
+    purchased_quantity: int
+    allocated_quantity: int
+    available_quantity: int
+    waiting_lines: int
+
+
+class Products(msgspec.Struct):
+    """Products by SKU."""
+
+    products: list[ProductSummary]
+    next_after: str | None
+
+
+class StockedBatch(msgspec.Struct):
+    """A batch of a product; ``eta`` is null when it is in the warehouse."""
+
+    batchref: str
+    eta: date | None
+    purchased_quantity: int
+    allocated_quantity: int
+    available_quantity: int
+
+
+class Line(msgspec.Struct):
+    """A line of the product or batch asked about. The smaller the position, the older the line."""
+
+    orderid: str
+    qty: int
+    position: int
+
+
+class ProductDetail(ProductSummary):
+    """A product: its batches in the order lines are allocated to them, and its waiting lines, oldest first."""
+
+    batches: list[StockedBatch]
+    next_batches_after: str | None
+    waiting: list[Line]
+    next_waiting_after: int | None
+
+
+class BatchDetail(StockedBatch):
+    """A batch and the lines that hold its stock, newest first."""
+
+    sku: str
+    lines: list[Line]
+    next_before: int | None
+
+
+class RecordedEvent(msgspec.Struct):
+    """A message of the ledger; ``body`` are the event's fields, ``causation_id`` is null if it came from outside."""
+
+    position: int
+    id: str
+    correlation_id: str
+    causation_id: str | None
+    type: str
+    sku: str
+    actor: str
+    recorded_at: datetime
+    body: msgspec.Raw
+
+
+class Events(msgspec.Struct):
+    """Messages of the ledger, oldest first."""
+
+    events: list[RecordedEvent]
+    next_after: int | None
+
+
+def allocations(
+    connection: Connection, orderid: str, *, after: str = "", limit: int = DEFAULT_PAGE
+) -> list[PromisedLine]:
+    """The order's lines by SKU; raises `UnknownOrder`."""
+    found = connection.execute(
+        text(
+            "SELECT sku, qty, batchref FROM order_lines WHERE orderid = :orderid AND sku > :after"
+            " ORDER BY sku LIMIT :limit"
+        ),
+        {"orderid": orderid, "after": after, "limit": limit},
+    )
+    lines = [PromisedLine(*row) for row in found]
+    if not lines and not (after and _exists(connection, orderid)):
+        raise UnknownOrder(orderid)
+    return lines
+
+
+def products(connection: Connection, *, after: str = "", limit: int = DEFAULT_PAGE) -> Products:
+    """A page of the products."""
+    rows, more = _page(connection, f"{_SUMMARIES} WHERE sku > :after ORDER BY sku", limit, after=after)
+    found = [ProductSummary(*_summed(row)) for row in rows]
+    return Products(found, found[-1].sku if more else None)
+
+
+def product(
+    connection: Connection, sku: str, *, batches_after: str = "", waiting_after: int = 0, limit: int = DEFAULT_PAGE
+) -> ProductDetail:
+    """A product with a page of its batches and one of its waiting lines; raises `UnknownSku`."""
+    summary = connection.execute(text(f"{_SUMMARIES} WHERE sku = :sku"), {"sku": sku}).one_or_none()
+    if summary is None:
+        raise UnknownSku(sku)
+    batch_rows, more_batches = _page(
+        connection, _BATCHES_FROM if batches_after else _BATCHES, limit, sku=sku, after=batches_after
+    )
+    waiting_rows, more_waiting = _page(connection, _WAITING_LINES, limit, sku=sku, after=waiting_after)
+    batches = [StockedBatch(*row) for row in batch_rows]
+    waiting = [Line(*row) for row in waiting_rows]
+    return ProductDetail(
+        *_summed(summary),
+        batches,
+        batches[-1].batchref if more_batches else None,
+        waiting,
+        waiting[-1].position if more_waiting else None,
+    )
+
+
+def batch(connection: Connection, ref: str, *, before: int = MAX_POSITION, limit: int = DEFAULT_PAGE) -> BatchDetail:
+    """A batch with a page of its lines; raises `UnknownBatch`."""
+    found = connection.execute(_typed(_BATCH), {"ref": ref}).one_or_none()
+    if found is None:
+        raise UnknownBatch(ref)
+    rows, more = _page(connection, _LINES, limit, ref=ref, before=before)
+    lines = [Line(*row) for row in rows]
+    _, eta, purchased, allocated, available, sku = found
+    return BatchDetail(
+        ref, eta, purchased, allocated, available, sku, lines, lines[-1].position if more else None
+    )
+
+
+def events(
+    connection: Connection,
+    *,
+    correlation_id: str | None = None,
+    sku: str | None = None,
+    orderid: str | None = None,
+    after: int = 0,
+    limit: int = DEFAULT_PAGE,
+) -> Events:
+    """A page of the ledger: all of it, or what has the values asked for."""
+    asked = {"correlation_id": correlation_id, "sku": sku, "orderid": orderid}
+    values = {name: value for name, value in asked.items() if value is not None}
+    conditions = " AND ".join(["position > :after", *(f"{name} = :{name}" for name in values)])
+    # Within a correlation steps and positions have the same order, and its index is by step.
+    order = "step" if correlation_id is not None else "position"
+    rows, more = _page(connection, f"{_MESSAGES} WHERE {conditions} ORDER BY {order}", limit, after=after, **values)
+    found = [_recorded(row) for row in rows]
+    return Events(found, found[-1].position if more else None)
+
+
+def event(connection: Connection, id_: str) -> RecordedEvent:
+    """One message of the ledger; raises `UnknownMessage`."""
+    correlation_id, step = split_id(id_)
+    if step > MAX_STEP or message_id(correlation_id, step) != id_:
+        raise UnknownMessage(id_)
+    statement = text(f"{_MESSAGES} WHERE correlation_id = :correlation_id AND step = :step")
+    found = connection.execute(statement, {"correlation_id": correlation_id, "step": step}).one_or_none()
+    if found is None:
+        raise UnknownMessage(id_)
+    return _recorded(found)
+
+
+def is_ready(connection: Connection) -> bool:
+    """Whether the database answers, with our tables in it."""
+    connection.execute(text("SELECT 1 FROM products LIMIT 1"))
+    return True
+
+
+_BATCH_COLUMNS = (
+    "ref, eta, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available_quantity"
+)
+_SUMMARIES = """
+    SELECT sku,
+        (SELECT CAST(sum(purchased_quantity) AS BIGINT) FROM batches WHERE batches.sku = products.sku),
+        (SELECT CAST(sum(allocated_quantity) AS BIGINT) FROM batches WHERE batches.sku = products.sku),
+        waiting_lines
+    FROM products
+"""
+_BATCH = f"SELECT {_BATCH_COLUMNS}, sku FROM batches WHERE ref = :ref"  # noqa: S608 - a constant
+# By preference, as lines are allocated: the warehouse first, then by ETA.
+_BATCHES = (
+    f"SELECT {_BATCH_COLUMNS} FROM batches WHERE sku = :sku"  # noqa: S608 - a constant
+    " ORDER BY coalesce(eta, :in_the_warehouse), position"
+)
+_BATCHES_FROM = (
+    f"SELECT {_BATCH_COLUMNS} FROM batches WHERE sku = :sku"  # noqa: S608 - a constant
+    " AND (coalesce(eta, :in_the_warehouse), position) >"
+    " (SELECT coalesce(eta, :in_the_warehouse), position FROM batches WHERE sku = :sku AND ref = :after)"
+    " ORDER BY coalesce(eta, :in_the_warehouse), position"
+)
+_WAITING_LINES = (
+    "SELECT orderid, qty, position FROM order_lines WHERE sku = :sku AND batchref IS NULL AND position > :after"
+    " ORDER BY position"
+)
+_LINES = (
+    "SELECT orderid, qty, position FROM order_lines WHERE batchref = :ref AND position < :before ORDER BY position DESC"
+)
+_MESSAGES = "SELECT position, correlation_id, step, causation_step, type, sku, actor, recorded_at, body FROM ledger"
+
+
+def _page(connection: Connection, statement: str, limit: int, **values: Any) -> tuple[Sequence[AnyRow], bool]:
+    """At most ``limit`` rows, and whether there are more."""
+    rows = connection.execute(_typed(f"{statement} LIMIT :limit"), {**values, "limit": limit + 1}).all()
+    return rows[:limit], len(rows) > limit
+
+
+def _typed(statement: str) -> Executable:
+    """The statement, told where it has days: SQLite keeps them as text."""
+    typed = text(statement)
+    if ":in_the_warehouse" in statement:
+        typed = typed.bindparams(bindparam("in_the_warehouse", date.min, Date))
+    return typed.columns(eta=Date) if "eta" in statement else typed
+
+
+def _exists(connection: Connection, orderid: str) -> bool:
+    statement = text("SELECT 1 FROM order_lines WHERE orderid = :orderid LIMIT 1")
+    return connection.execute(statement, {"orderid": orderid}).first() is not None
+
+
+def _summed(row: AnyRow) -> tuple[str, int, int, int, int]:
+    sku, purchased, allocated, waiting_lines = row
+    return sku, purchased, allocated, purchased - allocated, waiting_lines
+
+
+def _recorded(row: AnyRow) -> RecordedEvent:
+    position, correlation_id, step, causation_step, type_, sku, actor, recorded_at, body = row
+    moment = datetime.fromisoformat(recorded_at) if isinstance(recorded_at, str) else recorded_at
+    return RecordedEvent(
+        position=position,
+        id=message_id(correlation_id, step),
+        correlation_id=correlation_id,
+        causation_id=None if causation_step is None else message_id(correlation_id, causation_step),
+        type=type_,
+        sku=sku,
+        actor=actor,
+        recorded_at=moment.astimezone(UTC),
+        body=msgspec.Raw(body.encode()),
+    )

@@ -1,0 +1,172 @@
+"""What can be read over HTTP, page by page."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.e2e.conftest import Server, unique
+
+
+@pytest.fixture
+def mattress(server: Server) -> dict[str, str]:
+    """A product with a batch in the warehouse, two inbound, a line on each but the last, and two that wait."""
+    names = {name: unique(name) for name in ("sku", "later", "sooner", "warehouse", "o1", "o2", "o3", "o4")}
+    sku = names["sku"]
+    server.add_batch(names["later"], sku, 3, "2027-02-01")
+    server.add_batch(names["sooner"], sku, 20, "2027-01-01")
+    server.add_batch(names["warehouse"], sku, 10)
+    for orderid, qty in (("o1", 10), ("o2", 20), ("o3", 30), ("o4", 40)):
+        server.allocate(names[orderid], sku, qty)
+    return names
+
+
+def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
+    server: Server, mattress: dict[str, str]
+) -> None:
+    def batch(name: str, eta: str | None, purchased: int, allocated: int) -> dict[str, Any]:
+        return {
+            "batchref": mattress[name],
+            "eta": eta,
+            "purchased_quantity": purchased,
+            "allocated_quantity": allocated,
+            "available_quantity": purchased - allocated,
+        }
+
+    found = server.get(f"/products/{mattress['sku']}")
+    positions = [line.pop("position") for line in found["waiting"]]
+    assert positions == sorted(positions)
+    assert found == {
+        "sku": mattress["sku"],
+        "purchased_quantity": 33,
+        "allocated_quantity": 30,
+        "available_quantity": 3,
+        "waiting_lines": 2,
+        "batches": [
+            batch("warehouse", None, 10, 10),
+            batch("sooner", "2027-01-01", 20, 20),
+            batch("later", "2027-02-01", 3, 0),
+        ],
+        "next_batches_after": None,
+        "waiting": [{"orderid": mattress["o3"], "qty": 30}, {"orderid": mattress["o4"], "qty": 40}],
+        "next_waiting_after": None,
+    }
+
+
+def test_the_batches_and_waiting_lines_of_a_product_come_in_pages(server: Server, mattress: dict[str, str]) -> None:
+    path = f"/products/{mattress['sku']}"
+    batches = [page["batches"] for page in server.pages(path, "batches_after", limit=1)]
+    waiting = [page["waiting"] for page in server.pages(path, "waiting_after", limit=1)]
+    assert [batch["batchref"] for (batch,) in batches] == [mattress[name] for name in ("warehouse", "sooner", "later")]
+    assert [line["orderid"] for (line,) in waiting] == [mattress["o3"], mattress["o4"]]
+
+
+def test_all_products_come_in_pages(server: Server, mattress: dict[str, str]) -> None:
+    server.add_batch(unique("b"), unique("sku"), 1)
+    found = [product for page in server.pages("/products", "after", limit=1) for product in page["products"]]
+    by_sku = {product["sku"]: product for product in found}
+    assert len(by_sku) == len(found) >= 2
+    assert by_sku[mattress["sku"]] == {
+        "sku": mattress["sku"],
+        "purchased_quantity": 33,
+        "allocated_quantity": 30,
+        "available_quantity": 3,
+        "waiting_lines": 2,
+    }
+    assert server.get("/products", limit=1_000) == {"products": found, "next_after": None}
+
+
+def test_a_batch_has_its_lines_newest_first_in_pages(server: Server) -> None:
+    sku, ref = unique("sku"), unique("b")
+    orders = [unique("o") for _ in range(5)]
+    server.add_batch(ref, sku, 5)
+    for orderid in orders:
+        server.allocate(orderid, sku, 1)
+    page = server.get(f"/batches/{ref}", limit=2)
+    assert (page["sku"], page["batchref"], page["eta"]) == (sku, ref, None)
+    assert (page["purchased_quantity"], page["allocated_quantity"], page["available_quantity"]) == (5, 5, 0)
+    pages = [page["lines"] for page in server.pages(f"/batches/{ref}", "before", limit=2)]
+    assert [len(lines) for lines in pages] == [2, 2, 1]
+    found = [(line["orderid"], line["qty"]) for lines in pages for line in lines]
+    assert found == [(orderid, 1) for orderid in reversed(orders)]
+
+
+def test_an_order_has_all_its_lines_by_sku_and_a_link_to_the_next_page(server: Server) -> None:
+    orderid, skus = unique("an order/ü"), sorted(unique("sku/ü") for _ in range(3))
+    for sku in skus:
+        server.add_batch(unique("b"), sku, 1)
+        server.allocate(orderid, sku, 2)
+    path = f"/allocations/{quote(orderid, safe='')}"
+    assert server.get(path) == [{"sku": sku, "qty": 2, "batchref": None} for sku in skus]
+    found = []
+    response = server.client.get(path, params={"limit": 2})
+    while "next" in response.links:
+        assert response.status_code == 200
+        found += response.json()
+        response = server.client.get(response.links["next"]["url"])
+    assert [line["sku"] for line in found + response.json()] == skus
+
+
+def test_the_ledger_tells_what_each_message_set_off(server: Server) -> None:
+    sku, ref, old, new, key = unique("sku"), unique("b"), unique("o"), unique("o"), unique("key")
+    server.add_batch(ref, sku, 10)
+    server.allocate(old, sku, 5)
+    server.allocate(new, sku, 5)
+    server.post("/change_batch_quantity", {"ref": ref, "qty": 5}, Idempotency_Key=key)
+    events = server.get("/events", correlation_id=key)["events"]
+    told = [(each["type"], each["id"], each["causation_id"]) for each in events]
+    assert told == [
+        ("BatchQuantityChanged", key, None),
+        ("Deallocated", f"{key}~1", key),
+        ("AllocationRequired", f"{key}~2", key),
+        ("Backordered", f"{key}~3", f"{key}~2"),
+        ("OutOfStock", f"{key}~4", f"{key}~2"),
+    ]
+    assert {(each["correlation_id"], each["sku"], each["actor"]) for each in events} == {(key, sku, "http")}
+    assert events[1]["body"] == {"orderid": new, "sku": sku, "qty": 5, "batchref": ref}
+    assert [server.get(f"/events/{each['id']}") for each in events] == events
+
+
+def test_events_are_found_by_sku_and_order_page_by_page(server: Server) -> None:
+    sku, orderid = unique("sku"), unique("o")
+    server.add_batch(unique("b"), sku, 10)
+    server.allocate(orderid, sku, 1)
+    server.allocate(unique("o"), sku, 1)
+    types = [each["type"] for each in server.get("/events", sku=sku)["events"]]
+    assert types == ["BatchCreated", "AllocationRequired", "Allocated", "AllocationRequired", "Allocated"]
+    pages = server.pages("/events", "after", sku=sku, orderid=orderid, limit=1)
+    assert [[each["type"] for each in page["events"]] for page in pages] == [["AllocationRequired"], ["Allocated"]]
+
+
+def test_times_are_iso_8601_in_utc(server: Server) -> None:
+    sku = unique("sku")
+    server.add_batch(unique("b"), sku, 10)
+    recorded_at = server.get("/events", sku=sku)["events"][0]["recorded_at"]
+    assert recorded_at.endswith("Z")
+    moment = datetime.fromisoformat(recorded_at)
+    assert abs(datetime.now(moment.tzinfo) - moment) < timedelta(minutes=1)
+
+
+def test_names_with_any_character_are_found_in_paths(server: Server) -> None:
+    for name in ("a/b", "a//b/", "/", "..", ".", "a b", "ü/鍵", "?#%2F&+'\"<b>", "x" * 243, "100%", "a~1"):
+        sku = unique(name)
+        ref = unique(name)
+        server.add_batch(ref, sku, 7)
+        assert server.get(f"/products/{quote(sku, safe='')}")["sku"] == sku
+        assert server.get(f"/batches/{quote(ref, safe='')}")["batchref"] == ref
+        assert server.get("/products", after=sku[:-1], limit=1)["products"][0]["sku"] <= sku
+
+
+@pytest.mark.parametrize("path", ["/products", "/events", "/healthz", "/readyz", "/docs", "/openapi.json"])
+def test_head_tells_what_get_would(server: Server, path: str) -> None:
+    head, get = server.client.head(path), server.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_it_is_alive_and_ready(server: Server) -> None:
+    assert server.get("/healthz") == {"status": "alive"}
+    assert server.get("/readyz") == {"status": "ready"}
