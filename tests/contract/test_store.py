@@ -24,6 +24,7 @@ from tests.contract.conftest import MOMENT, Place
 from tests.contract.rows import SKU, batch, delivery, ledger, line, product
 
 FUNNY_TEXTS = ['quote"s', "it's", r"back\slash \n \u0041", "{a,b}", "NULL", "null", "a,b", "🛋 Ängström", " ", "%s $1 ?"]
+LONGEST = "".join(chr(0x20000 + 37 * number) for number in range(255))  # four bytes each, and hard to compress
 HUGE = 1_000_000_000 * 1_000_000
 
 
@@ -48,7 +49,7 @@ def test_what_was_saved_is_loaded(place: Place) -> None:
     assert place.contents().deliveries == [("m1", 0, "send_out_of_stock_notification", SKU)]
 
 
-@pytest.mark.parametrize("text", FUNNY_TEXTS)
+@pytest.mark.parametrize("text", [*FUNNY_TEXTS, pytest.param(LONGEST, id="longest")])
 def test_any_text_is_kept_as_it_is(place: Place, text: str) -> None:
     place.save(
         new_products=[product(text)],

@@ -18,7 +18,7 @@ import asyncpg
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from sqlalchemy.engine import URL
 
 from allocation.adapters import memory, postgresql, sqlite
@@ -40,7 +40,7 @@ from tests.builders import Contents, contents, dsn, handle_together, message, ne
 from tests.property.naive import Declined, Fact, NaiveShop
 from tests.servers import PostgresServer
 
-EXAMPLES = int(os.environ.get("ALLOCATION_TEST_HISTORIES", "40"))
+EXAMPLES = int(os.environ.get("ALLOCATION_TEST_HISTORIES", "60"))
 STEPS = 20
 # Finding the shortest history takes minutes; a failing test shows the one it found unless asked for that.
 SHRINK = "ALLOCATION_TEST_SHRINK" in os.environ
@@ -59,6 +59,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     ORDER_LINES,
     st.builds(BatchQuantityChanged, REFS, st.integers(0, 14)),
 )
+CHANGES = st.lists(st.integers(-9, 12), min_size=1, max_size=4)
 MESSAGES = st.builds(message, EVENTS, KEYS)
 
 
@@ -98,12 +99,20 @@ class Histories(RuleBasedStateMachine):
     def customers_order(self, events: list[Event]) -> None:
         self._handle([message(event) for event in events])
 
-    @rule(ref=REFS, sku=SKUS, counts=st.lists(st.integers(1, 20), min_size=2, max_size=4))
-    def a_batch_arrives_and_is_counted(self, ref: str, sku: str, counts: list[int]) -> None:
-        """In one group: what the first message moves in memory, the next ones move again."""
-        events: list[Event] = [BatchCreated(ref, sku, counts[0])]
-        events += [BatchQuantityChanged(ref, count) for count in counts[1:]]
-        self._handle([message(event) for event in events])
+    @rule(ref=REFS, sku=SKUS, qty=st.integers(1, 20), changes=CHANGES)
+    def a_batch_arrives_and_is_counted(self, ref: str, sku: str, qty: int, changes: list[int]) -> None:
+        self._count(ref, qty, changes, BatchCreated(ref, sku, qty))
+
+    @precondition(lambda self: self.naive.batches)
+    @rule(data=st.data(), changes=CHANGES)
+    def a_batch_is_counted_again_and_again(self, data: st.DataObject, changes: list[int]) -> None:
+        batch = data.draw(st.sampled_from(self.naive.batches))
+        self._count(batch.ref, batch.purchased, changes)
+
+    def _count(self, ref: str, qty: int, changes: list[int], *before: Event) -> None:
+        """In one group: what one message moves in memory, the next ones move again."""
+        counts = [max(0, count) for count in itertools.accumulate(changes, initial=qty)][1:]
+        self._handle([message(event) for event in [*before, *(BatchQuantityChanged(ref, count) for count in counts)]])
 
     def _handle(self, messages: list[Message]) -> None:
         answers, kept = self.runner.run(self._play(messages))
