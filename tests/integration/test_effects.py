@@ -1,0 +1,462 @@
+"""Effects happen after the commit, at least once and in order for each SKU, whatever goes down in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from email.message import EmailMessage
+
+import pytest
+import structlog
+
+from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.outbox import Outbox
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain.events import AllocationRequired, Backordered, BatchCreated, Event, OutOfStock
+from allocation.service_layer import effects
+from allocation.service_layer.effects import Delivery, EffectRunner, Lane, Unreachable, bind
+from allocation.service_layer.handlers import EFFECTS, Notifications
+from allocation.service_layer.messages import new_message
+from tests.builders import select
+from tests.mailserver import TAKEN, MailServer
+from tests.servers import PostgresServer
+
+WAIT_S = 20.0
+EFFECT = "send_out_of_stock_notification"
+
+# A service that takes order lines of CHAIR until it is killed.
+SERVICE = """
+import asyncio, sys
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.domain.events import AllocationRequired, BatchCreated
+from allocation.service_layer.messages import new_message
+
+async def main(url, smtp_port, runs_effects):
+    settings = Settings(database_url=url, smtp_host="127.0.0.1", smtp_port=int(smtp_port))
+    async with await asyncio.to_thread(bootstrap, settings) as service:
+        await service.writer.handle(new_message(BatchCreated("b1", "CHAIR", 1), "test"))
+        await service.writer.handle(new_message(AllocationRequired("o1", "CHAIR", 2), "test"))
+        print("committed", flush=True)
+        if runs_effects == "yes":
+            service.effects.start()
+        await asyncio.sleep(60)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(database_url: str, server: MailServer) -> Settings:
+    return Settings(database_url=database_url, smtp_host="127.0.0.1", smtp_port=server.port)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(effects, "POLL_INTERVAL_S", 0.02)
+    monkeypatch.setattr(effects, "RETRY_DELAY_S", 0.02)
+    monkeypatch.setattr(effects, "MAX_RETRY_DELAY_S", 0.1)
+
+
+class Recorder:
+    """An effect that remembers the orders it was told of, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.failures: dict[str, list[Exception]] = {}
+
+    def observe(self, event: Event) -> None:
+        assert isinstance(event, Backordered)
+        if self.failures.get(event.orderid):
+            raise self.failures[event.orderid].pop()
+        self.orders.append(event.orderid)
+
+
+def test_a_line_that_waits_is_told_by_mail(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        service.effects.start()
+        await backorder(service, "CHAIR", "o1")
+        await until(lambda: server.subjects == ["Out of stock for CHAIR"])
+
+    run(settings, scenario)
+    assert pending(settings) == []
+    assert server.subjects == ["Out of stock for CHAIR"]
+
+
+def test_kill_9_between_commit_and_mail_loses_no_mail(settings: Settings, server: MailServer) -> None:
+    with service_process(settings, runs_effects="no") as process:
+        os.kill(process.pid, signal.SIGKILL)
+    assert server.subjects == []
+    run(settings, run_pending)
+    assert server.subjects == ["Out of stock for CHAIR"]
+
+
+def test_kill_9_before_the_server_has_answered_repeats_the_mail(settings: Settings, server: MailServer) -> None:
+    with service_process(settings, runs_effects="no") as process:
+        os.kill(process.pid, signal.SIGKILL)
+    killed: list[int] = []
+
+    def kill_the_sender(_: EmailMessage) -> str:
+        if not killed:
+            time.sleep(0.2)  # the process is waiting for this answer
+            os.kill(sender.pid, signal.SIGKILL)
+            killed.append(sender.pid)
+        return TAKEN
+
+    server.answer = kill_the_sender
+    with service_process(settings, runs_effects="yes") as sender:
+        assert sender.wait(WAIT_S) == -signal.SIGKILL
+    run(settings, run_pending)
+    assert set(server.subjects) == {"Out of stock for CHAIR"}
+    assert len(server.subjects) >= 2  # the second one is the only one known to be taken
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_mails_arrive_when_a_server_that_was_down_is_back(settings: Settings, server: MailServer) -> None:
+    skus = [f"CHAIR-{number}" for number in range(20)]
+    server.stop()
+
+    async def scenario(service: Service) -> None:
+        service.effects.start()
+        with structlog.testing.capture_logs() as lines:
+            for sku in skus:
+                await backorder(service, sku, "o1")
+            await until(lambda: len(lines) >= 3)
+        assert {line["log_level"] for line in lines} == {"warning"}
+        assert {line["sku"] for line in lines} == {skus[0]}  # one is tried for all of them
+        assert "refused" in lines[0]["reason"]
+        assert [line["attempt"] for line in lines] == list(range(1, len(lines) + 1))
+        await asyncio.to_thread(server.start)
+        await until(lambda: len(server.mails) == len(skus))
+
+    run(settings, scenario)
+    assert server.subjects == [f"Out of stock for {sku}" for sku in skus]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_mail_that_is_declined_holds_back_its_sku_only(settings: Settings, server: MailServer) -> None:
+    declined: list[str] = []
+
+    def decline_chairs_twice(mail: EmailMessage) -> str:
+        if "CHAIR" in mail["Subject"] and len(declined) < 2:
+            declined.append(mail["Subject"])
+            return "451 Try later"
+        return TAKEN
+
+    server.answer = decline_chairs_twice
+
+    async def scenario(service: Service) -> None:
+        for sku in ("CHAIR", "TABLE", "SOFA"):
+            await backorder(service, sku, "o1")
+        service.effects.start()
+        await until(lambda: len(server.mails) == 3)
+
+    run(settings, scenario)
+    assert server.subjects == [f"Out of stock for {sku}" for sku in ("TABLE", "SOFA", "CHAIR")]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_order_within_a_sku_survives_failures(settings: Settings) -> None:
+    recorder = Recorder()
+    chairs = [f"chair-{number}" for number in range(130)]  # more than a page
+    tables = [f"table-{number}" for number in range(130)]
+    recorder.failures = {order: [OSError("cut off")] * 2 for order in chairs[::40]}
+
+    async def scenario(service: Service) -> None:
+        for chair, table in zip(chairs, tables, strict=True):
+            await backorder(service, "CHAIR", chair)
+            await backorder(service, "TABLE", table)
+        await observe_backorders(settings)
+        runner = EffectRunner(Outbox(service.url), {"observe": recorder.observe})
+        runner.start()
+        await until(lambda: len(recorder.orders) == 260)
+        await runner.close()
+
+    run(settings, scenario)
+    assert [order for order in recorder.orders if order in chairs] == chairs
+    assert [order for order in recorder.orders if order in tables] == tables
+    assert recorder.orders.index(tables[-1]) < recorder.orders.index(chairs[-1])  # nobody waited for the chairs
+
+
+def test_deliveries_that_nobody_knows_are_left_alone(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        await backorder(service, "CHAIR", "o1")
+        await observe_backorders(settings)
+        assert await service.effects.run_pending() == 1
+
+    run(settings, scenario)
+    assert pending(settings) == [("observe", "CHAIR")]
+
+
+def test_a_message_that_cannot_be_read_holds_back_its_sku_only(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        for sku in ("CHAIR", "TABLE"):
+            await backorder(service, sku, "o1")
+        await change(settings, "UPDATE ledger SET type = 'Forgotten' WHERE sku = 'CHAIR' AND type = 'OutOfStock'")
+        with structlog.testing.capture_logs() as lines:
+            assert await service.effects.run_pending() == 1
+        assert [(line["sku"], line["reason"]) for line in lines] == [("CHAIR", "KeyError: 'Forgotten'")]
+
+    run(settings, scenario)
+    assert server.subjects == ["Out of stock for TABLE"]
+
+
+def test_so_many_failures_at_once_stop_the_effects(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "MAX_HELD", 5)
+    attempts: list[Event] = []
+
+    def fail(event: Event) -> None:
+        attempts.append(event)
+        raise ValueError(event)
+
+    async def scenario(service: Service) -> None:
+        for number in range(300):
+            await backorder(service, f"CHAIR-{number}", "o1")
+        runner = EffectRunner(Outbox(service.url), {EFFECT: fail})
+        assert await runner.run_pending() == 0
+        assert await runner.run_pending() == 0
+        await runner.close()
+
+    run(settings, scenario)
+    assert len(attempts) <= effects.PAGE_SIZE
+
+
+def test_a_failing_effect_is_tried_later_and_later(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    recorder = Recorder()
+    recorder.failures = {"o1": [Unreachable("down")] * 9}
+
+    async def scenario(service: Service) -> None:
+        await backorder(service, "CHAIR", "o1")
+        await observe_backorders(settings)
+        runner = EffectRunner(Outbox(service.url), {"observe": recorder.observe})
+        with structlog.testing.capture_logs() as lines:
+            while not recorder.orders and now[0] < 1_000:
+                await runner.run_pending()
+                now[0] += 0.25
+        assert [line["retry_in_s"] for line in lines] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert now[0] == pytest.approx(1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + 60, abs=1)
+        await runner.close()
+
+    run(settings, scenario)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_what_another_process_committed_is_found_without_a_wake(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        service.effects.start()
+        await asyncio.sleep(0.1)
+        with service_process(settings, runs_effects="no"):
+            await until(lambda: server.subjects == ["Out of stock for CHAIR"])
+
+    run(settings, scenario)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_one_process_at_a_time_runs_effects(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        with service_process(settings, runs_effects="yes") as other:
+            await until(lambda: server.subjects == ["Out of stock for CHAIR"])
+            service.effects.start()
+            await backorder(service, "TABLE", "o1")
+            await until(lambda: len(server.mails) == 2)  # by the other one, which polls
+            assert await service.effects.run_pending() == 0
+            await until_nothing_is_pending(settings)  # what it has sent and not marked would be repeated
+            other.kill()
+            other.wait()
+            await backorder(service, "SOFA", "o1")
+            await until(lambda: len(server.mails) == 3)
+
+    run(settings, scenario)
+    assert server.subjects == [f"Out of stock for {sku}" for sku in ("CHAIR", "TABLE", "SOFA")]
+
+
+def test_the_next_one_takes_over_when_a_runner_is_closed(settings: Settings, server: MailServer) -> None:
+    async def scenario(service: Service) -> None:
+        await service.effects.run_pending()
+        other = EffectRunner(Outbox(service.url), {EFFECT: lambda _: None})
+        await backorder(service, "CHAIR", "o1")
+        assert await other.run_pending() == 0
+        await service.effects.close()
+        assert await other.run_pending() == 1
+        await other.close()
+
+    run(settings, scenario)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_effects_go_on_after_the_connection_was_lost(
+    postgres_url: str, postgres_server: PostgresServer, server: MailServer
+) -> None:
+    settings = Settings(database_url=postgres_url, smtp_host="127.0.0.1", smtp_port=server.port)
+    disconnect = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+    async def scenario(service: Service) -> None:
+        service.effects.start()
+        await backorder(service, "CHAIR", "o1")
+        await until(lambda: len(server.mails) == 1)
+        with structlog.testing.capture_logs() as lines:
+            await asyncio.to_thread(postgres_server.query, disconnect + " AND datname = 'shared'")
+            await until(lambda: bool(lines))
+            await backorder(service, "TABLE", "o1")
+            await until(lambda: len(server.mails) == 2)
+        assert {line["event"] for line in lines} == {"deliveries cannot be read"}
+
+    run(settings, scenario)
+
+
+class CountingOutbox(Outbox):
+    looks = 0
+
+    async def pending(self, effects: Collection[str], held: Collection[Lane], limit: int) -> Sequence[Delivery]:
+        self.looks += 1
+        return await super().pending(effects, held, limit)
+
+
+def test_many_commits_share_a_look(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        outbox = CountingOutbox(service.url)
+        runner = EffectRunner(outbox, {EFFECT: lambda _: None})
+        runner.start()
+        until_s = time.monotonic() + 0.55
+        while time.monotonic() < until_s:
+            runner.wake()
+            await asyncio.sleep(0)
+        await runner.close()
+        assert 2 <= outbox.looks <= 7
+
+    run(settings, scenario)
+
+
+def test_closing_finishes_the_effect_under_way_and_leaves_the_others(settings: Settings) -> None:
+    started, done = threading.Event(), threading.Event()
+
+    def slow(_: Event) -> None:
+        started.set()
+        done.wait(WAIT_S)
+
+    async def scenario(service: Service) -> None:
+        for sku in ("CHAIR", "TABLE"):
+            await backorder(service, sku, "o1")
+        runner = EffectRunner(Outbox(service.url), {EFFECT: slow})
+        runner.start()
+        await asyncio.to_thread(started.wait, WAIT_S)
+        closing = asyncio.create_task(runner.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        done.set()
+        await closing
+
+    run(settings, scenario)
+    assert pending(settings) == [(EFFECT, "TABLE")]
+
+
+class Postcards:
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send_mail(self, to: str, subject: str) -> None:
+        self.sent.append(f"{to}: {subject}")
+
+
+def test_bind_gives_each_effect_the_ports_it_names() -> None:
+    postcards = Postcards()
+    bound = bind(EFFECTS, notifications=postcards, others="ignored")
+    bound[EFFECT](OutOfStock("CHAIR"))
+    assert postcards.sent == ["stock@made.com: Out of stock for CHAIR"]
+
+
+def test_bind_refuses_an_effect_whose_port_is_missing() -> None:
+    def call_the_buyer(event: OutOfStock, notifications: Notifications, telephone: object) -> None: ...
+
+    with pytest.raises(TypeError, match=r"call_the_buyer asks for telephone: pass it to bind\(\)"):
+        bind({OutOfStock: [call_the_buyer]}, notifications=Postcards())
+
+
+def run(settings: Settings, scenario: Callable[[Service], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with await asyncio.to_thread(bootstrap, settings) as service:
+            await scenario(service)
+
+    asyncio.run(main())
+
+
+async def run_pending(service: Service) -> None:
+    assert await service.effects.run_pending() == 1
+
+
+async def backorder(service: Service, sku: str, orderid: str) -> None:
+    """Let a line of the SKU wait, which may be new."""
+    await service.writer.handle(new_message(BatchCreated(f"batch of {sku}", sku, 1), "test"))
+    await service.writer.handle(new_message(AllocationRequired(orderid, sku, 2), "test"))
+
+
+async def observe_backorders(settings: Settings) -> None:
+    """Ask for a delivery that no handler asks for yet: one that tells the orders apart."""
+    await change(
+        settings,
+        "INSERT INTO deliveries (correlation_id, step, effect, sku) SELECT correlation_id, step, 'observe', sku"
+        " FROM ledger WHERE type = 'Backordered' ORDER BY position",
+    )
+
+
+async def change(settings: Settings, statement: str) -> None:
+    url = parse_url(settings.database_url)
+    if not is_sqlite(url):
+        await select(url, statement)
+        return
+    assert url.database is not None
+    with closing(sqlite3.connect(url.database, isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def pending(settings: Settings) -> list[tuple[str, str]]:
+    """Effect and SKU of the deliveries that are left."""
+    return asyncio.run(read_pending(settings))
+
+
+async def read_pending(settings: Settings) -> list[tuple[str, str]]:
+    query = "SELECT effect, sku FROM deliveries ORDER BY number"
+    return [(effect, sku) for effect, sku in await select(parse_url(settings.database_url), query)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - of things that happen in other threads and processes
+            await asyncio.sleep(0.01)
+
+
+async def until_nothing_is_pending(settings: Settings) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while await read_pending(settings):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+
+
+@contextmanager
+def service_process(settings: Settings, runs_effects: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has committed a line which waits."""
+    command = [sys.executable, "-c", SERVICE, settings.database_url, str(settings.smtp_port), runs_effects]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "committed\n"
+            yield process
+        finally:
+            process.kill()
