@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import sqlite3
@@ -16,6 +17,7 @@ from allocation.adapters import postgresql, sqlite
 from allocation.adapters.postgresql import PostgresSession, PostgresStore, array_literal
 from allocation.adapters.sqlite import SqliteStore
 from allocation.service_layer.store import PAGE_SIZE, Changes, Loaded, Session, Wanted
+from tests.builders import select
 from tests.contract.conftest import MOMENT, Place
 from tests.contract.rows import batch, ledger, line, product
 
@@ -157,6 +159,16 @@ def test_postgres_reads_as_many_rows_of_a_long_history_as_of_a_short_one(postgre
         young, old = (postgres_scans(postgres_place, *read(sku)) for sku in (YOUNG, OLD))
         assert {scan["Node Type"] for scan in old} <= BY_INDEX, name
         assert rows_read(old) <= rows_read(young), name
+
+
+def test_postgres_plans_by_index_while_the_tables_are_empty(postgres_url: str) -> None:
+    """The writer plans each statement once and for all, maybe on its first day."""
+    place = Place(PostgresStore(make_url(postgres_url)), make_url(postgres_url))
+    asyncio.run(select(make_url(postgres_url), "ANALYZE"))
+    for name, read in POSTGRES_READS.items():
+        scans = postgres_scans(place, *read(YOUNG))
+        assert {scan["Node Type"] for scan in scans} <= BY_INDEX, name
+    place.close()
 
 
 def test_postgres_finds_every_row_to_update_by_an_index(postgres_place: Place) -> None:

@@ -75,6 +75,33 @@ def test_a_store_with_nothing_finds_nothing(place: Place) -> None:
     assert place.run(lambda session: list(session.waiting_lines(SKU, 0, 99))) == []
 
 
+def test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to(place: Place) -> None:
+    place.save(
+        new_products=[product(waiting=1), product("OTHER", waiting=1)],
+        new_batches=[
+            batch("right", allocated=5),
+            batch("high", allocated=9),
+            batch("low"),
+            batch("full", allocated=10),
+            batch("other", "OTHER", allocated=9),
+        ],
+        new_lines=[
+            line("o1", "right", 2),
+            line("o2", "right", 3),
+            line("o3", "high", 4),
+            line("o4", "low", 6),
+            line("o5", None),
+            line("o6", None),
+            line("o7", "high", 5, sku="OTHER"),
+        ],
+    )
+    found = place.run(lambda session: list(session.miscounts(SKU)))
+    assert set(found) == {("high", 5), ("low", -6), ("full", 10), (None, -1)}
+    assert len(found) == 4
+    assert set(place.run(lambda session: list(session.miscounts("OTHER")))) == {("other", 9), (None, 1)}
+    assert place.run(lambda session: list(session.miscounts("UNKNOWN"))) == []
+
+
 def test_exhausted_batches_are_not_loaded_unless_named(place: Place) -> None:
     full, named, open_, empty = (
         batch("full", allocated=10),
