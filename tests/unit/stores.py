@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
+from allocation.domain.model import Miscount
 from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
 
 T = TypeVar("T")
@@ -42,6 +43,10 @@ class WatchedSession:
     def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
         self._calls["waiting_lines"] += 1
         return self._session.waiting_lines(sku, after, max_qty)
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        self._calls["miscounts"] += 1
+        return self._session.miscounts(sku)
 
     def save(self, changes: Changes) -> None:
         self._calls["save"] += 1

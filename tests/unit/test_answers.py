@@ -28,6 +28,16 @@ def test_a_count_is_answered_with_what_moved() -> None:
     assert answer(Outcome(message, "b1", raised)) == {"batchref": "b1", "moved": moved}
 
 
+def test_a_repair_is_answered_with_the_counters_that_were_off() -> None:
+    message = new_message(events.RepairRequired("LAMP"), "test")
+    raised = [events.AllocatedQuantityRepaired("LAMP", "b1", 7, 3), events.WaitingLinesRepaired("LAMP", 0, 1)]
+    repaired = [
+        {"batchref": "b1", "stored": 7, "counted": 3},
+        {"batchref": None, "stored": 0, "counted": 1},
+    ]
+    assert answer(Outcome(message, "LAMP", raised)) == {"sku": "LAMP", "repaired": repaired}
+
+
 def freed(orderid: str, batchref: str) -> Event:
     return events.Deallocated(orderid, "LAMP", 3, batchref)
 

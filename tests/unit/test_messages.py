@@ -34,7 +34,7 @@ QTY = "qty takes a whole number from 1 to 1000000000."
 ETA = "eta takes a date such as 2026-01-31, or null."
 SEND = "Send a JSON object with ref, sku, qty, eta (optional)."
 ONE_PER_LINE = "Send one JSON object per line."
-TYPES = "Use one of BatchCreated, AllocationRequired, BatchQuantityChanged."
+TYPES = "Use one of BatchCreated, AllocationRequired, BatchQuantityChanged, RepairRequired."
 TOO_LONG = "x" * 256
 
 BAD_BODIES = [
@@ -184,7 +184,7 @@ def test_a_row_of_the_ledger_without_a_field_added_since_has_its_default() -> No
 
 
 def test_only_events_with_a_handler_come_from_outside() -> None:
-    assert incoming_types() == ["BatchCreated", "AllocationRequired", "BatchQuantityChanged"]
+    assert incoming_types() == ["BatchCreated", "AllocationRequired", "BatchQuantityChanged", "RepairRequired"]
     assert incoming("BatchCreated") is BatchCreated
     with pytest.raises(InvalidMessage, match=r'^Unknown event type "Allocated"$'):
         incoming(Allocated.__name__)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from allocation.domain.model import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchCount,
@@ -74,6 +76,17 @@ class MemorySession:
             sku, lambda line: line.batchref is None and line.position > after and line.qty <= max_qty
         )
         return found[:PAGE_SIZE]
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        held = Counter[str | None]()
+        for line in self._sorted_lines(sku, lambda _: True):
+            held[line.batchref] += line.qty if line.batchref else 1
+        counted: dict[str | None, int] = {
+            batch.ref: batch.allocated_quantity for batch in self._tables.batches.values() if batch.sku == sku
+        }
+        if sku in self._tables.products:
+            counted[None] = self._tables.products[sku].waiting_lines
+        return [Miscount(ref, count - held[ref]) for ref, count in counted.items() if count != held[ref]]
 
     def save(self, changes: Changes) -> None:
         self._check(changes)

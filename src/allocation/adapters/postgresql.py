@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
+from allocation.domain.model import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -103,6 +104,19 @@ WAITING_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND position > $2 AND qty <= $3"
     f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
+MISCOUNTS = """
+    SELECT ref, allocated_quantity - held FROM (
+        SELECT ref, allocated_quantity, CAST(coalesce((
+            SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
+        ), 0) AS bigint) AS held FROM batches WHERE sku = $1
+    ) AS counted WHERE allocated_quantity <> held
+    UNION ALL
+    SELECT NULL, waiting_lines - waiting FROM (
+        SELECT waiting_lines, (
+            SELECT count(*) FROM order_lines WHERE order_lines.sku = products.sku AND batchref IS NULL
+        ) AS waiting FROM products WHERE sku = $1
+    ) AS counted WHERE waiting_lines <> waiting
+"""
 
 # What to do with the rows of each part of the changes, and their columns' types.
 WRITES = {
@@ -191,6 +205,9 @@ class PostgresSession:
 
     def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
         return [LineRow(*record) for record in self.fetch(WAITING_LINES, sku, after, max_qty)]
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        return [Miscount(*record) for record in self.fetch(MISCOUNTS, sku)]
 
     def save(self, changes: Changes) -> None:
         parts = tuple(part for part in WRITES if getattr(changes, part))

@@ -17,6 +17,7 @@ from typing import TypeVar
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
+from allocation.domain.model import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -56,6 +57,19 @@ WAITING_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting"
     f" WHERE sku = ? AND batchref IS NULL AND position > ? AND qty <= ? ORDER BY position LIMIT {PAGE_SIZE}"
 )
+MISCOUNTS = """
+    SELECT ref, allocated_quantity - held FROM (
+        SELECT ref, allocated_quantity, CAST(coalesce((
+            SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
+        ), 0) AS bigint) AS held FROM batches WHERE sku = ?1
+    ) AS counted WHERE allocated_quantity <> held
+    UNION ALL
+    SELECT NULL, waiting_lines - waiting FROM (
+        SELECT waiting_lines, (
+            SELECT count(*) FROM order_lines WHERE order_lines.sku = products.sku AND batchref IS NULL
+        ) AS waiting FROM products WHERE sku = ?1
+    ) AS counted WHERE waiting_lines <> waiting
+"""
 
 INSERT_PRODUCT = "INSERT INTO products (sku, version_number, waiting_lines) VALUES (?, ?, ?)"
 UPDATE_PRODUCT = "UPDATE products SET version_number = ?2, waiting_lines = ?3 WHERE sku = ?1"
@@ -97,11 +111,14 @@ class SqliteSession:
     def line(self, sku: str, orderid: str) -> LineRow | None:
         return next((LineRow(*row) for row in self._execute(LINE, (orderid, sku))), None)
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:  # noqa: ARG002 - a reference is unique
+    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
         return [LineRow(*row) for row in self._execute(NEWEST_LINES, (ref, before))]
 
     def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
         return [LineRow(*row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        return [Miscount(*row) for row in self._execute(MISCOUNTS, (sku,))]
 
     def save(self, changes: Changes) -> None:
         recorded_at = changes.recorded_at.isoformat()

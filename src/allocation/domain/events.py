@@ -74,6 +74,13 @@ class BatchQuantityChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RepairRequired(Event):
+    """A product's counters are in doubt: they have to be counted again, from its lines."""
+
+    sku: Reference
+
+
+@dataclass(frozen=True, slots=True)
 class Allocated(Event):
     """A line holds stock of a batch."""
 
@@ -107,3 +114,22 @@ class OutOfStock(Event):
     """A line was backordered: the stock team has to know."""
 
     sku: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatedQuantityRepaired(Event):
+    """A batch's allocated quantity was not what its lines add up to, and now is. No promise was touched."""
+
+    sku: Reference
+    batchref: Reference
+    stored: Count
+    counted: Count
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLinesRepaired(Event):
+    """The number of a product's waiting lines was wrong, and now is not. No promise was touched."""
+
+    sku: Reference
+    stored: Count
+    counted: Count

@@ -39,6 +39,13 @@ class Promise(NamedTuple):
     batchref: str | None
 
 
+class Miscount(NamedTuple):
+    """By how much a counter is above what the lines say: a batch's, or that of the lines that wait (None)."""
+
+    batchref: str | None
+    excess: int
+
+
 class Records(Protocol):
     """What storage knows of one product. Pages may be of any length; an empty page is the last."""
 
@@ -54,6 +61,9 @@ class Records(Protocol):
     def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
         """A page of waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
 
+    def miscounts(self) -> Sequence[Miscount]:
+        """The counters that are off in storage."""
+
 
 class _NoRecords:
     """The records of a product that knows everything it has."""
@@ -68,6 +78,9 @@ class _NoRecords:
         return ()
 
     def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
+        return ()
+
+    def miscounts(self) -> Sequence[Miscount]:
         return ()
 
 
@@ -164,6 +177,14 @@ class Batch:
             freed.append(self.deallocate_one())
         return freed
 
+    def repair(self, excess: int) -> bool:
+        """Correct the allocated quantity; not if that would say that more is sold than was purchased."""
+        counted = self._allocated_quantity - excess
+        if not 0 <= counted <= self._purchased_quantity:
+            return False
+        self._allocated_quantity = counted
+        return True
+
     def _recall_older_lines(self) -> None:
         if self._complete_from == 0:
             raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
@@ -199,6 +220,7 @@ class Product:
         self._records = records
         self._freed: dict[str, OrderLine] = {}  # between losing one promise and getting the next
         self._waiting: list[OrderLine] = []  # those that came to wait after loading, by age
+        self._repaired = False
 
     def __repr__(self) -> str:
         return f"<Product {self.sku}>"
@@ -276,6 +298,28 @@ class Product:
             self._freed[line.orderid] = line
             self.events.append(events.Deallocated(line.orderid, line.sku, line.qty, ref))
         self._call_lines(batch, sorted(freed, key=_age))
+
+    def repair_counters(self) -> None:
+        """Set the counters to what the lines add up to. No promise is touched, and none is called to be served.
+
+        How far a counter is off does not change with what was promised since loading, for that moves both alike.
+        """
+        miscounts = [] if self._repaired else self._records.miscounts()
+        self._repaired = True
+        for batchref, excess in miscounts:
+            if batchref is None:
+                self._repair_waiting_lines(excess)
+            elif (batch := self.batch(batchref)) is not None and batch.repair(excess):
+                self._next_version()
+                self.changed_batches[batchref] = batch
+                counted = batch.allocated_quantity
+                self.events.append(events.AllocatedQuantityRepaired(self.sku, batchref, counted + excess, counted))
+
+    def _repair_waiting_lines(self, excess: int) -> None:
+        self._next_version()
+        stored = self.waiting_lines
+        self.waiting_lines -= excess
+        self.events.append(events.WaitingLinesRepaired(self.sku, stored, self.waiting_lines))
 
     def _next_version(self) -> int:
         self.version_number += 1

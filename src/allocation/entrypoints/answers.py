@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
 from allocation.domain.events import (
     Allocated,
+    AllocatedQuantityRepaired,
     AllocationRequired,
     Backordered,
     BatchCreated,
     BatchQuantityChanged,
     Deallocated,
     Event,
+    RepairRequired,
+    WaitingLinesRepaired,
 )
 from allocation.service_layer.messages import Outcome
 
@@ -41,6 +44,21 @@ class CountAnswer(TypedDict):
     moved: list[Move]
 
 
+class Repair(TypedDict):
+    """A counter that was off: a batch's allocated quantity, or the number of waiting lines (null)."""
+
+    batchref: str | None
+    stored: int
+    counted: int
+
+
+class RepairAnswer(TypedDict):
+    """The product's counters are what its lines add up to; ``repaired`` are those that were not."""
+
+    sku: str
+    repaired: list[Repair]
+
+
 def batch_answer(outcome: Outcome) -> BatchAnswer:
     return {"batchref": outcome.result}
 
@@ -53,10 +71,15 @@ def count_answer(outcome: Outcome) -> CountAnswer:
     return {"batchref": outcome.result, "moved": moves(outcome.raised)}
 
 
+def repair_answer(outcome: Outcome) -> RepairAnswer:
+    return {"sku": outcome.result, "repaired": list(_repairs(outcome.raised))}
+
+
 ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     BatchCreated: batch_answer,
     AllocationRequired: line_answer,
     BatchQuantityChanged: count_answer,
+    RepairRequired: repair_answer,
 }
 
 
@@ -83,3 +106,12 @@ def moves(raised: Iterable[Event]) -> list[Move]:
         first: Move = {"orderid": orderid, "sku": sku, "qty": qty, "from": before, "to": after}
         moved.setdefault((orderid, sku), first)["to"] = after
     return [move for move in moved.values() if move["from"] != move["to"]]
+
+
+def _repairs(raised: Iterable[Event]) -> Iterator[Repair]:
+    for event in raised:
+        match event:
+            case AllocatedQuantityRepaired(_, batchref, stored, counted):
+                yield {"batchref": batchref, "stored": stored, "counted": counted}
+            case WaitingLinesRepaired(_, stored, counted):
+                yield {"batchref": None, "stored": stored, "counted": counted}

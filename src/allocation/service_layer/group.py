@@ -14,7 +14,7 @@ import msgspec
 
 from allocation.domain.errors import IdempotencyKeyReused
 from allocation.domain.events import BatchCreated, Event
-from allocation.domain.model import Batch, OrderLine, Product, Promise
+from allocation.domain.model import Batch, Miscount, OrderLine, Product, Promise
 from allocation.service_layer import messagebus
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import Message, Outcome, encode, recall
@@ -64,6 +64,9 @@ class StoredRecords:
 
     def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
         return [_line(row) for row in self._session.waiting_lines(self._sku, after, max_qty)]
+
+    def miscounts(self) -> Sequence[Miscount]:
+        return self._session.miscounts(self._sku)
 
 
 class StoredProducts(AbstractRepository):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from allocation.domain import events, model
-from allocation.domain.errors import InvalidSku, UnknownBatch
+from allocation.domain.errors import InvalidSku, UnknownBatch, UnknownSku
 from allocation.domain.model import OrderLine
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
@@ -60,6 +60,17 @@ def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitO
     return event.ref
 
 
+def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> str:
+    """Count a product's counters again, from its lines; promises stay as they are."""
+    with uow:
+        product = uow.products.get(sku=event.sku)
+        if product is None:
+            raise UnknownSku(event.sku)
+        product.repair_counters()
+        uow.commit()
+    return event.sku
+
+
 def send_out_of_stock_notification(event: events.OutOfStock, notifications: Notifications) -> None:
     """Tell the stock team that a line waits."""
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
@@ -72,16 +83,20 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.BatchCreated: [add_batch],
     events.AllocationRequired: [allocate],
     events.BatchQuantityChanged: [change_batch_quantity],
+    events.RepairRequired: [repair_counters],
     events.Allocated: [],
     events.Deallocated: [],
     events.Backordered: [],
     events.OutOfStock: [],
+    events.AllocatedQuantityRepaired: [],
+    events.WaitingLinesRepaired: [],
 }
 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: frozenset({events.AllocationRequired}),
     allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock}),
     change_batch_quantity: frozenset({events.Deallocated, events.AllocationRequired}),
+    repair_counters: frozenset({events.AllocatedQuantityRepaired, events.WaitingLinesRepaired}),
 }
 
 EFFECTS: Mapping[type[events.Event], Sequence[Effect]] = {

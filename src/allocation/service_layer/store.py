@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
+from allocation.domain.model import Miscount
+
 T = TypeVar("T")
 
 PAGE_SIZE = 500
@@ -146,6 +148,9 @@ class Session(Protocol):
 
     def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        """The product's counters that are not what its lines add up to. The only one that reads all of its lines."""
 
     def save(self, changes: Changes) -> None:
         """Write all changes; ledger rows keep their order. Raises `StoreConflict` if another writer was faster."""
