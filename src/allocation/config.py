@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
 
@@ -33,11 +33,13 @@ class Settings:
         """The settings that the environment names, defaults for the rest. Raises `InvalidSetting`."""
         named = {each.name: environment.get(PREFIX + each.name.upper()) for each in fields(cls)}
         defaults = cls()
-        given = {name: _parsed(name, text, getattr(defaults, name)) for name, text in named.items() if text is not None}
+        given: dict[str, Any] = {
+            name: _parsed(name, text, getattr(defaults, name)) for name, text in named.items() if text is not None
+        }
         return cls(**given)
 
 
-def _parsed(name: str, text: str, default: str | bool | int) -> str | bool | int:
+def _parsed(name: str, text: str, default: object) -> object:
     if isinstance(default, bool):
         if text.lower() in {"1", "true", "yes", "on"}:
             return True

@@ -160,9 +160,7 @@ def batch(connection: Connection, ref: str, *, before: int = MAX_POSITION, limit
     rows, more = _page(connection, _LINES, limit, ref=ref, before=before)
     lines = [Line(*row) for row in rows]
     _, eta, purchased, allocated, available, sku = found
-    return BatchDetail(
-        ref, eta, purchased, allocated, available, sku, lines, lines[-1].position if more else None
-    )
+    return BatchDetail(ref, eta, purchased, allocated, available, sku, lines, lines[-1].position if more else None)
 
 
 def events(

@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import msgspec
@@ -88,9 +88,7 @@ FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
 
-BATCH_COLUMNS = (
-    "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
-)
+BATCH_COLUMNS = "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
 LINE_COLUMNS = "orderid, sku, qty, batchref, position"
 MESSAGE_COLUMNS = "correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
 
@@ -133,8 +131,10 @@ WRITES = {
         ("text", "text", "date", "bigint", "bigint", "bigint", "bigint", "date"),
     ),
     "batches": (
-        "UPDATE batches AS b SET purchased_quantity = new.c3, allocated_quantity = new.c4"
-        " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1",
+        (
+            "UPDATE batches AS b SET purchased_quantity = new.c3, allocated_quantity = new.c4"
+            " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
+        ),
         ("text", "text", "bigint", "bigint"),
     ),
     "new_lines": (
@@ -269,9 +269,7 @@ class PostgresStore:
 
 
 def _transact(connection: Connection, work: Callable[[Session], T]) -> T:
-    adapted = connection.connection.dbapi_connection
-    assert isinstance(adapted, AdaptedConnection)  # noqa: S101 - asyncpg's always is
-    session = PostgresSession(adapted)
+    session = PostgresSession(cast("AdaptedConnection", connection.connection.dbapi_connection))
     session.wait(lambda driver: driver.execute("BEGIN"))
     try:
         result = work(session)

@@ -9,6 +9,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.service_layer.store import StoreUnavailable
@@ -21,11 +23,13 @@ class Reader:
     """Runs a view, a plain function of a connection, on a connection that cannot write."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = sqlite_engine(url, read_only=True) if is_sqlite(url) else postgres_engine(url, read_only=True)
+        self._engine: Engine | AsyncEngine
+        if is_sqlite(url):
+            self._engine = sqlite_engine(url, read_only=True)
+        else:
+            self._engine = postgres_engine(url, read_only=True).execution_options(isolation_level="REPEATABLE READ")
 
-    async def run(
-        self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def run(self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The view's result, read at one moment. Raises `StoreUnavailable`."""
 
         def read(connection: Connection) -> T:
@@ -36,7 +40,7 @@ class Reader:
                 return await asyncio.to_thread(_read, self._engine, read)
             async with self._engine.connect() as connection:
                 return await connection.run_sync(read)
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
             raise StoreUnavailable(str(error)) from error
 
     async def close(self) -> None:
@@ -48,4 +52,5 @@ class Reader:
 
 def _read(engine: Engine, read: Callable[[Connection], T]) -> T:
     with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
         return read(connection)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from allocation.domain.model import Batch, OrderLine
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
+class Refusal(Exception):
     """A request that is understood and declined. ``message`` names the value, ``cure`` what helps."""
 
     cure = ""
@@ -91,9 +91,7 @@ class BatchConflict(Refusal):
 
     def __init__(self, known: Batch) -> None:
         eta = f"due {known.initial_eta}" if known.initial_eta else "in the warehouse"
-        super().__init__(
-            f"Batch {known.reference} already exists: {known.initial_quantity} of {known.sku}, {eta}"
-        )
+        super().__init__(f"Batch {known.reference} already exists: {known.initial_quantity} of {known.sku}, {eta}")
 
 
 class IdempotencyKeyReused(Refusal):

@@ -243,7 +243,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         id_ = message.id
         for step, (event, cause) in enumerate(self._trail):
             kind = type(event)
-            sku: str = getattr(event, "sku", "") or self.products.sku_of(event.ref)  # type: ignore[attr-defined]
+            sku: Any = getattr(event, "sku", None) or self.products.sku_of(getattr(event, "ref", ""))
             self._changes.messages.append(
                 MessageRow(
                     id_,

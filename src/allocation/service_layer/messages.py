@@ -21,6 +21,7 @@ from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what JSON that is none, or too deep, raises
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
 
@@ -79,26 +80,41 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
     codec = _codec(kind)
     try:
         parsed = codec.decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise _complaint(kind, body, error) from None
     return codec.build(parsed)
 
 
 def recall(type_: str, body: str) -> Event:
     """The event of a ledger row; fields that were added since have their defaults."""
-    return typing.cast(Event, msgspec.json.decode(body, type=EVENTS[type_]))
+    return msgspec.json.decode(body, type=EVENTS[type_])
 
 
 def decode_typed(line: bytes | str) -> Event:
     """An event from a JSON object that names its ``type`` beside its fields, as files and streams carry it."""
+    decoder, builders = _typed_codec()
+    try:
+        parsed = decoder.decode(line)
+    except UNREADABLE:
+        return from_typed(decode_object(line))  # which says what is wrong
+    return builders[type(parsed)](parsed)
+
+
+def decode_object(line: bytes | str) -> dict[str, Any]:
+    """A JSON object as it stands in a line; raises `InvalidMessage`."""
     try:
         parsed = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidMessage(f"Not valid JSON: {error}", "Send one JSON object per line.") from None
     if not isinstance(parsed, dict):
         raise InvalidMessage(f"Not a JSON object: {_shown(parsed)}", "Send one JSON object per line.")
-    kind = incoming(parsed.pop("type", None))
-    return from_fields(kind, parsed)
+    return parsed
+
+
+def from_typed(values: Mapping[str, Any]) -> Event:
+    """An event from its fields' JSON values and its ``type``; raises `InvalidMessage`."""
+    fields_given = dict(values)
+    return from_fields(incoming(fields_given.pop("type", None)), fields_given)
 
 
 def from_fields(kind: type[Event], values: Mapping[str, Any]) -> Event:
@@ -138,9 +154,18 @@ class FieldRule:
         return rule if self.required else f"{rule}, or null"
 
 
-@functools.cache
+_RULES: dict[type[Event], Sequence[FieldRule]] = {}  # by event, as they are asked for
+_CODECS: dict[type[Event], _Codec] = {}
+
+
 def field_rules(kind: type[Event]) -> Sequence[FieldRule]:
     """The fields of an event, in the order declared."""
+    if kind not in _RULES:
+        _RULES[kind] = _read_rules(kind)
+    return _RULES[kind]
+
+
+def _read_rules(kind: type[Event]) -> Sequence[FieldRule]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return tuple(_rule(each, hints[each.name]) for each in fields(kind))  # type: ignore[arg-type]
 
@@ -150,7 +175,9 @@ def _rule(declared: Field[Any], hint: Any) -> FieldRule:
     hint = next(option for option in options if option is not NoneType)
     base, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
     required = declared.default is MISSING
-    return FieldRule(declared.name, base, limits[0] if limits else None, required, None if required else declared.default)
+    return FieldRule(
+        declared.name, base, limits[0] if limits else None, required, None if required else declared.default
+    )
 
 
 class _Codec(NamedTuple):
@@ -159,8 +186,13 @@ class _Codec(NamedTuple):
     build: Callable[[Any], Event]
 
 
-@functools.cache
 def _codec(kind: type[Event]) -> _Codec:
+    if kind not in _CODECS:
+        _CODECS[kind] = _make_codec(kind)
+    return _CODECS[kind]
+
+
+def _make_codec(kind: type[Event]) -> _Codec:
     struct = msgspec.defstruct(
         kind.__name__,
         [_struct_field(rule) for rule in field_rules(kind)],
@@ -180,6 +212,18 @@ def _codec(kind: type[Event]) -> _Codec:
     return _Codec(struct, msgspec.json.Decoder(struct), build)
 
 
+@functools.cache
+def _typed_codec() -> tuple[msgspec.json.Decoder[Any], Mapping[type[msgspec.Struct], Callable[[Any], Event]]]:
+    """Decodes an object of any type in one go: more than twice as fast as by way of a dict."""
+    builders: dict[type[msgspec.Struct], Callable[[Any], Event]] = {}
+    for name in incoming_types():
+        codec = _codec(EVENTS[name])
+        tagged = msgspec.defstruct(name, (), bases=(codec.struct,), tag_field="type", tag=name, frozen=True, gc=False)
+        builders[tagged] = codec.build
+    either: Any = typing.Union[tuple(builders)]  # noqa: UP007 - of however many there are
+    return msgspec.json.Decoder(either), builders
+
+
 def _struct_field(rule: FieldRule) -> Any:
     match rule.limit:
         case Text(max_length):
@@ -194,7 +238,7 @@ def _struct_field(rule: FieldRule) -> Any:
 def _complaint(kind: type[Event], body: bytes | str, error: Exception) -> InvalidMessage:
     try:
         values = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return InvalidMessage(f"Not valid JSON: {error}", f"Send a JSON object with {_names(kind)}.")
     if not isinstance(values, dict):
         return InvalidMessage(f"Not a JSON object: {_shown(values)}", f"Send a JSON object with {_names(kind)}.")
@@ -240,3 +284,5 @@ def _as_json(value: object) -> str:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, OverflowError):
         return repr(value)
+    except RecursionError:
+        return "too deeply nested"

@@ -70,7 +70,7 @@ class AbstractUnitOfWork(abc.ABC):
             yield from raised
         self.products.seen.clear()
 
-    def record(self, event: Event, cause: int | None) -> int:  # noqa: ARG002 - for those that keep a ledger
+    def record(self, event: Event, cause: int | None) -> int:
         """Note that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""
         return 0
 

@@ -14,6 +14,7 @@ waits for nobody. What it promises:
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -159,7 +160,7 @@ class Writer:
         check_ids = False
         while True:
             try:
-                return await self._store.run(lambda session: self._handle(messages, session, check_ids))
+                return await self._store.run(functools.partial(self._handle, messages, check_ids=check_ids))
             except StoreConflict:
                 conflicts += 1
                 if conflicts > MAX_CONFLICTS:
@@ -171,7 +172,7 @@ class Writer:
             check_ids = True
 
     def _handle(
-        self, messages: Sequence[Message], session: Session, check_ids: bool
+        self, messages: Sequence[Message], session: Session, *, check_ids: bool
     ) -> Sequence[Outcome | Exception]:
         uow = GroupUnitOfWork(session, self._clock())
         uow.load(messages, check_ids=check_ids)

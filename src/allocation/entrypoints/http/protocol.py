@@ -1,0 +1,144 @@
+"""The short way from socket to writer, for the hot routes: no task, no ASGI scope, no copies.
+
+It is uvicorn's protocol with one fork in it. A plain POST of known length to a hot route goes to the writer as soon as
+its last byte is here, and the writer's reply is written to the socket; every other request takes uvicorn's way to the
+ASGI application, where `posts` answers the same routes by the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from allocation.domain.events import Event
+from allocation.entrypoints.answers import answer
+from allocation.entrypoints.http.posts import ACTOR, CREATED, POSTS
+from allocation.entrypoints.http.requests import MAX_BODY_BYTES, check_content_type, idempotency_key
+from allocation.entrypoints.http.responses import Answer, json_answer, problem_answer
+from allocation.service_layer.messages import Outcome, decode, new_message
+from allocation.service_layer.writer import Writer
+
+HOT: Final[Mapping[bytes, type[Event]]] = {path.encode(): kind for path, kind in POSTS.items()}
+
+
+def short_way_protocol(writer: Writer) -> type[HttpToolsProtocol]:
+    """The protocol class that uvicorn makes one of per connection, bound to the writer."""
+
+    class BoundProtocol(ShortWayProtocol):
+        def __init__(self, **uvicorns: Any) -> None:
+            super().__init__(writer, **uvicorns)
+
+    return BoundProtocol
+
+
+class ShortWayProtocol(HttpToolsProtocol):
+    """One connection. As everywhere in HTTP/1.1, its answers go out in the order of its requests."""
+
+    def __init__(self, writer: Writer, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._writer = writer
+        self._exchange = _Exchange()
+        self.cycle = self._exchange  # type: ignore[assignment]
+        self._kind: type[Event] | None = None  # of the request being read; None: it takes the long way
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        self._kind = HOT.get(self.url)
+        if self._kind is not None and self._is_plain():
+            self.cycle = self._exchange  # type: ignore[assignment]
+            self._exchange.begin(keep_alive=self.parser.should_keep_alive())
+        else:
+            self._kind = None
+            self._take_the_long_way()
+
+    def on_body(self, body: bytes) -> None:
+        if self._kind is None:
+            super().on_body(body)
+        else:
+            self._exchange.body += body
+
+    def on_message_complete(self) -> None:
+        if self._kind is None:
+            super().on_message_complete()
+            return
+        try:
+            headers = dict(self.headers)
+            check_content_type(headers)
+            event = decode(self._kind, self._exchange.body)
+            self._writer.submit(new_message(event, ACTOR, idempotency_key(headers)), self._reply)
+        except Exception as error:  # noqa: BLE001 - every error has its answer
+            self._reply(error)
+
+    def _is_plain(self) -> bool:
+        """Whether nothing is under way on this connection, and the request is one that can be read to its end."""
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        return (
+            self.cycle.response_complete
+            and self.parser.get_method() == b"POST"
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and length.isdigit()
+            and int(length) <= MAX_BODY_BYTES
+        )
+
+    def _take_the_long_way(self) -> None:
+        """Do what uvicorn does when a request begins, and was not done yet because its route was not known."""
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = expected
+        super().on_headers_complete()
+
+    def _reply(self, outcome: Outcome | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._respond(problem_answer(outcome))
+        else:
+            self._respond(json_answer(CREATED, answer(outcome)))
+
+    def _respond(self, response: Answer) -> None:
+        exchange = self._exchange
+        exchange.response_complete = True
+        if self.transport.is_closing():
+            return
+        lines = [STATUS_LINE[response.status]]
+        for name, value in (*self.server_state.default_headers, *response.headers):
+            lines += (name, b": ", value, b"\r\n")
+        if not exchange.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", response.body)
+        self.transport.write(b"".join(lines))
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+
+class _Exchange:
+    """The request that takes the short way, in the place where uvicorn keeps its own."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.response_complete = True
+        self.disconnected = False
+        self.message_event = _Nobody()
+        self.begin(keep_alive=True)
+        self.response_complete = True
+
+    def begin(self, *, keep_alive: bool) -> None:
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.response_complete = False
+
+
+class _Nobody:
+    """Who waits for the next part of a request that is read as a whole."""
+
+    def set(self) -> None:
+        """Nobody to wake."""
