@@ -36,6 +36,7 @@ class Server:
 
     def __init__(self, log: Path, settings: Mapping[str, str]) -> None:
         self._log = log
+        self._position = 0
         environment = os.environ | {"ALLOCATION_PORT": "0", **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(SERVE, stderr=stderr, env=environment)
@@ -64,7 +65,7 @@ class Server:
         while (value := page[f"next_{cursor}"]) is not None:
             assert value not in seen, f"{path} leads in a circle"
             seen.add(value)
-            page = self.get(path, **parameters, **{cursor: value})
+            page = self.get(path, **{**parameters, cursor: value})
             yield page
 
     def add_batch(self, ref: str, sku: str, qty: int, eta: str | None = None) -> None:
@@ -79,9 +80,10 @@ class Server:
 
     def ledger_position(self) -> int:
         """Of the last message: it grows with everything that changes anything."""
-        *_, last = self.pages("/events", "after", limit=1_000)
-        position: int = last["events"][-1]["position"] if last["events"] else 0
-        return position
+        for page in self.pages("/events", "after", limit=1_000, after=self._position):
+            if page["events"]:
+                self._position = page["events"][-1]["position"]
+        return self._position
 
     def logged(self) -> list[dict[str, Any]]:
         """The lines of the log; one that is not ours is an error's."""
