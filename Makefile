@@ -53,6 +53,10 @@ format: setup ## format the code and apply the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: setup ## write the reference pages, the picture of the flow and the table of settings from the code
+	$(BIN)/python docs/generate.py
+
 .PHONY: journey
 journey: setup ## the main job on 1.47 million real order lines
 	./journey/run

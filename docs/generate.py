@@ -1,0 +1,251 @@
+"""Writes the pages that follow from the code: the reference, the picture of the flow, the table of settings.
+
+`make docs` runs it; a test compares what it would write with what is there.
+"""
+# ruff: noqa: INP001 - a script, not a package to import from
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from allocation import views
+from allocation.config import PREFIX, Settings
+from allocation.domain.events import Event
+from allocation.entrypoints.cli.app import app
+from allocation.entrypoints.cli.exits import EXIT_CODES
+from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http.pages import ABOUT
+from allocation.entrypoints.http.posts import POSTS
+from allocation.entrypoints.http.reads import READS, Read
+from allocation.entrypoints.http.requests import MAX_BODY_BYTES
+from allocation.entrypoints.refusals import KINDS
+from allocation.service_layer import flow
+from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
+from allocation.service_layer.messages import EVENTS, field_rules
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = Path("docs/reference")
+PICTURE = Path("docs/img/flow.svg")
+README = Path("README.md")
+BEGIN = "<!-- begin: settings, written by `make docs` -->\n"
+END = "<!-- end: settings -->"
+WRITTEN = "Written by `make docs` from the code; change it there.\n"
+
+SETTINGS: Mapping[str, str] = {
+    "database_url": "`sqlite:///file.db` or `postgresql://user@host:5432/name`",
+    "host": "the address that `allocation serve` listens on",
+    "port": "its port; `0` takes a free one and logs which",
+    "max_queued": "messages that may wait for the writer; one more is answered 503",
+    "smtp_host": "the mail server; while empty, mails are written to the log",
+    "smtp_port": "its port",
+    "smtp_user": "the name to log in with; while empty, nobody logs in",
+    "smtp_password": "the password of that name",
+    "smtp_tls": "`true` starts TLS before anything else is said, and checks the server's certificate",
+    "mail_from": "the sender of every mail",
+}
+
+SEND = f"""\
+A running service shows the same at `/docs`, and as OpenAPI at `/openapi.json`.
+
+## Send events
+
+One JSON object of at most {MAX_BODY_BYTES:,} bytes, as `application/json`. The answer is 201, given when everything
+that the event set off is durable. With an `Idempotency-Key` the same request again gets its first answer.
+"""
+BULK = f"""\
+### `POST {bulk.PATH}`
+
+Many events, one JSON object a line (at most {bulk.MAX_LINE_BYTES:,} bytes), as `{bulk.JSON_LINES}`. Each names its
+`type`, and an `id` where a repeat has to be recognised. Every line is answered by a line with `line` and `status`, in
+order, while the rest is still being sent: read while you send.
+"""
+READ = f"""\
+## Read
+
+A page holds {views.DEFAULT_PAGE:,} entries, up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
+the parameter of that name for the next page, null on the last one.
+"""
+HEALTH = """\
+### `GET /healthz`
+
+The process is alive.
+
+### `GET /readyz`
+
+The database answers and messages are taken; otherwise 503.
+"""
+FACTS = """\
+## Facts
+
+Raised by handlers and kept in the ledger, never taken from outside.
+"""
+PROBLEMS = """\
+Over HTTP a refusal is `application/problem+json` with `type` (`/problems/` and the slug), `title`, `status`, `message`
+(what is wrong) and `detail` (what helps as well). It changes nothing.
+"""
+FLOW = f"""\
+No chain leads back to where it began, so every message comes to an end; with one that did, the service would not start.
+`allocation flow` prints what follows, `allocation flow --svg FILE` writes [the picture](../img/{PICTURE.name}).
+"""
+
+
+def pages() -> Mapping[Path, str]:
+    """Every written file by its path below the root, as it has to be."""
+    return {
+        REFERENCE / "events.md": events_page(),
+        REFERENCE / "http.md": http_page(),
+        REFERENCE / "refusals.md": refusals_page(),
+        REFERENCE / "settings.md": _page("Settings", settings_table()),
+        REFERENCE / "cli.md": cli_page(),
+        REFERENCE / "flow.md": flow_page(),
+        PICTURE: flow.svg(),
+        README: with_settings((ROOT / README).read_text()),
+    }
+
+
+def main() -> None:
+    for path, text in pages().items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text)
+
+
+def events_page() -> str:
+    asked = [kind for kind in EVENTS.values() if HANDLERS[kind]]
+    facts = [kind for kind in EVENTS.values() if not HANDLERS[kind]]
+    return _page("Events", "## Asked of the service\n", *map(_asked, asked), FACTS, *map(_fact, facts))
+
+
+def http_page() -> str:
+    posts = [f"### `POST {path}`\n\n{_post(kind)}" for path, kind in POSTS.items()]
+    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH)
+
+
+def refusals_page() -> str:
+    kinds = [(f"`{kind.slug}`", kind.status, kind.exit_code, ABOUT[kind]) for kind in KINDS]
+    return _page(
+        "Refusals",
+        PROBLEMS,
+        _table(("slug", "status", "exit code", "meaning, and what helps"), kinds),
+        "## Exit codes of the command line\n",
+        _table(("code", "meaning"), EXIT_CODES.items()),
+    )
+
+
+def settings_table() -> str:
+    defaults = Settings()
+    rows = [
+        (f"`{PREFIX}{each.name.upper()}`", _default(getattr(defaults, each.name)), SETTINGS[each.name])
+        for each in fields(Settings)
+    ]
+    return _table(("environment variable", "default", "what it is"), rows)
+
+
+def with_settings(readme: str) -> str:
+    """The README with its table of settings as it has to be."""
+    before, _, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{README} has lost the mark {BEGIN.strip()!r} or {END!r}: put both back")
+    return f"{before}{BEGIN}{settings_table()}{END}{after}"
+
+
+def cli_page() -> str:
+    group: Any = typer.main.get_command(app)
+    commands = [_command(name, command) for name, command in group.commands.items()]
+    return _page("Command line", "`allocation COMMAND --help` says the same.\n", *commands)
+
+
+def flow_page() -> str:
+    path = " → ".join(f"`{node.__name__}`" for node in flow.longest_path())
+    return _page(
+        "The flow of events", f"The longest chain of causes: {path}.\n", FLOW, f"```mermaid\n{flow.mermaid()}```\n"
+    )
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n".join([f"# {title}\n", WRITTEN, *parts])
+
+
+def _asked(kind: type[Event]) -> str:
+    handlers = HANDLERS[kind]
+    raised = sorted({event.__name__ for handler in handlers for event in RAISES[handler]})
+    path = next(path for path, each in POSTS.items() if each is kind)
+    command = path.removeprefix("/").replace("_", "-")
+    return "\n".join(
+        [
+            f"### `{kind.__name__}`\n\n{_doc(kind)}\n",
+            f"Over HTTP `POST {path}`, on the command line `allocation {command}`. May raise {_list(raised)}.\n",
+            _fields(kind),
+        ]
+    )
+
+
+def _fact(kind: type[Event]) -> str:
+    effects = [effect.__name__ for effect in EFFECTS.get(kind, ())]
+    after = f"After the commit: {_list(effects)}.\n" if effects else ""
+    return "\n".join(filter(None, [f"### `{kind.__name__}`\n\n{_doc(kind)}\n", after, _fields(kind)]))
+
+
+def _fields(kind: type[Event]) -> str:
+    rows = [(f"`{rule.name}`", str(rule), "required" if rule.required else "optional") for rule in field_rules(kind)]
+    return _table(("field", "takes", ""), rows)
+
+
+def _post(kind: type[Event]) -> str:
+    answer = openapi.answer_type(kind)
+    members = _list(answer.__annotations__)
+    return f"[`{kind.__name__}`](events.md#{kind.__name__.lower()}). Answers {members}: {_plain(answer.__doc__)}\n"
+
+
+def _read(read: Read) -> str:
+    rows = [(f"`{each.name}`", each.about, each.rule) for each in read.parameters]
+    table = _table(("parameter", "what it is", "takes"), rows) if rows else ""
+    return "\n".join(filter(None, [f"### `GET {read.path}`\n\n{read.about}.\n", table]))
+
+
+def _command(name: str, command: Any) -> str:
+    context = typer.Context(command)
+    usage = " ".join(["allocation", name, *command.collect_usage_pieces(context)])
+    records = [parameter.get_help_record(context) for parameter in command.params]
+    rows = [(f"`{spelled}`", about) for spelled, about in records]
+    table = _table(("", "what it is"), rows) if rows else ""
+    return "\n".join(filter(None, [f"## `{name}`\n\n    {usage}\n", f"{_paragraphs(command.help)}\n", table]))
+
+
+def _default(value: object) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "empty"
+
+
+def _doc(documented: Callable[..., Any]) -> str:
+    return _paragraphs(inspect.getdoc(documented) or "")
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.replace("``", "`").split("\n\n"))
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").replace("``", "`").split())
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    main()
