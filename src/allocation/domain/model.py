@@ -125,7 +125,6 @@ class Batch:
         self._records = records
         self._lines: list[OrderLine] = []  # by age; complete from position _complete_from on
         self._complete_from = 0 if records is NO_RECORDS else sys.maxsize
-        self._moved: set[str] = set()  # orders whose line came or left, so that storage is out of date
 
     def __repr__(self) -> str:
         return f"<Batch {self.reference}>"
@@ -155,7 +154,6 @@ class Batch:
     def allocate(self, line: OrderLine) -> None:
         """Hold stock for the whole line."""
         self._allocated_quantity += line.qty
-        self._moved.add(line.orderid)
         insort(self._lines, line, key=_age)
 
     def deallocate_one(self) -> OrderLine:
@@ -164,7 +162,6 @@ class Batch:
             self._recall_older_lines()
         line = self._lines.pop()
         self._allocated_quantity -= line.qty
-        self._moved.add(line.orderid)
         return line
 
     def change_quantity(self, qty: int) -> list[OrderLine]:
@@ -190,7 +187,7 @@ class Batch:
             raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
         page = self._records.newest_lines(self.reference, before=self._complete_from)
         self._complete_from = page[-1].position if page else 0
-        self._lines.extend(line for line in page if line.orderid not in self._moved)
+        self._lines.extend(page)  # none of them has left: only the newest do
         self._lines.sort(key=_age)
 
 

@@ -92,7 +92,7 @@ class Writer:
 
         Raises `Unavailable` when the queue is full or the writer is closing; the message is then not queued.
         """
-        if self._closing:
+        if self._closing or (self._task is not None and self._task.done()):
             raise Unavailable("The service is shutting down")
         if len(self._queue) >= self._max_queued:
             raise Unavailable(f"{self._max_queued} messages are waiting already")
@@ -144,13 +144,22 @@ class Writer:
         except Exception as error:
             if len(messages) > 1:
                 log.info("group is handled one by one", messages=len(messages), reason=repr(error))
-                return [(await self._commit([message]))[0] for message in messages]
+                return await self._commit_one_by_one(messages)
             if isinstance(error, SpoiledGroup) and isinstance(error.__context__, Refusal):
                 return [error.__context__]  # it left changes behind, which were rolled back
             if isinstance(error, StoreConflict):
                 return [Unavailable(f"Other writers kept getting in between: {error}")]
             log.exception("message failed", message_id=messages[0].id, message=repr(messages[0].event))
             return [error]
+
+    async def _commit_one_by_one(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+        """A transaction for each; none is tried any more once the database has become unavailable."""
+        outcomes: list[Outcome | Exception] = []
+        for message in messages:
+            outcomes += await self._commit([message])
+            if isinstance(outcomes[-1], Unavailable):
+                return outcomes + [outcomes[-1]] * (len(messages) - len(outcomes))
+        return outcomes
 
     async def _commit_together(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
         """One transaction for all; done again after a conflict or a lost connection, within limits."""
