@@ -45,10 +45,12 @@ CONFLICTS = (
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
 )
-# The operator stopped or restarts the server, or it has no connection or disk space left.
+# The operator stopped or restarts the server, or it has no connection or disk space left. A connection that is cut in
+# the middle of an answer makes the state machine of the driver fail.
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     TimeoutError,

@@ -1,0 +1,1 @@
+"""A C client without HTTP: the floor that everyone who commits each order by itself pays."""
