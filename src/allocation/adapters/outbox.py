@@ -51,14 +51,21 @@ class Outbox:
 
 
 def _oldest(effects: Collection[str], held: Collection[Lane], limit: int) -> Select[int, str, str, str, str]:
-    of_message = (ledger.c.correlation_id == deliveries.c.correlation_id) & (ledger.c.step == deliveries.c.step)
-    return (
-        select(deliveries.c.number, deliveries.c.effect, deliveries.c.sku, ledger.c.type, ledger.c.body)
-        .join(ledger, of_message)
-        .where(deliveries.c.effect.in_(effects))
-        .where(tuple_(deliveries.c.effect, deliveries.c.sku).not_in([tuple(lane) for lane in held]))
+    """They are chosen before the ledger is asked, by the index that has their order: never read and sort them all."""
+    effect = deliveries.c.effect + ""  # an expression, which is of no use to the other index
+    chosen = (
+        select(deliveries)
+        .where(effect.in_(effects))
+        .where(tuple_(effect, deliveries.c.sku).not_in([tuple(lane) for lane in held]))
         .order_by(deliveries.c.number)
         .limit(limit)
+        .subquery()
+    )
+    of_message = (ledger.c.correlation_id == chosen.c.correlation_id) & (ledger.c.step == chosen.c.step)
+    return (
+        select(chosen.c.number, chosen.c.effect, chosen.c.sku, ledger.c.type, ledger.c.body)
+        .join(ledger, of_message)
+        .order_by(chosen.c.number)
     )
 
 
@@ -108,10 +115,13 @@ def _lock_file(path: str) -> int | None:
 
 
 class _PostgresConnection:
-    """One connection for as long as it lasts, for the lock is lost with it."""
+    """One connection for as long as it lasts, for the lock is lost with it.
+
+    It plans as the writer's does: by index, since the first plan is made while the tables are empty.
+    """
 
     def __init__(self, url: URL) -> None:
-        self._engine: AsyncEngine = postgres_engine(url)
+        self._engine: AsyncEngine = postgres_engine(url, writer=True)
         self._connection: AsyncConnection | None = None
         self._locked = False
 

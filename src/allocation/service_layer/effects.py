@@ -23,7 +23,7 @@ from allocation.service_layer.messages import recall
 from allocation.service_layer.store import StoreUnavailable
 
 PAGE_SIZE = 100
-LOOK_INTERVAL_S = 0.1  # between two looks, however many commits there are
+LOOK_INTERVAL_S = 0.25  # between two looks, however many commits there are: so they cost nothing to speak of
 MARK_INTERVAL_S = 0.1  # between an effect and the removal of its delivery
 POLL_INTERVAL_S = 2.0  # for what other processes commit
 RETRY_DELAY_S = 1.0
