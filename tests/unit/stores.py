@@ -60,6 +60,8 @@ class UnusualStore:
     committed; ``conflicts`` are raised one by one. While ``gate`` is closed no transaction begins.
     """
 
+    lanes = 1
+
     def __init__(self, poison: str = "") -> None:
         self.store = MemoryStore()
         self.calls: Counter[str] = Counter()

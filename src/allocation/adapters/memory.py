@@ -149,6 +149,8 @@ def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:
 class MemoryStore:
     """Tables that live as long as the object."""
 
+    lanes = 1
+
     def __init__(self) -> None:
         self.tables = MemoryTables()
 

@@ -39,6 +39,8 @@ from allocation.service_layer.store import (
 
 T = TypeVar("T")
 
+LANES = 2
+
 CONFLICTS = (
     asyncpg.UniqueViolationError,
     asyncpg.DeadlockDetectedError,
@@ -239,35 +241,45 @@ def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
 
 
 class PostgresStore:
-    """The writer's own connection, made when first needed and again after it was lost."""
+    """The writer's own connections, one a lane, made when first needed and again after one was lost."""
+
+    lanes = LANES
 
     def __init__(self, url: URL) -> None:
         self._engine = postgres_engine(url, writer=True)
-        self._connection: AsyncConnection | None = None
+        self._idle: list[AsyncConnection] = []
 
     async def run(self, work: Callable[[Session], T]) -> T:
         try:
-            if self._connection is None:
-                self._connection = await self._engine.connect()
-            return await self._connection.run_sync(_transact, work)
+            connection = self._idle.pop() if self._idle else await self._engine.connect()
+        except (*UNAVAILABLE, DBAPIError) as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+        try:
+            result = await connection.run_sync(_transact, work)
         except CONFLICTS as error:
+            self._idle.append(connection)
             raise StoreConflict(str(error)) from error
         except (*UNAVAILABLE, DBAPIError) as error:
-            await self._drop()
+            await _drop(connection)
             raise StoreUnavailable(str(error) or type(error).__name__) from error
         except asyncio.CancelledError:
-            await self._drop()
+            await _drop(connection)
             raise
+        except BaseException:
+            self._idle.append(connection)
+            raise
+        self._idle.append(connection)
+        return result
 
     async def close(self) -> None:
-        await self._drop()
+        while self._idle:
+            await _drop(self._idle.pop())
         await self._engine.dispose()
 
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.invalidate()
-            await connection.close()
+
+async def _drop(connection: AsyncConnection) -> None:
+    await connection.invalidate()
+    await connection.close()
 
 
 def _transact(connection: Connection, work: Callable[[Session], T]) -> T:

@@ -148,6 +148,8 @@ def _dates_as_text(row: BatchRow) -> tuple[object, ...]:
 class SqliteStore:
     """The writer's own connection to a database file."""
 
+    lanes = 1
+
     def __init__(self, url: URL) -> None:
         self._engine = sqlite_engine(url)
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")

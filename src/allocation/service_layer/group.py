@@ -261,6 +261,11 @@ class GroupUnitOfWork(AbstractUnitOfWork):
                 self._changes.deliveries.append(DeliveryRow(id_, step, effect.__name__, sku))
 
 
+def product_of(event: Event) -> str | None:
+    """The SKU of the one product that an event is about, or None if that is found by a batch reference."""
+    return None if hasattr(event, "ref") else getattr(event, "sku", None)
+
+
 def want(event: Event, wanted: Wanted) -> None:
     """Add what an event points to. It is told by the names of its fields, which are the same in every event."""
     sku: str | None = getattr(event, "sku", None)

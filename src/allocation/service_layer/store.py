@@ -157,7 +157,9 @@ class Session(Protocol):
 
 
 class Store(Protocol):
-    """Where promises and the ledger are kept."""
+    """Where promises and the ledger are kept. ``lanes`` is how many transactions it can have under way at once."""
+
+    lanes: int
 
     async def run(self, work: Callable[[Session], T]) -> T:
         """Do the work in one transaction and return its result once that is durable.

@@ -1,8 +1,10 @@
-"""The writer: one task that makes messages durable, a group at a time.
+"""The writer: makes messages durable, a group at a time.
 
 While one group commits, the next piles up, so that the busier it is the less each message costs, and a caller alone
-waits for nobody. What it promises:
+waits for nobody. Where the store can have several transactions under way, as many lanes work side by side, each on
+products of its own: one is handled in memory while the database writes the other. What the writer promises:
 
+- The messages of a product are handled in the order they came in.
 - A message and all it sets off are committed together or not at all, and nobody is answered before that.
 - A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
   only the message that causes it.
@@ -18,16 +20,18 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
 from allocation.domain.errors import Refusal
-from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup
+from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, product_of
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import Session, Store, StoreConflict, StoreUnavailable
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
+PILE = 32  # messages that must wait before a second lane starts on them: small groups cost more than they hurry
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -36,6 +40,13 @@ RETRY_AFTER_S = 1
 Reply = Callable[[Outcome | Exception], None]
 
 log = structlog.get_logger(__name__)
+
+
+class _Group(NamedTuple):
+    """Messages handled in one transaction, and their products; None stands for one that only storage knows."""
+
+    entries: list[tuple[Message, Reply]]
+    skus: set[str | None]
 
 
 class Unavailable(Exception):
@@ -53,30 +64,32 @@ class Writer:
         *,
         max_queued: int = MAX_QUEUED,
         max_group: int = MAX_GROUP,
+        pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._max_queued = max_queued
         self._max_group = max_group
+        self._pile = pile
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
         self._queue: deque[tuple[Message, Reply]] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._idle: deque[asyncio.Future[None]] = deque()  # lanes that wait for a message
+        self._under_way: list[_Group] = []
+        self._lanes: list[asyncio.Task[None]] = []
         self._closing = False
         self._committed: list[Callable[[], None]] = []
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
-        self._task = asyncio.create_task(self._run(), name="writer")
+        self._lanes = [asyncio.create_task(self._work(), name=f"writer-{n}") for n in range(self._store.lanes)]
 
     async def close(self) -> None:
         """Refuse new messages, handle all that were accepted, and stop."""
         self._closing = True
-        self._wake_up()
-        if self._task is not None:
-            await self._task
+        self._wake_one()
+        await asyncio.gather(*self._lanes)
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each group: a hint that the ledger may have grown, never the only one."""
@@ -92,13 +105,13 @@ class Writer:
 
         Raises `Unavailable` when the queue is full or the writer is closing; the message is then not queued.
         """
-        if self._closing or (self._task is not None and self._task.done()):
+        if self._closing:
             raise Unavailable("The service is shutting down")
         if len(self._queue) >= self._max_queued:
             raise Unavailable(f"{self._max_queued} messages are waiting already")
         self._queue.append((message, reply))
-        if self._wake is not None:
-            self._wake_up()
+        if self._idle:
+            self._wake_one()
 
     async def handle(self, message: Message) -> Outcome:
         """Queue a message and wait for its outcome; raises its refusal, or `Unavailable`."""
@@ -115,24 +128,56 @@ class Writer:
         self.submit(message, reply)
         return await answered
 
-    def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _wake_one(self) -> None:
+        while self._idle:
+            lane = self._idle.popleft()
+            if not lane.done():
+                lane.set_result(None)
+                return
 
-    async def _run(self) -> None:
-        while self._queue or not self._closing:
-            if not self._queue:
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-                self._wake = None
+    async def _work(self) -> None:
+        """One lane: take a group, commit it, answer, until the writer closes and nothing is left to take."""
+        while not (self._closing and not self._queue):
+            group = self._take_group()
+            if not group:
+                idle = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
                 continue
-            size = min(len(self._queue), self._max_group)
-            group = [self._queue.popleft() for _ in range(size)]
-            outcomes = await self._commit([message for message, _ in group])
-            for (message, reply), outcome in zip(group, outcomes, strict=True):
+            self._under_way.append(group)
+            outcomes = await self._commit([message for message, _ in group.entries])
+            self._under_way.remove(group)
+            for (message, reply), outcome in zip(group.entries, outcomes, strict=True):
                 _tell(reply, outcome, message_id=message.id)
             for listener in self._committed:
                 _tell(listener)
+        self._wake_one()  # so that the other lanes see the end too
+
+    def _take_group(self) -> _Group | None:
+        """What can be handled now, in the order of the queue; nothing, if that is better left to the lane at work.
+
+        What a lane at work has in hand stays in the queue, so that a product's messages keep their order. A message
+        whose product only storage knows is taken while no other lane works, and none is taken beside it.
+        """
+        held = {sku for group in self._under_way for sku in group.skus}
+        if self._under_way and (len(self._queue) < self._pile or None in held):
+            return None
+        entries: list[tuple[Message, Reply]] = []
+        skus: set[str | None] = set()
+        left: deque[tuple[Message, Reply]] = deque()
+        while self._queue and len(entries) + len(left) < self._max_group:
+            entry = self._queue.popleft()
+            sku = product_of(entry[0].event)
+            if sku is None and held:
+                left.append(entry)
+                break
+            if sku in held:
+                left.append(entry)
+                continue
+            skus.add(sku)
+            entries.append(entry)
+        self._queue.extendleft(reversed(left))
+        return _Group(entries, skus) if entries else None
 
     async def _commit(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
         try:
