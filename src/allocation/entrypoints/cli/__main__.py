@@ -1,0 +1,5 @@
+"""``python -m allocation.entrypoints.cli``."""
+
+from allocation.entrypoints.cli import main
+
+main()

@@ -1,0 +1,206 @@
+"""The commands and their options. What a command does is in a module of its own, loaded only when it is used."""
+
+# ruff: noqa: PLC0415 - heavy modules are loaded by the command that needs them, so that every command starts quickly
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import allocation
+from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, explain, log_to_stderr
+from allocation.entrypoints.cli.kinds import Format, Past, What
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
+from allocation.entrypoints.cli.sending import add_commands
+
+app = typer.Typer(
+    name="allocation",
+    help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
+    epilog="Exit codes:\n" + "\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - each is told to a person, bugs with their traceback
+        code = explain(error)
+    sys.exit(code or DONE)
+
+
+@app.callback(invoke_without_command=True)
+def allocation_(
+    context: typer.Context,
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"allocation {allocation.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.", show_default="8000")
+    ] = None,
+    database: DatabaseUrl = None,
+) -> int:
+    """Serve HTTP until Ctrl-C. Also runs the effects, such as mails, of what other commands did."""
+    from allocation.entrypoints.http.server import CannotListen
+    from allocation.entrypoints.http.server import serve as serve_http
+
+    settings = settings_for(database)
+    if host is not None:
+        settings = replace(settings, host=host)
+    if port is not None:
+        settings = replace(settings, port=port)
+    try:
+        serve_http(settings)
+    except CannotListen as error:
+        raise UsageError(str(error), "Name another address with --host and --port; port 0 takes a free one.") from error
+    return DONE
+
+
+@app.command("import", rich_help_panel="Data")
+def import_(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - is standard input.")],
+    *,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="EVENT", help="The files are CSV, each row such an event.")
+    ] = None,
+    refused: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where refused lines go; else FILE.refused.jsonl beside each.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="Lines imported before under another label count as new.", show_default=False)
+    ] = "",
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Import events: JSON lines {"type": "BatchCreated", …}, or CSV with a header and --type.
+
+    What is refused goes to a file, with line number and reason, and the rest goes in. A file may be imported again,
+    also after an interruption or with lines added at its end: what is in already is not applied twice.
+    """
+    from allocation.entrypoints.cli.importing import Request, import_files
+
+    return import_files(settings_for(database), Request(files, type_, refused, label, as_json))
+
+
+@app.command(rich_help_panel="Data")
+def export(
+    what: Annotated[What, typer.Argument(help="The table.")],
+    *,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="How to write it.", show_default="as the file's name ends, or csv")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else standard output.")] = None,
+    database: DatabaseUrl = None,
+) -> int:
+    """Export a table as it is at one moment."""
+    from allocation.entrypoints.cli.exporting import export as export_table
+
+    if format_ is None:
+        format_ = Format.JSONL if output is not None and output.suffix == ".jsonl" else Format.CSV
+    return export_table(settings_for(database), what, format_, output)
+
+
+@app.command(rich_help_panel="Data")
+def show(
+    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
+    *,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Show a product, an order or a batch: its stock, and where its lines stand."""
+    from allocation.entrypoints.cli.showing import show as show_name
+
+    return show_name(settings_for(database), name, as_json=as_json)
+
+
+@app.command("at", rich_help_panel="Data")
+def at_(
+    time: Annotated[str, typer.Argument(metavar="TIME", help="As in 2026-01-31T12:00Z or 2026-01-31T12:00+01:00.")],
+    what: Annotated[Past, typer.Argument(metavar="show", help="Show it.")],  # noqa: ARG001 - the only choice
+    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
+    *,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Show a product, an order or a batch as it was at a time of the past, from the ledger."""
+    from allocation.entrypoints.cli.past import show_past
+
+    return show_past(settings_for(database), time, name, as_json=as_json)
+
+
+@app.command(rich_help_panel="Data")
+def verify(
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Count counters that are off again; nothing else.")] = False,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Verify the books: every sum against the rows, and the rows against all that the ledger says, at one moment.
+
+    It locks nothing. Each difference is named, with the last message about it. --repair mends counters, under ledger
+    entries of their own; it never makes, moves or drops a promise.
+    """
+    from allocation.entrypoints.cli.verifying import verify as verify_books
+
+    return verify_books(settings_for(database), repair=repair, as_json=as_json)
+
+
+@app.command()
+def migrate(*, database: DatabaseUrl = None) -> int:
+    """Bring the database up to date, as every other command does before it uses one."""
+    from allocation.adapters.database import parse_url
+    from allocation.adapters.migrate import migrate as migrate_database
+
+    log_to_stderr()
+    url = parse_url(settings_for(database).database_url)
+    before, after = migrate_database(url)
+    where = url.render_as_string(hide_password=True)
+    typer.echo(f"{where}: up to date at {after}" if before == after else f"{where}: {before or 'empty'} → {after}")
+    return DONE
+
+
+@app.command()
+def flow(*, svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture instead.")] = None) -> int:
+    """Print how events lead to handlers and on to events, as a Mermaid flowchart."""
+    from allocation.service_layer import flow as declared
+
+    if svg is None:
+        typer.echo(declared.mermaid(), nl=False)
+    else:
+        svg.write_text(declared.svg(), encoding="utf-8")
+    return DONE
+
+
+@app.command()
+def demo() -> int:
+    """Start the service on a free port and play two stories over HTTP, on a database of its own."""
+    from allocation.entrypoints.cli.demo import play
+
+    return play()
+
+
+@app.command()
+def version() -> int:
+    """Print the version."""
+    typer.echo(f"allocation {allocation.__version__}")
+    return DONE
+
+
+add_commands(app)

@@ -1,0 +1,227 @@
+"""``allocation demo``: the real service on a free port and a database of its own, and two stories told over HTTP.
+
+On a terminal it goes on serving until Ctrl-C, elsewhere it ends with the stories. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+
+from allocation.config import PREFIX
+from allocation.entrypoints.cli.exits import DONE, complain
+from allocation.entrypoints.cli.output import console, table
+from allocation.entrypoints.cli.stories import Step, Story, stories
+from allocation.entrypoints.refusals import EXIT_FAILURE
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+MAIL_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 10.0
+POLL_S = 0.02
+CREATED = 201
+OK = 200
+
+Standing = Mapping[str, str]  # where the line of each order stands
+
+
+class DemoFailed(Exception):
+    """The service did not do what it should."""
+
+
+def play() -> int:
+    """Play the stories; return the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(DONE))  # so that what was begun is cleaned up
+    out = console()
+    try:
+        with tempfile.TemporaryDirectory(prefix="allocation-demo-") as folder, Service(Path(folder)) as service:
+            out.print(f"The service runs at {service.url}\n")
+            played = stories(datetime.now(UTC).date())
+            for story in played:
+                _tell(story, service, out)
+            _show_mails(played, service, out)
+            if sys.stdout.isatty():
+                _keep_serving(service, out)
+    except DemoFailed as failure:
+        complain(str(failure))
+        return EXIT_FAILURE
+    return DONE
+
+
+class Service:
+    """The service as a process of its own, started as anybody would: ``allocation serve --port 0``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = ""
+        self._log = folder / "service.log"
+        self._database = f"sqlite:///{folder / 'demo.db'}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        # No setting of the caller's: a demo must not send mails.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        command = [sys.executable, "-m", "allocation.entrypoints.cli", "serve", "--port", "0"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                [*command, "--database", self._database],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; we stop it
+            )
+        try:
+            self.url = self._wait_for_url()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def logged(self, event: str) -> Iterator[Mapping[str, Any]]:
+        """What the service has logged under this name."""
+        for line in self._log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                entry = json.loads(line)
+                if entry.get("event") == event:
+                    yield entry
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """The status and the JSON of the answer."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=REQUEST_TIMEOUT_S)
+        try:
+            connection.request(
+                method,
+                path,
+                json.dumps(body) if body is not None else None,
+                {"Content-Type": "application/json"} if body is not None else {},
+            )
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        except OSError as error:
+            raise DemoFailed(
+                f"The service does not answer: {error}\n{self._log.read_text(errors='replace')}"
+            ) from error
+        finally:
+            connection.close()
+
+    def wait(self) -> None:
+        """Until it ends."""
+        if self._process is not None:
+            self._process.wait()
+
+    def _wait_for_url(self) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+            for entry in self.logged("serving"):
+                return str(entry["url"])
+            time.sleep(POLL_S)
+        raise DemoFailed(f"The service did not start:\n{self._log.read_text(errors='replace')}")
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _tell(story: Story, service: Service, out: Console) -> None:
+    out.rule(f"{story.title}: {story.sku}", align="left")
+    for step in story.beginning:
+        _do(step, service, out)
+    _show_stock(story.sku, service, out)
+    before = _standing(story, service)
+    for step in story.trouble:
+        _do(step, service, out)
+        after = _standing(story, service)
+        _show_lines(story, before, after, out)
+        before = after
+    _show_stock(story.sku, service, out)
+
+
+def _do(step: Step, service: Service, out: Console) -> None:
+    out.print(step.told, style="bold")
+    status, answer = service.request("POST", step.path, step.body)
+    out.print(f"  POST {step.path} {json.dumps(step.body)}")
+    out.print(f"  {status} {json.dumps(answer)}\n", style="green" if status == CREATED else "red")
+    if status != CREATED:
+        raise DemoFailed(f"{step.path} answered {status}")
+
+
+def _standing(story: Story, service: Service) -> Standing:
+    found = {}
+    for orderid in story.orders:
+        status, lines = service.request("GET", f"/allocations/{orderid}")
+        if status != OK:
+            raise DemoFailed(f"/allocations/{orderid} answered {status}")
+        found[orderid] = next(line["batchref"] or "waits" for line in lines if line["sku"] == story.sku)
+    return found
+
+
+def _show_lines(story: Story, before: Standing, after: Standing, out: Console) -> None:
+    quantities = {step.body["orderid"]: step.body["qty"] for step in story.beginning if "orderid" in step.body}
+    rows = [
+        (
+            orderid,
+            quantities[orderid],
+            before[orderid],
+            after[orderid],
+            "" if before[orderid] == after[orderid] else "moved",
+        )
+        for orderid in story.orders
+    ]
+    out.print(table(f"Where the lines of {story.sku} stand", ("order", "quantity", "before", "after", ""), rows))
+
+
+def _show_stock(sku: str, service: Service, out: Console) -> None:
+    _, product = service.request("GET", f"/products/{sku}")
+    rows = [
+        (
+            batch["batchref"],
+            batch["eta"] or "in the warehouse",
+            *(batch[f"{each}_quantity"] for each in ("purchased", "allocated", "available")),
+        )
+        for batch in product["batches"]
+    ]
+    out.print(table(f"Batches of {sku}", ("batch", "due", "purchased", "allocated", "available"), rows))
+
+
+def _show_mails(played: Sequence[Story], service: Service, out: Console) -> None:
+    """Mails are sent after the commit, so they come a moment later; without a mail server they are in the log."""
+    expected = 0
+    for story in played:
+        _, ledger = service.request("GET", f"/events?sku={story.sku}")
+        expected += sum(event["type"] == "OutOfStock" for event in ledger["events"])
+    deadline = time.monotonic() + MAIL_TIMEOUT_S
+    while len(mails := list(service.logged("mail"))) < expected and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    out.print(
+        table("Mails, sent after the commit", ("to", "subject"), [(mail["to"], mail["subject"]) for mail in mails])
+    )
+
+
+def _keep_serving(service: Service, out: Console) -> None:
+    out.print(f"The service goes on at {service.url}: {service.url}/docs says what it takes. Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        service.wait()
+        raise DemoFailed("The service ended by itself")

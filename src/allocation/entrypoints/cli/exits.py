@@ -1,0 +1,95 @@
+"""How a command ends: its exit code, and on stderr what went wrong and what helps. Never a traceback for bad input."""
+
+# ruff: noqa: PLC0415 - what knows the errors is heavy, and loaded only once there is one
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Final
+
+import typer
+
+DONE = 0
+USAGE = 2
+PARTLY = 5
+DIFFERENT = 6
+INTERRUPTED = 130
+
+# The codes between are those of `entrypoints.refusals`, which a test compares.
+EXIT_CODES: Final[Mapping[int, str]] = {
+    DONE: "done",
+    USAGE: "unusable: the command line, a setting, a file or a value",
+    3: "unknown: no product, batch or order of that name",
+    4: "conflict: the reference, line or key stands for something else",
+    PARTLY: "partly done: lines of an import were refused, the others went in",
+    DIFFERENT: "different: verify found the books wrong, and not all of it was repaired",
+    70: "a bug in this program",
+    75: "unavailable: the database, now; the same again later is safe",
+    INTERRUPTED: "interrupted",
+}
+
+
+class UsageError(Exception):
+    """The command cannot be carried out as it was given. The second argument says what helps."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.cure = cure
+
+
+def complain(message: str, cure: str = "") -> None:
+    """Say what is wrong, and in a second line what helps."""
+    typer.secho(f"error: {message.rstrip('.')}", err=True, fg="red")
+    if cure:
+        typer.echo(f"       {cure}", err=True)
+
+
+def explain(error: Exception) -> int:
+    """Tell a person about an error; return the exit code."""
+    if isinstance(error, typer.TyperException):
+        complain(error.format_message(), "Every command explains itself with --help.")
+        return USAGE
+    if isinstance(error, UsageError):
+        complain(str(error), error.cure)
+        return USAGE
+    return _explain_ours(error)
+
+
+def _explain_ours(error: Exception) -> int:
+    from allocation.adapters.database import InvalidDatabaseUrl
+    from allocation.adapters.migrate import DatabaseTooNew
+    from allocation.config import InvalidSetting
+    from allocation.domain.errors import Refusal
+    from allocation.entrypoints.refusals import EXIT_FAILURE, EXIT_UNAVAILABLE, tell
+    from allocation.service_layer.store import StoreUnavailable
+    from allocation.service_layer.writer import Unavailable
+
+    match error:
+        case InvalidSetting() | InvalidDatabaseUrl():
+            complain(str(error))
+            return USAGE
+        case Refusal():
+            complain(error.message, error.cure)
+        case StoreUnavailable() | Unavailable() | DatabaseTooNew():
+            complain(str(error))
+            return EXIT_UNAVAILABLE
+        case OSError():
+            complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
+            return USAGE
+        case _:
+            traceback.print_exception(error)
+            complain("this is a bug in allocation; what is above says where")
+            return EXIT_FAILURE
+    return tell(error).kind.exit_code
+
+
+def log_to_stderr() -> None:
+    """Standard output is for answers. What a one-off command logs below a warning interests nobody."""
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,225 @@
+"""``allocation import``: files of events into the database, as fast as it commits; what is refused goes to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain.errors import Refusal
+from allocation.domain.events import Event
+from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError, complain, log_to_stderr
+from allocation.entrypoints.cli.lines import Item, Line, read_csv, read_json_lines
+from allocation.service_layer.messages import Outcome, incoming
+from allocation.service_layer.stream import handle_stream
+from allocation.service_layer.writer import Unavailable
+
+STDIN = "-"
+REFUSED_SUFFIX = ".refused.jsonl"
+GC_THRESHOLD = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to import and how. ``type`` is that of CSV rows; without it lines are JSON."""
+
+    files: Sequence[str]
+    type: str | None = None
+    refused: Path | None = None  # None: beside each file
+    label: str = ""
+    as_json: bool = False
+
+
+@dataclass(slots=True)
+class Count:
+    """What became of the lines of one file."""
+
+    file: str
+    lines: int = 0
+    taken: int = 0
+    repeated: int = 0  # were in the ledger already
+    refused: int = 0
+    refused_file: str | None = None
+    seconds: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def rate(self) -> float:
+        """Lines per second."""
+        return self.lines / max(self.seconds or time.perf_counter() - self.started, 1e-9)
+
+
+def import_files(settings: Settings, request: Request) -> int:
+    """Import the files one after the other; return the exit code."""
+    log_to_stderr()
+    kind = incoming(request.type) if request.type is not None else None
+    _check(request)
+    with contextlib.suppress(FileNotFoundError):
+        if request.refused is not None:
+            request.refused.unlink()
+    # A line is a dozen objects that soon go again: to look among them for cycles all the time costs a tenth.
+    gc.set_threshold(GC_THRESHOLD)
+    counts = uvloop.run(_import_all(settings, request, kind))
+    if request.as_json:
+        typer.echo(msgspec.json.encode([_summary(count) for count in counts]).decode())
+    return PARTLY if any(count.refused for count in counts) else DONE
+
+
+def _check(request: Request) -> None:
+    """Refuse what cannot work before anything is imported."""
+    for name in request.files:
+        if name == STDIN:
+            continue
+        if not Path(name).exists():
+            raise UsageError(f"{name}: there is no such file", "Name files that exist, or - for standard input.")
+        if Path(name).is_dir():
+            raise UsageError(f"{name} is a folder", "Name the files in it.")
+        if request.refused is not None and request.refused.exists() and request.refused.samefile(name):
+            raise UsageError(f"{name} would be overwritten with refused lines", "Name another file with --refused.")
+        if name.lower().endswith(".csv") and request.type is None:
+            raise UsageError(f"{name} does not say which event its rows are", "Name it with --type.")
+
+
+async def _import_all(settings: Settings, request: Request, kind: type[Event] | None) -> list[Count]:
+    counts = []
+    async with bootstrap(settings) as service:
+        for name in request.files:
+            with _opened(name) as file, RefusedLines(name, request.refused) as refused, Display(name, file) as display:
+                reader = read_json_lines(file, request.label) if kind is None else read_csv(file, kind, request.label)
+                count = Count(name)
+                try:
+                    await _import(service, reader, count, refused, display)
+                except Unavailable:
+                    complain(f"{name}: stopped after {count.lines:,} lines", "Import it again: it goes on from there.")
+                    raise
+            count.seconds = time.perf_counter() - count.started
+            count.refused_file = str(refused.path) if count.refused else None
+            counts.append(count)
+            if not request.as_json:
+                typer.echo(_sentence(count))
+    return counts
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == STDIN:
+        yield sys.stdin.buffer
+        return
+    with Path(name).open("rb") as file:
+        yield file
+
+
+async def _import(
+    service: Service, reader: AsyncIterator[Iterator[Item]], count: Count, refused: RefusedLines, display: Display
+) -> None:
+    async with aclosing(handle_stream(service.writer, reader)) as stream:
+        async for results in stream:
+            for line, result in results:
+                if isinstance(result, Outcome):
+                    if result.message is line.message:
+                        count.taken += 1
+                    else:
+                        count.repeated += 1
+                elif isinstance(result, Refusal):
+                    count.refused += 1
+                    refused.add(line, result)
+                else:
+                    raise result
+            count.lines += len(results)
+            display.show(count, sum(len(line.text) + 1 for line, _ in results))
+
+
+class RefusedLines:
+    """The file of the lines that were refused, each with its number and the reason; made when the first one is."""
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        self.path = path or Path(("stdin" if name == STDIN else name) + REFUSED_SUFFIX)
+        self._name = name
+        self._given = path is not None
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if not self._given:  # what an earlier import left here is out of date
+            self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, line: Line, refusal: Refusal) -> None:
+        if self._file is None:
+            self._file = self.path.open("ab")
+        told = {
+            "file": self._name,
+            "line": line.number,
+            "reason": refusal.message,
+            "cure": refusal.cure,
+            "text": line.text.decode(errors="backslashreplace"),
+        }
+        self._file.write(msgspec.json.encode(told) + b"\n")
+
+
+class Display:
+    """On a terminal, a bar with the rate and the time left. Elsewhere nothing: there the summary is enough."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[lines]:,} lines  {task.fields[rate]:,.0f}/s", justify="right"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task(name, total=_size(name), lines=0, rate=0.0)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, count: Count, read: int) -> None:
+        if not self._progress.disable:
+            self._progress.update(self._task, advance=read, lines=count.lines, rate=count.rate)
+
+
+def _size(name: str) -> int | None:
+    """In bytes; None if that cannot be known, as with a pipe."""
+    return (Path(name).stat().st_size or None) if name != STDIN else None
+
+
+def _summary(count: Count) -> dict[str, object]:
+    return {
+        "file": count.file,
+        "lines": count.lines,
+        "taken": count.taken,
+        "repeated": count.repeated,
+        "refused": count.refused,
+        "refused_file": count.refused_file,
+        "seconds": round(count.seconds, 3),
+        "lines_per_s": round(count.rate),
+    }
+
+
+def _sentence(count: Count) -> str:
+    refused = f", {count.refused:,} refused (see {count.refused_file})" if count.refused else ""
+    became = f"{count.taken:,} taken, {count.repeated:,} imported before{refused}"
+    return f"{count.file}: {count.lines:,} lines, {became}; {count.seconds:.1f} s, {count.rate:,.0f} lines/s"

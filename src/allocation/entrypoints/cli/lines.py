@@ -1,0 +1,177 @@
+"""Reads files of events, JSON lines or CSV, a chunk at a time, and gives every line the id of its message.
+
+The id of a line is a hash of all lines up to it. So a file that is imported again, wholly, in part or with lines added
+at its end, brings the same ids for the same lines, and what is in the ledger already is not applied again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Iterator, Sequence
+from hashlib import blake2b
+from itertools import islice
+from typing import BinaryIO, NamedTuple
+
+from allocation.domain.errors import InvalidMessage, Refusal
+from allocation.domain.events import Event
+from allocation.entrypoints.cli.exits import UsageError
+from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.service_layer.messages import Message, check_key, decode_typed, field_rules
+from allocation.service_layer.stream import parse_line
+
+ACTOR = "import"
+CHUNK_BYTES = 1024 * 1024
+CHUNK_ROWS = 5_000
+MAX_LINE_BYTES = 1024 * 1024
+BOM = b"\xef\xbb\xbf"
+ID = "id"  # the member or column of the sender's own message id
+
+
+class Line(NamedTuple):
+    """A line of a file. ``message`` is None if it holds none."""
+
+    number: int
+    text: bytes
+    message: Message | None
+
+
+Item = tuple[Line, Message | Refusal]
+
+
+class Fingerprint:
+    """The ids of the lines of one file. Another label makes other ids of the same lines."""
+
+    def __init__(self, label: str) -> None:
+        self._hash = blake2b(f"{label}\n".encode(errors="surrogateescape"), digest_size=16)
+
+    def add(self, line: bytes) -> str:
+        self._hash.update(line)
+        self._hash.update(b"\n")
+        return f"import-{self._hash.hexdigest()}"
+
+
+async def read_json_lines(file: BinaryIO, label: str) -> AsyncIterator[Iterator[Item]]:
+    """The events of a file with one JSON object a line; empty lines are skipped."""
+    fingerprint = Fingerprint(label)
+    number = 1
+    async for lines in _chunks(file):
+        yield _json_items(lines, number, fingerprint)
+        number += len(lines)
+
+
+def _json_items(lines: Sequence[bytes], first_number: int, fingerprint: Fingerprint) -> Iterator[Item]:
+    for number, line in enumerate(lines, first_number):
+        text = line.strip()
+        if not text:
+            continue
+        id_ = fingerprint.add(text)
+        try:
+            message = _message(text, id_)
+        except InvalidMessage as refusal:
+            yield Line(number, text, None), refusal
+        else:
+            yield Line(number, text, message), message
+
+
+def _message(text: bytes, id_: str) -> Message:
+    if len(text) > MAX_LINE_BYTES:
+        raise InvalidMessage(f"The line has more than {MAX_LINE_BYTES} bytes", "Put each event on a line of its own.")
+    try:
+        return Message(decode_typed(text), id_, ACTOR, keyed=True)
+    except InvalidMessage:
+        own = parse_line(text, ACTOR)  # allows an id, and otherwise says the same again
+        return own if own.keyed else own._replace(id=id_, keyed=True)
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:
+    """The lines of a file, many at a time, read beside the event loop. Of an overlong line only the beginning."""
+    rest = b""
+    first = True
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        if first:
+            chunk, first = chunk.removeprefix(BOM), False
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()[: MAX_LINE_BYTES + 1]
+        if lines:
+            lines[0] = lines[0][: MAX_LINE_BYTES + 1]  # the only one that may have begun in another chunk
+            yield lines
+    if rest:
+        yield [rest]
+
+
+async def read_csv(file: BinaryIO, kind: type[Event], label: str) -> AsyncIterator[Iterator[Item]]:
+    """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    rows = _csv_rows(text)
+    header = await asyncio.to_thread(next, rows, None)
+    columns = _checked_header(kind, [] if header is None else header.cells)
+    fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
+    while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
+        yield _csv_items(chunk, kind, columns, fingerprint)
+
+
+class _Row(NamedTuple):
+    number: int
+    cells: list[str]
+    error: str = ""
+
+
+def _csv_rows(text: io.TextIOWrapper) -> Iterator[_Row]:
+    reader = csv.reader(text, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            yield _Row(number, next(reader))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _Row(number, [], str(error))
+
+
+def _checked_header(kind: type[Event], cells: Sequence[str]) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    rules = {rule.name: rule for rule in field_rules(kind)}
+    cure = f"{kind.__name__} has {', '.join(rules)}; the first row names the columns."
+    for name in columns:
+        if name not in rules and name != ID:
+            raise UsageError(f"The CSV header names {name!r}", cure)
+        if columns.count(name) > 1:
+            raise UsageError(f"The CSV header names {name!r} twice", cure)
+    for name, rule in rules.items():
+        if rule.required and name not in columns:
+            raise UsageError(f"The CSV header does not name {name!r}", cure)
+    return columns
+
+
+def _csv_items(
+    rows: Sequence[_Row], kind: type[Event], columns: Sequence[str], fingerprint: Fingerprint
+) -> Iterator[Item]:
+    for row in rows:
+        if not row.cells and not row.error:
+            continue
+        text = _as_csv(row.cells)
+        id_ = fingerprint.add(text)
+        try:
+            message = _csv_message(row, kind, columns, id_)
+        except InvalidMessage as refusal:
+            yield Line(row.number, text, None), refusal
+        else:
+            yield Line(row.number, text, message), message
+
+
+def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str) -> Message:
+    if row.error:
+        raise InvalidMessage(f"Not valid CSV: {row.error}", "Put cells with commas or quotes between double quotes.")
+    if len(row.cells) != len(columns):
+        raise InvalidMessage(f"{len(row.cells)} cells under a header of {len(columns)}", "Give each column its cell.")
+    texts = dict(zip(columns, row.cells, strict=True))
+    own = texts.pop(ID, "")
+    return Message(event_from_texts(kind, texts), check_key(own) if own else id_, ACTOR, keyed=True)
+
+
+def _as_csv(cells: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue().encode(errors="surrogateescape")

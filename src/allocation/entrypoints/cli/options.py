@@ -1,0 +1,27 @@
+"""Options that several commands share, and the settings they make."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from allocation.config import PREFIX, Settings
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help=f"sqlite:///file.db or postgresql://user@host:5432/name; {PREFIX}DATABASE_URL names another default.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def settings_for(database: str | None) -> Settings:
+    """The settings of the environment, with this database if one is given. Raises `InvalidSetting`."""
+    settings = Settings.from_environment(os.environ)
+    return settings if database is None else replace(settings, database_url=database)

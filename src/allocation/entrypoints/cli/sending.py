@@ -1,0 +1,117 @@
+"""One command for each event from outside, its options derived from the event's declaration."""
+
+# ruff: noqa: PLC0415 - what works with a database is heavy, and loaded only when one is used
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from allocation.domain.events import Event
+from allocation.entrypoints.cli.exits import DONE, log_to_stderr
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
+from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcome, field_rules, incoming_types
+
+ACTOR = "cli"
+
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: under the same key nothing is done twice.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add a command for every event that has a handler, named after the handler."""
+    for name in incoming_types():
+        kind = EVENTS[name]
+        handler = HANDLERS[kind][0]
+        summary = inspect.getdoc(handler)
+        app.command(handler.__name__.replace("_", "-"), help=summary, rich_help_panel="Events")(_command(kind))
+
+
+def _command(kind: type[Event]) -> Callable[..., int]:
+    names = [rule.name for rule in field_rules(kind)]
+
+    def command(*, key: str | None, as_json: bool, database: str | None, **options: str | None) -> int:
+        texts = {name: text for name in names if (text := options[name]) is not None}
+        return send(event_from_texts(kind, texts), key, database, as_json=as_json)
+
+    parameters = [_parameter(rule) for rule in field_rules(kind)]
+    parameters += [
+        _keyword("key", Key, None),
+        _keyword("as_json", AsJson, default=False),
+        _keyword("database", DatabaseUrl, None),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameter(rule: FieldRule) -> inspect.Parameter:
+    option = typer.Option(f"--{rule.name}", help=str(rule), metavar=rule.base.__name__.upper(), show_default=False)
+    if rule.required:
+        return _keyword(rule.name, Annotated[str, option], inspect.Parameter.empty)
+    return _keyword(rule.name, Annotated[str | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def send(event: Event, key: str | None, database: str | None, *, as_json: bool) -> int:
+    """Have the event handled, and print the answer and all that it set off."""
+    import asyncio
+
+    from allocation.service_layer.messages import new_message
+
+    log_to_stderr()
+    message = new_message(event, ACTOR, key)
+    outcome = asyncio.run(_handle(message, database))
+    repeated = outcome.message is not message
+    typer.echo(_as_json(outcome, repeated=repeated) if as_json else _as_text(outcome, repeated=repeated))
+    return DONE
+
+
+async def _handle(message: Message, database: str | None) -> Outcome:
+    from allocation.bootstrap import bootstrap
+
+    async with bootstrap(settings_for(database)) as service:
+        return await service.writer.handle(message)
+
+
+def _as_json(outcome: Outcome, *, repeated: bool) -> str:
+    from allocation.entrypoints.answers import answer
+
+    told = {
+        "id": outcome.message.id,
+        "repeated": repeated,
+        "answer": answer(outcome),
+        "raised": [{"type": type(event).__name__, **_fields(event)} for event in outcome.raised],
+    }
+    return msgspec.json.encode(told).decode()
+
+
+def _as_text(outcome: Outcome, *, repeated: bool) -> str:
+    from allocation.entrypoints.answers import answer
+
+    lines = [f"{name}: {_shown(value)}" for name, value in answer(outcome).items() if not isinstance(value, list)]
+    if outcome.raised:
+        lines.append("It set off:")
+        lines += [f"  {type(event).__name__}: {_listed(event)}" for event in outcome.raised]
+    if repeated:
+        lines.append("The same was asked under this key before, so this is the first answer; nothing was done again.")
+    return "\n".join(lines)
+
+
+def _fields(event: Event) -> Mapping[str, Any]:
+    return {rule.name: getattr(event, rule.name) for rule in field_rules(type(event))}
+
+
+def _listed(event: Event) -> str:
+    return ", ".join(f"{name} {_shown(value)}" for name, value in _fields(event).items())
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)
