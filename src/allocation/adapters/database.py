@@ -67,7 +67,9 @@ def sqlite_engine(url: URL, *, read_only: bool = False) -> Engine:
     return engine
 
 
-def postgres_engine(url: URL, *, read_only: bool = False, writer: bool = False) -> AsyncEngine:
+def postgres_engine(
+    url: URL, *, read_only: bool = False, writer: bool = False, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> AsyncEngine:
     """Connections to PostgreSQL; the writer's own has no pool and plans each statement once, by index.
 
     Without that, a statement first planned on empty tables would go on reading whole tables when they have grown.
@@ -88,7 +90,7 @@ def postgres_engine(url: URL, *, read_only: bool = False, writer: bool = False) 
         isolation_level="AUTOCOMMIT",
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
-            "command_timeout": COMMAND_TIMEOUT_S,
+            "command_timeout": command_timeout_s,
             "server_settings": settings,
         },
         **pool,

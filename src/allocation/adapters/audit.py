@@ -1,0 +1,186 @@
+"""Reads the rows and the ledger for `books.audit`, product by product, all as of one moment and in bounded memory.
+
+The database sorts; on disk, where the rows are many. Nothing is locked: on PostgreSQL the audit has a snapshot of its
+own, on SQLite it reads what was committed when it began while others go on writing, and the write-ahead log grows until
+it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import asyncpg
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
+from allocation.service_layer.books import BOOKED, Difference, Fact, ProductRows, Report, audit
+from allocation.service_layer.messages import message_id
+from allocation.service_layer.store import BatchRow, LineRow, ProductRow, StoreUnavailable
+
+PAGE_ROWS = 2_000
+SQLITE_SORT_KIB = 8 * 1024  # of memory for each sort; the rest is sorted on disk
+STATEMENT_TIMEOUT_S = 3_600.0  # until the first sorted row comes
+
+BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
+# {sku} is the column in the order of its code points, as Python compares texts, and spelled so that rows are sorted
+# rather than looked up one by one in the order of an index.
+PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products ORDER BY {sku}"
+BATCHES = (
+    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
+    " FROM batches ORDER BY {sku}"
+)
+LINES = "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY {sku}, {orderid}"
+MESSAGES = (
+    "SELECT position, sku, type, orderid, body FROM ledger"  # noqa: S608 - names of our own
+    f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position"
+)
+# Steps are numbered without gaps, so a message that is missing in between shows. Answered by an index alone.
+GAPS = "SELECT correlation_id, count(*), max(step) + 1 FROM ledger GROUP BY 1 HAVING count(*) <> max(step) + 1"
+SPELLED = {
+    "sqlite": {"sku": "+sku", "orderid": "+orderid"},
+    "postgresql": {"sku": 'sku COLLATE "C"', "orderid": 'orderid COLLATE "C"'},
+}
+LAST_MESSAGE = "SELECT sku, position FROM ledger WHERE correlation_id = :id ORDER BY step DESC LIMIT 1"
+MESSAGE_OF = "SELECT correlation_id, step, type, actor, recorded_at FROM ledger WHERE position = :position"
+LAST_MESSAGE_OF_LINE = "SELECT max(position) FROM ledger WHERE orderid = :orderid AND sku = :sku"
+
+Row = Sequence[Any]
+Progress = Callable[[int, int], None]
+
+
+class Cause(NamedTuple):
+    """The last message about what differs."""
+
+    id: str
+    type: str
+    actor: str
+    recorded_at: datetime
+
+
+class Found(NamedTuple):
+    """A difference and, as far as it can be told, the last message about it."""
+
+    difference: Difference
+    cause: Cause | None
+
+
+class Auditor:
+    """Audits the books of one database, beside whoever writes to it."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    async def run(self, progress: Progress = lambda *_: None) -> tuple[Report, Sequence[Found]]:
+        """What was found, the first differences of it with their causes. Raises `StoreUnavailable`.
+
+        ``progress`` is told now and then how many lines of how many were seen.
+        """
+        try:
+            if is_sqlite(self._url):
+                return await asyncio.to_thread(self._run_sqlite, progress)
+            return await self._run_postgres(progress)
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+    def _run_sqlite(self, progress: Progress) -> tuple[Report, Sequence[Found]]:
+        engine = sqlite_engine(self._url, read_only=True)
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA cache_size = -{SQLITE_SORT_KIB}")
+                connection.exec_driver_sql("BEGIN")
+                return _audit_all(connection, progress)
+        finally:
+            engine.dispose()
+
+    async def _run_postgres(self, progress: Progress) -> tuple[Report, Sequence[Found]]:
+        engine = postgres_engine(self._url, read_only=True, command_timeout_s=STATEMENT_TIMEOUT_S)
+        try:
+            async with engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+                return await connection.run_sync(_audit_all, progress)
+        finally:
+            await engine.dispose()
+
+
+def _audit_all(connection: Connection, progress: Progress) -> tuple[Report, Sequence[Found]]:
+    report = Report()
+    total: int = connection.exec_driver_sql("SELECT count(*) FROM order_lines").scalar_one()
+    progress(0, total)
+    for rows in _products(connection, lambda seen: progress(seen, total)):
+        audit(rows, report)
+    for correlation_id, found, expected in _rows(connection, GAPS):
+        sku, position = connection.execute(text(LAST_MESSAGE), {"id": correlation_id}).one()
+        report.add(Difference("ledger", sku, correlation_id, f"{found} messages", f"{expected} messages", position))
+    progress(total, total)
+    return report, [Found(each, _cause(connection, each)) for each in report.differences]
+
+
+def _products(connection: Connection, progress: Callable[[int], None]) -> Iterator[ProductRows]:
+    """Every product of which there is any row at all."""
+    products = groupby(_rows(connection, PRODUCTS), key=itemgetter(0))
+    batches = groupby(_rows(connection, BATCHES), key=itemgetter(1))
+    lines = groupby(_rows(connection, LINES, progress), key=itemgetter(1))
+    messages = groupby(_rows(connection, MESSAGES), key=itemgetter(1))
+    for sku, groups in _side_by_side(products, batches, lines, messages):
+        own, of_batches, of_lines, of_messages = groups
+        yield ProductRows(
+            sku,
+            next(map(ProductRow._make, own), None),
+            [_batch(row) for row in of_batches],
+            map(LineRow._make, of_lines),
+            map(Fact._make, of_messages),
+        )
+
+
+def _rows(connection: Connection, query: str, progress: Callable[[int], None] = lambda _: None) -> Iterator[Row]:
+    """The rows, fetched page by page; the number of those fetched is told."""
+    statement = query.format_map(SPELLED[connection.dialect.name])
+    result = connection.exec_driver_sql(statement, execution_options={"yield_per": PAGE_ROWS})
+    fetched = 0
+    for page in result.partitions(PAGE_ROWS):
+        fetched += len(page)
+        progress(fetched)
+        yield from page
+
+
+Groups = Iterator[tuple[str, Iterator[Row]]]
+
+
+def _side_by_side(*streams: Groups) -> Iterator[tuple[str, Sequence[Iterable[Row]]]]:
+    """Each SKU that any stream has, in order, with its rows of each."""
+    heads = [next(stream, None) for stream in streams]
+    while any(heads):
+        sku = min(head[0] for head in heads if head is not None)
+        yield sku, [head[1] if head is not None and head[0] == sku else () for head in heads]
+        heads = [
+            next(stream, None) if head is not None and head[0] == sku else head
+            for head, stream in zip(heads, streams, strict=True)
+        ]
+
+
+def _batch(row: Row) -> BatchRow:
+    batch = BatchRow._make(row)
+    return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta))
+
+
+def _day(value: str | date | None) -> date | None:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _cause(connection: Connection, difference: Difference) -> Cause | None:
+    position = difference.position
+    if position is None:
+        about = {"orderid": difference.name, "sku": difference.sku}
+        position = connection.scalar(text(LAST_MESSAGE_OF_LINE), about)
+    row = connection.execute(text(MESSAGE_OF), {"position": position}).one_or_none()
+    if row is None:
+        return None
+    correlation_id, step, type_, actor, recorded_at = row
+    moment = datetime.fromisoformat(recorded_at) if isinstance(recorded_at, str) else recorded_at
+    return Cause(message_id(correlation_id, step), type_, actor, moment.astimezone(UTC))

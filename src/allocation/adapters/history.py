@@ -1,0 +1,45 @@
+"""Reads the messages of the past from the ledger: by index, and only those about what is asked for.
+
+Of each product the messages are those up to the last one recorded by the moment asked for. Where processes disagree
+about the time, that is still a state that the product was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from allocation.adapters.tables import batches, ledger
+from allocation.service_layer.books import BOOKED, Fact
+
+PAGE_ROWS = 2_000
+
+
+def product_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
+    """What changed the product's books until then, in order."""
+    return _facts(connection, ledger.c.sku == sku, moment)
+
+
+def order_facts(connection: Connection, orderid: str, moment: datetime) -> Iterator[Fact]:
+    """What happened to the order's lines until then, by SKU and in order."""
+    return _facts(connection, ledger.c.orderid == orderid, moment)
+
+
+def sku_of_batch(connection: Connection, ref: str) -> str | None:
+    """The SKU of a batch, which never changes, or None if there never was such a batch."""
+    return connection.scalar(select(batches.c.sku).where(batches.c.ref == ref))
+
+
+def _facts(connection: Connection, about: ColumnElement[bool], moment: datetime) -> Iterator[Fact]:
+    until = select(func.max(ledger.c.position)).where(about, ledger.c.recorded_at <= moment.astimezone(UTC))
+    query = (
+        select(ledger.c.position, ledger.c.sku, ledger.c.type, ledger.c.orderid, ledger.c.body)
+        .where(
+            about, ledger.c.type.in_([kind.__name__ for kind in BOOKED]), ledger.c.position <= until.scalar_subquery()
+        )
+        .order_by(ledger.c.sku, ledger.c.position)
+        .execution_options(yield_per=PAGE_ROWS)
+    )
+    return map(Fact._make, connection.execute(query))

@@ -1,0 +1,100 @@
+"""``allocation at TIME show``: a product, an order or a batch as it was, from the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date, datetime
+
+import msgspec
+import typer
+from sqlalchemy import Connection
+
+from allocation import views
+from allocation.adapters.history import order_facts, product_facts, sku_of_batch
+from allocation.config import Settings
+from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
+from allocation.entrypoints.cli.output import console
+from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.showing import Found, tables
+from allocation.entrypoints.refusals import EXIT_UNKNOWN
+from allocation.service_layer.books import BookedBatch
+from allocation.service_layer.history import PastProduct, past_order
+
+
+def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
+    """Print what the name named at that time; return the exit code."""
+    log_to_stderr()
+    moment = parse_moment(time)
+    found = asyncio.run(read(settings, find_past, name, moment))
+    if found == Found():
+        complain(f"{name}: unknown at {moment.isoformat()}", "It named no product, no batch and no order then.")
+        return EXIT_UNKNOWN
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        console().print(*tables(name, found), sep="\n")
+    return DONE
+
+
+def parse_moment(time: str) -> datetime:
+    """A moment in ISO 8601 with its offset from UTC. Raises `UsageError`."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise UsageError(
+            f"{time!r} is no time", "Write it as in 2026-01-31T12:00Z or 2026-01-31T12:00+01:00."
+        ) from None
+    if moment.tzinfo is None:
+        raise UsageError(
+            f"{time!r} does not say which time zone it is in",
+            f"Write {moment.isoformat()}Z for UTC, or the offset from it as in {moment.isoformat()}+01:00.",
+        )
+    return moment
+
+
+def find_past(connection: Connection, name: str, moment: datetime) -> Found:
+    """Everything that had the name."""
+    found = Found()
+    product = PastProduct(name, product_facts(connection, name, moment))
+    if product.books.batches:
+        found.product = _product(product)
+    sku = sku_of_batch(connection, name)
+    if sku is not None:
+        product = PastProduct(sku, product_facts(connection, sku, moment))
+        if name in product.books.batches:
+            found.batch = _batch(product, name)
+    lines = past_order(order_facts(connection, name, moment))
+    found.order = [views.PromisedLine(sku, line.qty, line.batchref) for sku, line in sorted(lines.items())]
+    return found
+
+
+def _product(product: PastProduct) -> views.ProductDetail:
+    batches = sorted(product.books.batches.items(), key=lambda each: (each[1].eta or date.min, each[1].position))
+    purchased = sum(batch.purchased_quantity for _, batch in batches)
+    allocated = sum(batch.allocated_quantity for _, batch in batches)
+    waiting = _lines(product, None)
+    return views.ProductDetail(
+        product.sku,
+        purchased,
+        allocated,
+        purchased - allocated,
+        len(waiting),
+        [views.StockedBatch(*_stock(ref, batch)) for ref, batch in batches],
+        None,
+        waiting,
+        None,
+    )
+
+
+def _batch(product: PastProduct, ref: str) -> views.BatchDetail:
+    newest_first = _lines(product, ref)[::-1]
+    return views.BatchDetail(*_stock(ref, product.books.batches[ref]), product.sku, newest_first, None)
+
+
+def _stock(ref: str, batch: BookedBatch) -> tuple[str, date | None, int, int, int]:
+    available = batch.purchased_quantity - batch.allocated_quantity
+    return ref, batch.eta, batch.purchased_quantity, batch.allocated_quantity, available
+
+
+def _lines(product: PastProduct, ref: str | None) -> list[views.Line]:
+    return [views.Line(orderid, line.qty, product.positions[orderid]) for orderid, line in product.lines_on(ref)]

@@ -1,0 +1,344 @@
+"""The books: what the ledger alone says of a product, replayed into a second state, and compared with the rows.
+
+Nothing here reads or writes. `Books` books one message after the other; `audit` goes through one product's rows and
+messages side by side, in the order of their keys, so that it remembers batches but no lines, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from allocation.domain.events import (
+    Allocated,
+    AllocatedQuantityRepaired,
+    Backordered,
+    BatchCreated,
+    BatchQuantityChanged,
+    Deallocated,
+    Event,
+    WaitingLinesRepaired,
+)
+from allocation.service_layer.messages import recall
+from allocation.service_layer.store import BatchRow, LineRow, ProductRow
+
+# The events that change the books. The others ask for something, or tell somebody.
+BOOKED: Final[Sequence[type[Event]]] = (
+    BatchCreated,
+    BatchQuantityChanged,
+    Allocated,
+    Deallocated,
+    Backordered,
+    AllocatedQuantityRepaired,
+    WaitingLinesRepaired,
+)
+MAX_DIFFERENCES = 1_000  # kept in a report; beyond that they are only counted
+WAITING = "waiting"
+
+KINDS: Final = {
+    "allocated-quantity": "a batch's counter is not what its lines add up to",
+    "waiting-lines": "a product's counter is not the number of its waiting lines",
+    "oversold": "the lines on a batch add up to more than was purchased",
+    "version": "a product's version number is not the number of its changes",
+    "position": "a batch or line has a position that its product never gave",
+    "product-missing": "there are batches, lines or messages of a product that is not there",
+    "batch-missing": "the ledger has a batch that is not there",
+    "batch-unexplained": "there is a batch that the ledger does not have",
+    "batch-differs": "a batch is not as it was bought",
+    "purchased-quantity": "a batch's quantity is not as last counted",
+    "unknown-batch": "a line stands on a batch that its product does not have",
+    "line-missing": "the ledger has a line that is not there",
+    "line-unexplained": "there is a line that the ledger does not have",
+    "line-elsewhere": "a line stands elsewhere than the ledger says",
+    "line-differs": "a line's quantity is not as it was ordered",
+    "ledger": "the ledger contradicts itself: a message is missing, or out of order",
+}
+COUNTERS: Final = frozenset({"allocated-quantity", "waiting-lines"})
+# While one of these is open, nobody knows what a product's counters should say.
+DOUBTS: Final = frozenset(
+    kind
+    for kind in KINDS
+    if kind.startswith(("batch-", "line-")) or kind in {"product-missing", "unknown-batch", "position"}
+)
+
+
+class Fact(NamedTuple):
+    """A message of the ledger that changed the books; ``orderid`` is None if it is about no line."""
+
+    position: int
+    sku: str
+    type: str
+    orderid: str | None
+    body: str
+
+
+class Difference(NamedTuple):
+    """What is stored and what it should be; ``position`` is that of the last message about it, as far as known."""
+
+    kind: str
+    sku: str
+    name: str  # of the batch, order or message it is about; otherwise the SKU
+    stored: object
+    expected: object
+    position: int | None = None
+
+
+@dataclass(slots=True)
+class BookedBatch:
+    """A batch as the ledger has it; ``last`` is the position in the ledger of the last message about it."""
+
+    eta: date | None
+    purchased_quantity: int
+    position: int
+    initial_quantity: int
+    last: int
+    allocated_quantity: int = 0
+
+
+class BookedLine(NamedTuple):
+    """A line as the ledger has it. ``freed``: it lost its batch and has not found its place yet."""
+
+    qty: int
+    batchref: str | None
+    last: int
+    freed: bool = False
+
+    @property
+    def place(self) -> str:
+        return "freed" if self.freed else _place(self.batchref)
+
+
+class Books:
+    """One product as the ledger has it.
+
+    The messages about no line come first or in between, in their order; those about one line in theirs. What two
+    lines did first does not matter.
+    """
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+        self.version_number = 0
+        self.batches: dict[str, BookedBatch] = {}
+        self.contradictions: list[Difference] = []
+
+    def book(self, fact: Fact, line: BookedLine | None = None) -> BookedLine | None:
+        """Book the next message; ``line`` is what the line it is about was before, returned is what it is now."""
+        event = recall(fact.type, fact.body)
+        match event:
+            case Allocated():
+                return self._allocated(event, line, fact.position)
+            case Deallocated():
+                return self._deallocated(event, line, fact.position)
+            case Backordered():
+                return self._backordered(event, line, fact.position)
+        self._book_batch(event, fact.position)
+        return None
+
+    def _allocated(self, event: Allocated, line: BookedLine | None, position: int) -> BookedLine:
+        if line is not None and line.batchref is not None:
+            self._contradiction(event.orderid, f"{line.place}, then {_place(event.batchref)}", "freed first", position)
+        elif line is not None and line.qty != event.qty:
+            self._contradiction(event.orderid, f"quantity {event.qty}", f"quantity {line.qty}", position)
+        self._change_unless_freed(line)
+        batch = self._touched(event.batchref, position)
+        batch.allocated_quantity += event.qty
+        return BookedLine(event.qty, event.batchref, last=position)
+
+    def _deallocated(self, event: Deallocated, line: BookedLine | None, position: int) -> BookedLine:
+        if line is None or line.batchref != event.batchref:
+            place = "nowhere" if line is None else line.place
+            freed_from = _place(event.batchref)
+            self._contradiction(event.orderid, f"{place}, then freed", f"{freed_from}, then freed", position)
+        self._touched(event.batchref, position).allocated_quantity -= event.qty
+        return BookedLine(event.qty, None, last=position, freed=True)
+
+    def _backordered(self, event: Backordered, line: BookedLine | None, position: int) -> BookedLine:
+        if line is not None and not line.freed:
+            self._contradiction(event.orderid, f"{line.place}, then {WAITING}", "freed first", position)
+        self._change_unless_freed(line)
+        return BookedLine(event.qty, None, last=position)
+
+    def _book_batch(self, event: Event, position: int) -> None:
+        match event:
+            case BatchCreated(ref, _, qty, eta):
+                if ref not in self.batches:  # the same batch again changes nothing
+                    self.version_number += 1
+                    self.batches[ref] = BookedBatch(eta, qty, self.version_number, qty, position)
+            case BatchQuantityChanged(ref, qty):
+                batch = self._touched(ref, position)
+                self.version_number += batch.purchased_quantity != qty
+                batch.purchased_quantity = qty
+            case AllocatedQuantityRepaired(_, batchref):
+                self.version_number += 1
+                self._touched(batchref, position)
+            case WaitingLinesRepaired():
+                self.version_number += 1
+
+    def _change_unless_freed(self, line: BookedLine | None) -> None:
+        """A line that is new or was served is a change; that one was freed has been one already."""
+        if line is None or not line.freed:
+            self.version_number += 1
+
+    def _touched(self, ref: str, position: int) -> BookedBatch:
+        batch = self.batches.get(ref)
+        if batch is None:
+            self._contradiction(ref, "used", "created first", position)
+            batch = self.batches[ref] = BookedBatch(None, 0, 0, 0, position)
+        elif batch.last < position:
+            batch.last = position
+        return batch
+
+    def _contradiction(self, name: str, stored: str, expected: str, position: int) -> None:
+        self.contradictions.append(Difference("ledger", self.sku, name, stored, expected, position))
+
+
+@dataclass(slots=True)
+class Report:
+    """What an audit went through and found, the first `MAX_DIFFERENCES` of it in full."""
+
+    products: int = 0
+    batches: int = 0
+    lines: int = 0
+    messages: int = 0
+    found: Counter[str] = field(default_factory=Counter)  # by kind
+    differences: list[Difference] = field(default_factory=list)
+    miscounted: set[str] = field(default_factory=set)  # SKUs of which a counter is off
+    doubted: set[str] = field(default_factory=set)  # SKUs of which more than that is
+
+    def add(self, difference: Difference) -> None:
+        self.found[difference.kind] += 1
+        if difference.kind in COUNTERS:
+            self.miscounted.add(difference.sku)
+        if difference.kind in DOUBTS:
+            self.doubted.add(difference.sku)
+        if len(self.differences) < MAX_DIFFERENCES:
+            self.differences.append(difference)
+
+
+class ProductRows(NamedTuple):
+    """All there is of one product: lines by order id, messages by order id and position, those about no line first."""
+
+    sku: str
+    product: ProductRow | None
+    batches: Sequence[BatchRow]
+    lines: Iterable[LineRow]
+    facts: Iterable[Fact]
+
+
+def audit(rows: ProductRows, report: Report) -> None:
+    """Recompute every sum of a product, replay its messages, and report what differs from what is stored."""
+    _Audit(rows, report).run()
+
+
+class _Audit:
+    def __init__(self, rows: ProductRows, report: Report) -> None:
+        self._rows = rows
+        self._report = report
+        self._books = Books(rows.sku)
+        self._stored = {batch.ref: batch for batch in rows.batches}
+        self._held: defaultdict[str, int] = defaultdict(int)  # by batch: what its lines add up to
+        self._waiting = 0
+        self._version = rows.product.version_number if rows.product else 0
+
+    def run(self) -> None:
+        self._check_lines()
+        if self._rows.product is None:
+            self._differ("product-missing", self._rows.sku, None, "a product")
+        else:
+            self._check_product(self._rows.product)
+        for ref in sorted(self._stored.keys() | self._books.batches.keys()):
+            self._check_batch(ref, self._stored.get(ref), self._books.batches.get(ref))
+        for contradiction in self._books.contradictions:
+            self._report.add(contradiction)
+        self._report.products += 1
+        self._report.batches += len(self._stored)
+
+    def _check_lines(self) -> None:
+        """Rows and messages are both in the order of the order ids, so neither has to be remembered."""
+        lines = iter(self._rows.lines)
+        line = next(lines, None)
+        for orderid, booked in self._booked_lines():
+            while line is not None and line.orderid < orderid:
+                self._check_line(line, None)
+                line = next(lines, None)
+            if line is not None and line.orderid == orderid:
+                self._check_line(line, booked)
+                line = next(lines, None)
+            else:
+                self._differ("line-missing", orderid, None, f"{booked.qty}, {booked.place}", booked.last)
+        while line is not None:
+            self._check_line(line, None)
+            line = next(lines, None)
+
+    def _booked_lines(self) -> Iterator[tuple[str, BookedLine]]:
+        for orderid, facts in groupby(self._rows.facts, key=attrgetter("orderid")):
+            booked: BookedLine | None = None
+            for fact in facts:
+                self._report.messages += 1
+                booked = self._books.book(fact, booked)
+            if orderid is not None and booked is not None:
+                if booked.freed:
+                    self._differ("ledger", orderid, "freed", "placed again", booked.last)
+                yield orderid, booked
+
+    def _check_line(self, line: LineRow, booked: BookedLine | None) -> None:
+        self._report.lines += 1
+        ref = line.batchref
+        if ref is None:
+            self._waiting += 1
+        else:
+            self._held[ref] += line.qty
+            if ref not in self._stored:
+                self._differ("unknown-batch", line.orderid, ref, "a batch of the product", booked and booked.last)
+        if not 0 < line.position <= self._version:
+            self._differ("position", line.orderid, line.position, f"1 to {self._version}", booked and booked.last)
+        if booked is None:
+            self._differ("line-unexplained", line.orderid, f"{line.qty}, {_place(ref)}", None)
+            return
+        if ref != booked.batchref:
+            self._differ("line-elsewhere", line.orderid, _place(ref), booked.place, booked.last)
+        if line.qty != booked.qty:
+            self._differ("line-differs", line.orderid, line.qty, booked.qty, booked.last)
+
+    def _check_product(self, product: ProductRow) -> None:
+        if product.waiting_lines != self._waiting:
+            self._differ("waiting-lines", product.sku, product.waiting_lines, self._waiting)
+        if product.version_number != self._books.version_number:
+            self._differ("version", product.sku, product.version_number, self._books.version_number)
+
+    def _check_batch(self, ref: str, stored: BatchRow | None, booked: BookedBatch | None) -> None:
+        last = booked.last if booked else None
+        if stored is None:
+            self._differ("batch-missing", ref, None, booked and f"{booked.purchased_quantity} purchased", last)
+            return
+        held = self._held[ref]
+        if stored.allocated_quantity != held:
+            self._differ("allocated-quantity", ref, stored.allocated_quantity, held, last)
+        if held > stored.purchased_quantity:
+            self._differ("oversold", ref, held, f"at most {stored.purchased_quantity}", last)
+        if not 0 < stored.position <= self._version:
+            self._differ("position", ref, stored.position, f"1 to {self._version}", last)
+        if booked is None:
+            self._differ("batch-unexplained", ref, f"{stored.purchased_quantity} purchased", None)
+            return
+        if stored.purchased_quantity != booked.purchased_quantity:
+            self._differ("purchased-quantity", ref, stored.purchased_quantity, booked.purchased_quantity, last)
+        is_, should_be = (stored.initial_quantity, stored.eta), (booked.initial_quantity, booked.eta)
+        if is_ != should_be or stored.initial_eta != booked.eta:
+            self._differ("batch-differs", ref, _bought(*is_), _bought(*should_be), last)
+
+    def _differ(self, kind: str, name: str, stored: object, expected: object, position: int | None = None) -> None:
+        self._report.add(Difference(kind, self._rows.sku, name, stored, expected, position))
+
+
+def _place(ref: str | None) -> str:
+    return f"on {ref}" if ref else WAITING
+
+
+def _bought(quantity: int, eta: date | None) -> str:
+    return f"{quantity} bought, {f'due {eta}' if eta else 'in the warehouse'}"

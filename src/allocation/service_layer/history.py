@@ -1,0 +1,53 @@
+"""A product or an order as it was at a moment: the messages recorded until then, booked one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
+
+from allocation.service_layer.books import BookedLine, Books, Fact
+
+
+class PastProduct:
+    """A product's books, its lines, and the position each line was given when it was taken. It remembers every line."""
+
+    def __init__(self, sku: str, facts: Iterable[Fact]) -> None:
+        """``facts`` are those of the product, in the order of the ledger."""
+        self.sku = sku
+        self.books = Books(sku)
+        self.lines: dict[str, BookedLine] = {}
+        self.positions: dict[str, int] = {}
+        for fact in facts:
+            self._book(fact)
+
+    def waiting(self) -> list[tuple[str, BookedLine]]:
+        """The waiting lines by order id, oldest first."""
+        return self.lines_on(None)
+
+    def lines_on(self, ref: str | None) -> list[tuple[str, BookedLine]]:
+        """The lines on a batch, or those that wait, by order id, oldest first."""
+        found = [(orderid, line) for orderid, line in self.lines.items() if line.batchref == ref]
+        return sorted(found, key=lambda each: self.positions[each[0]])
+
+    def _book(self, fact: Fact) -> None:
+        if fact.orderid is None:
+            self.books.book(fact)
+            return
+        line = self.books.book(fact, self.lines.get(fact.orderid))
+        if line is not None:
+            self.lines[fact.orderid] = line
+            self.positions.setdefault(fact.orderid, self.books.version_number)
+
+
+def past_order(facts: Iterable[Fact]) -> Mapping[str, BookedLine]:
+    """An order's lines by SKU. ``facts`` are those of the order, by SKU and in the order of the ledger."""
+    lines: dict[str, BookedLine] = {}
+    for sku, of_line in groupby(facts, key=attrgetter("sku")):
+        books = Books(sku)
+        line: BookedLine | None = None
+        for fact in of_line:
+            line = books.book(fact, line)
+        if line is not None:
+            lines[sku] = line
+    return lines

@@ -1,0 +1,247 @@
+"""``allocation verify`` and ``allocation at`` as people run them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
+from allocation.entrypoints.cli.exits import DIFFERENT
+from allocation.service_layer.books import KINDS
+from allocation.service_layer.messages import new_message
+from tests.builders import contents, select
+from tests.e2e.program import Done, given, run
+from tests.integration.test_verify import damage
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "howto"
+LEDGER = "SELECT type, actor FROM ledger ORDER BY position"
+
+
+@pytest.fixture
+def books(database_url: str) -> str:
+    """Two products, a line that waits, and nothing wrong."""
+    given(
+        database_url,
+        BatchCreated("b1", "SETTEE", 10),
+        BatchCreated("b2", "LAMP", 9),
+        AllocationRequired("o1", "SETTEE", 4),
+        AllocationRequired("o2", "SETTEE", 99),
+        AllocationRequired("o1", "LAMP", 5),
+    )
+    return database_url
+
+
+def verify(database: str, *options: str) -> tuple[int, Any]:
+    done = run("verify", "--json", *options, database=database)
+    assert done.errors == ""
+    return done.code, json.loads(done.output)
+
+
+def test_books_that_are_right(books: str) -> None:
+    done = run("verify", database=books)
+    assert (done.code, done.errors) == (0, "")
+    assert done.output.startswith("2 products, 2 batches and 3 lines against 5 messages in ")
+    assert done.output.endswith(" s: the books are right\n")
+    code, told = verify(books)
+    assert (code, told["found"], told["differences"], told["left"]) == (0, {}, [], 0)
+    assert (told["products"], told["batches"], told["lines"], told["messages"]) == (2, 2, 3, 5)
+
+
+def test_a_difference_is_named_with_its_message(books: str) -> None:
+    damage(books, "UPDATE batches SET allocated_quantity = 7 WHERE ref = 'b1'")
+    ((id_,),) = asyncio.run(
+        select(
+            make_url(books), "SELECT correlation_id FROM ledger WHERE orderid = 'o1' AND sku = 'SETTEE' AND step = 0"
+        )
+    )
+    done = run("verify", database=books)
+    assert done.code == DIFFERENT
+    for words in ("SETTEE", "allocated-quantity", "b1", KINDS["allocated-quantity"], "1 differences, 1 left"):
+        assert words in done.output
+    code, told = verify(books)
+    (difference,) = told["differences"]
+    message = difference.pop("message")
+    assert (code, told["left"], told["found"]) == (DIFFERENT, 1, {"allocated-quantity": 1})
+    assert difference == {"kind": "allocated-quantity", "sku": "SETTEE", "name": "b1", "stored": 7, "expected": 4}
+    assert (message["id"], message["type"], message["actor"]) == (f"{id_}~1", "Allocated", "given")
+
+
+def test_repair_mends_counters_and_only_counters_under_ledger_entries(books: str) -> None:
+    before = asyncio.run(contents(make_url(books)))
+    damage(
+        books,
+        "UPDATE batches SET allocated_quantity = 7 WHERE ref = 'b1'",
+        "UPDATE batches SET allocated_quantity = 0 WHERE ref = 'b2'",
+        "UPDATE products SET waiting_lines = 3 WHERE sku = 'SETTEE'",
+    )
+    code, told = verify(books, "--repair")
+    assert (code, told["left"], len(told["differences"])) == (0, 0, 3)
+    assert sorted(told["repaired"], key=lambda each: (each["sku"], each["batchref"] or "")) == [
+        {"sku": "LAMP", "batchref": "b2", "stored": 0, "counted": 5},
+        {"sku": "SETTEE", "batchref": None, "stored": 3, "counted": 1},
+        {"sku": "SETTEE", "batchref": "b1", "stored": 7, "counted": 4},
+    ]
+    after = asyncio.run(contents(make_url(books)))
+    assert after.lines == before.lines
+    assert after.batches == before.batches
+    assert [row[::2] for row in after.products] == [row[::2] for row in before.products]
+    assert after.ledger[: len(before.ledger)] == before.ledger
+    entries = {(row[3], row[8]) for row in after.ledger[len(before.ledger) :]}
+    assert entries == {
+        ("RepairRequired", "verify"),
+        ("AllocatedQuantityRepaired", "verify"),
+        ("WaitingLinesRepaired", "verify"),
+    }
+    assert verify(books)[0] == 0
+    assert verify(books, "--repair")[1]["repaired"] == []
+
+
+def test_repair_can_be_read(books: str) -> None:
+    damage(books, "UPDATE batches SET allocated_quantity = 7 WHERE ref = 'b1'")
+    done = run("verify", "--repair", database=books)
+    assert done.code == 0
+    assert "Repaired" in done.output
+    assert done.output.endswith("1 differences, 1 repaired, 0 left\n")
+
+
+def test_counters_are_left_while_lines_are_in_doubt(books: str) -> None:
+    damage(books, "DELETE FROM order_lines WHERE orderid = 'o1' AND sku = 'LAMP'")
+    code, told = verify(books, "--repair")
+    assert (code, told["repaired"], told["doubted"], told["left"]) == (DIFFERENT, [], ["LAMP"], 2)
+    done = run("verify", "--repair", database=books)
+    assert "Not repaired, for where their lines stand is in doubt: LAMP" in done.output
+
+
+def test_a_counter_that_would_say_that_too_much_is_sold_is_left(books: str) -> None:
+    damage(books, "UPDATE batches SET allocated_quantity = 1, purchased_quantity = 3 WHERE ref = 'b1'")
+    code, told = verify(books, "--repair")
+    assert (code, told["repaired"], told["left"]) == (DIFFERENT, [], 3)
+    assert told["found"] == {"allocated-quantity": 1, "oversold": 1, "purchased-quantity": 1}
+
+
+def test_without_repair_nothing_is_written(books: str) -> None:
+    damage(books, "UPDATE batches SET allocated_quantity = 7 WHERE ref = 'b1'")
+    before = asyncio.run(contents(make_url(books)))
+    assert verify(books)[0] == DIFFERENT
+    assert asyncio.run(contents(make_url(books))) == before
+
+
+def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
+    done = run("verify", database=f"sqlite:///{tmp_path / 'none.db'}")
+    assert (done.code, list(tmp_path.iterdir())) == (2, [])
+
+
+def test_every_kind_of_difference_is_documented() -> None:
+    page = (DOCS / "verify.md").read_text()
+    for kind, meaning in KINDS.items():
+        assert f"| `{kind}` | {meaning} |" in page
+
+
+class Past:
+    """A database in which each event happened a second after the one before."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        self.beginning = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
+
+    def play(self, *events: Event) -> None:
+        seconds = iter(range(len(events)))
+
+        async def handle_all() -> None:
+            async with bootstrap(Settings(database_url=self.database)) as service:
+                service.writer._clock = lambda: self.beginning + timedelta(seconds=next(seconds))
+                for event in events:
+                    await service.writer.handle(new_message(event, "given"))
+
+        asyncio.run(handle_all())
+
+    def moment(self, second: float, zone: timezone = UTC) -> str:
+        return (self.beginning + timedelta(seconds=second)).astimezone(zone).isoformat()
+
+    def at(self, second: float, name: str) -> Any:
+        done = run("at", self.moment(second), "show", name, "--json", database=self.database)
+        assert (done.code, done.errors) == (0, "")
+        return json.loads(done.output)
+
+    def said(self, time: str, name: str) -> Done:
+        return run("at", time, "show", name, database=self.database)
+
+
+@pytest.fixture
+def past(database_url: str) -> Past:
+    """A cut, a refill: 0 b1 of 10; 1 to 3 lines o1 to o3 of 3; 4 b1 is 4; 5 b2 of 9 arrives."""
+    past = Past(database_url)
+    past.play(
+        BatchCreated("b1", "SETTEE", 10),
+        *(AllocationRequired(f"o{n}", "SETTEE", 3) for n in (1, 2, 3)),
+        BatchQuantityChanged("b1", 4),
+        BatchCreated("b2", "SETTEE", 9),
+    )
+    return past
+
+
+def test_an_order_stood_where_it_then_was(past: Past) -> None:
+    stood = [past.at(second, "o3")["order"][0]["batchref"] for second in (3, 4, 5)]
+    assert stood == ["b1", None, "b2"]
+    assert past.at(5, "o1")["order"] == [{"sku": "SETTEE", "qty": 3, "batchref": "b1"}]
+
+
+def test_a_product_was_as_it_then_was(past: Past) -> None:
+    before, cut, refilled = (past.at(second, "SETTEE")["product"] for second in (3, 4, 5))
+    assert [before[f"{each}_quantity"] for each in ("purchased", "allocated", "available")] == [10, 9, 1]
+    assert [cut[f"{each}_quantity"] for each in ("purchased", "allocated", "available")] == [4, 3, 1]
+    assert [refilled[f"{each}_quantity"] for each in ("purchased", "allocated", "available")] == [13, 9, 4]
+    assert [line["orderid"] for line in cut["waiting"]] == ["o2", "o3"]
+    assert (before["waiting_lines"], cut["waiting_lines"], refilled["waiting_lines"]) == (0, 2, 0)
+
+
+def test_a_batch_was_as_it_then_was(past: Past) -> None:
+    before, cut = (past.at(second, "b1")["batch"] for second in (3, 4))
+    assert [line["orderid"] for line in before["lines"]] == ["o3", "o2", "o1"]
+    assert [line["orderid"] for line in cut["lines"]] == ["o1"]
+
+
+def test_a_moment_is_exact_and_may_be_told_in_any_zone(past: Past) -> None:
+    """A whole second is text of another length on SQLite, and still before the half second after it."""
+    assert past.said(past.moment(-0.5), "SETTEE").code == 3
+    assert past.at(0, "SETTEE")["product"]["purchased_quantity"] == 10
+    assert past.said(past.moment(-0.000001), "SETTEE").code == 3
+    said = past.said(past.moment(3.5, timezone(timedelta(hours=9))), "o3")
+    assert (said.code, "b1" in said.output) == (0, True)
+    said = past.said(past.moment(4.5).replace("+00:00", "Z"), "o3")
+    assert (said.code, "waits" in said.output) == (0, True)
+
+
+def test_now_is_what_show_shows(past: Past) -> None:
+    for name in ("SETTEE", "b1", "b2", "o2"):
+        shown = run("show", name, "--json", database=past.database)
+        assert past.at(60, name) == json.loads(shown.output)
+
+
+def test_what_was_not_there_yet_is_unknown(past: Past) -> None:
+    for name in ("b2", "o3", "NOTHING"):
+        said = past.said(past.moment(2), name)
+        assert said.code == 3
+        assert f"{name}: unknown at 2026-01-31T12:00:02.500000+00:00" in said.errors
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        ("2026-01-31T12:00", ["does not say which time zone", "2026-01-31T12:00:00Z"]),
+        ("2026-01-31", ["does not say which time zone"]),
+        ("yesterday", ["'yesterday' is no time", "2026-01-31T12:00Z"]),
+    ],
+)
+def test_a_time_that_is_none_is_refused_with_the_cure(past: Past, time: str, words: list[str]) -> None:
+    said = past.said(time, "SETTEE")
+    assert said.code == 2
+    assert all(each in said.errors for each in words)

@@ -1,0 +1,433 @@
+"""The replay of the ledger and its comparison with the rows, on tables in memory that a test may damage."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+
+from allocation.adapters.memory import MemoryStore, MemoryTables
+from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event, OutOfStock
+from allocation.service_layer.books import (
+    BOOKED,
+    COUNTERS,
+    DOUBTS,
+    KINDS,
+    MAX_DIFFERENCES,
+    Difference,
+    Fact,
+    ProductRows,
+    Report,
+    audit,
+)
+from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.history import PastProduct, past_order
+from allocation.service_layer.messages import EVENTS, incoming_types, new_message
+from allocation.service_layer.store import BatchRow, LineRow, MessageRow
+from allocation.service_layer.writer import Writer
+from tests.builders import handle_together, message
+
+SKU, OTHER = "SETTEE", "LAMP"
+Row = TypeVar("Row", LineRow, Fact)
+MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def history(*events: Event, group: int = 3) -> MemoryTables:
+    """The tables after these events, a second apart and a few at a time."""
+
+    async def play() -> MemoryTables:
+        store = MemoryStore()
+        seconds = iter(range(len(events) + 1))
+        writer = Writer(store, clock=lambda: MOMENT + timedelta(seconds=next(seconds)))
+        writer.start()
+        for start in range(0, len(events), group):
+            await handle_together(writer, *map(message, events[start : start + group]))
+        await writer.close()
+        return store.tables
+
+    return asyncio.run(play())
+
+
+def all_facts(tables: MemoryTables) -> Iterator[Fact]:
+    """The ledger in its order; rows that a test put in stand where their correlation id does."""
+    rows = [row for cascade in tables.messages.values() for row, _ in cascade]
+    for position, row in enumerate(rows, start=1):
+        if EVENTS[row.type] in BOOKED:
+            yield Fact(position, row.sku, row.type, row.orderid, row.body)
+
+
+def facts_of(tables: MemoryTables, sku: str) -> list[Fact]:
+    return [fact for fact in all_facts(tables) if fact.sku == sku]
+
+
+def audited(tables: MemoryTables) -> Report:
+    report = Report()
+    skus = {*tables.products, *(batch.sku for batch in tables.batches.values())}
+    for sku in sorted(skus | {line.sku for line in tables.lines.values()} | {fact.sku for fact in all_facts(tables)}):
+        rows = ProductRows(
+            sku,
+            tables.products.get(sku),
+            [batch for batch in tables.batches.values() if batch.sku == sku],
+            sorted((line for line in tables.lines.values() if line.sku == sku), key=lambda line: line.orderid),
+            sorted(facts_of(tables, sku), key=lambda fact: (fact.orderid or "", fact.position)),
+        )
+        audit(rows, report)
+    return report
+
+
+def random_events(seed: int, number: int = 120) -> Sequence[Event]:
+    """Few products, batches and orders, so that they get in each other's way."""
+    chance = random.Random(seed)
+
+    def event() -> Event:
+        sku = chance.choice([SKU, OTHER])
+        ref = f"b{chance.randrange(4)}-{sku}"
+        eta = chance.choice([None, date(2026, 3, 1), date(2026, 2, 1)])
+        return chance.choices(
+            [
+                BatchCreated(ref, sku, chance.randrange(1, 20), eta),
+                AllocationRequired(f"o{chance.randrange(40)}", sku, chance.randrange(1, 6)),
+                BatchQuantityChanged(ref, chance.randrange(25)),
+            ],
+            weights=[1, 5, 2],
+        )[0]
+
+    return [event() for _ in range(number)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happened_the_ledger_explains_every_row(seed: int) -> None:
+    tables = history(*random_events(seed))
+    report = audited(tables)
+    assert report.differences == []
+    assert (report.batches, report.lines) == (len(tables.batches), len(tables.lines))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_past_until_now_is_the_present(seed: int) -> None:
+    tables = history(*random_events(seed))
+    for sku, product in tables.products.items():
+        past = PastProduct(sku, facts_of(tables, sku))
+        assert past.books.version_number == product.version_number
+        assert len(past.waiting()) == product.waiting_lines
+        assert {
+            ref: (b.purchased_quantity, b.allocated_quantity, b.position) for ref, b in past.books.batches.items()
+        } == {
+            b.ref: (b.purchased_quantity, b.allocated_quantity, b.position)
+            for b in tables.batches.values()
+            if b.sku == sku
+        }
+        assert {
+            orderid: (line.qty, line.batchref, past.positions[orderid]) for orderid, line in past.lines.items()
+        } == {
+            line.orderid: (line.qty, line.batchref, line.position) for line in tables.lines.values() if line.sku == sku
+        }
+    assert not past.books.contradictions
+
+
+def test_an_order_has_had_a_line_of_each_sku() -> None:
+    tables = history(
+        BatchCreated("b1", SKU, 10),
+        BatchCreated("b2", OTHER, 1),
+        *(AllocationRequired("o1", s, 5) for s in (SKU, OTHER)),
+    )
+    facts = sorted((fact for fact in all_facts(tables) if fact.orderid == "o1"), key=lambda fact: fact.sku)
+    assert {sku: (line.qty, line.batchref) for sku, line in past_order(facts).items()} == {
+        SKU: (5, "b1"),
+        OTHER: (5, None),
+    }
+
+
+def test_every_event_is_booked_or_changes_nothing_by_itself() -> None:
+    assert set(BOOKED) <= set(HANDLERS)
+    assert {kind.__name__ for kind in set(HANDLERS) - set(BOOKED)} == {
+        "AllocationRequired",  # Allocated or Backordered say what became of it
+        "RepairRequired",  # …Repaired say what became of it
+        "OutOfStock",  # Backordered says the same
+    }
+    assert {"BatchCreated", "BatchQuantityChanged"} < set(incoming_types())
+    assert OutOfStock not in BOOKED
+
+
+@pytest.fixture
+def tables() -> MemoryTables:
+    """Two batches; o1 and o2 on b1, o3 moved from b1 to b2, o4 waits."""
+    return history(
+        BatchCreated("b1", SKU, 10),
+        BatchCreated("b2", SKU, 5, date(2026, 2, 1)),
+        *(AllocationRequired(f"o{n}", SKU, 3) for n in (1, 2, 3)),
+        BatchQuantityChanged("b1", 8),
+        AllocationRequired("o4", SKU, 7),
+        group=1,
+    )
+
+
+def put_line(tables: MemoryTables, line: LineRow) -> None:
+    tables.lines[line.orderid, line.sku] = line
+
+
+def change_line(tables: MemoryTables, orderid: str, **changes: Any) -> None:
+    put_line(tables, tables.lines[orderid, SKU]._replace(**changes))
+
+
+def change_batch(tables: MemoryTables, ref: str, **changes: Any) -> None:
+    tables.batches[ref] = tables.batches[ref]._replace(**changes)
+
+
+def change_product(tables: MemoryTables, **changes: Any) -> None:
+    tables.products[SKU] = tables.products[SKU]._replace(**changes)
+
+
+def drop_messages(tables: MemoryTables, type_: str, name: str) -> None:
+    for id_, cascade in tables.messages.items():
+        kept = [each for each in cascade if not (each[0].type == type_ and f'"{name}"' in each[0].body)]
+        tables.messages[id_] = kept
+
+
+def put_message(tables: MemoryTables, type_: str, body: str, orderid: str | None = None) -> None:
+    id_ = new_message(OutOfStock(SKU), "test").id
+    tables.messages[id_] = [(MessageRow(id_, 0, None, type_, SKU, orderid, body, None, "test"), MOMENT)]
+
+
+Damage = Callable[[MemoryTables], object]
+DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]] = [
+    (
+        "a counter is too high",
+        lambda tables: change_batch(tables, "b1", allocated_quantity=7),
+        [("allocated-quantity", "b1", 7, 6)],
+    ),
+    (
+        "a counter is too low",
+        lambda tables: change_batch(tables, "b2", allocated_quantity=0),
+        [("allocated-quantity", "b2", 0, 3)],
+    ),
+    (
+        "the number of waiting lines is wrong",
+        lambda tables: change_product(tables, waiting_lines=0),
+        [("waiting-lines", SKU, 0, 1)],
+    ),
+    (
+        "the purchased quantity is wrong",
+        lambda tables: change_batch(tables, "b1", purchased_quantity=9),
+        [("purchased-quantity", "b1", 9, 8)],
+    ),
+    (
+        "a batch is oversold",
+        lambda tables: change_batch(tables, "b1", purchased_quantity=5),
+        [("oversold", "b1", 6, "at most 5"), ("purchased-quantity", "b1", 5, 8)],
+    ),
+    (
+        "a batch was bought as another",
+        lambda tables: change_batch(tables, "b2", eta=None),
+        [("batch-differs", "b2", "5 bought, in the warehouse", "5 bought, due 2026-02-01")],
+    ),
+    (
+        "a version was skipped",
+        lambda tables: change_product(tables, version_number=8),
+        [("version", SKU, 8, 7)],
+    ),
+    (
+        "a version was lost",
+        lambda tables: change_product(tables, version_number=6),
+        [("position", "o4", 7, "1 to 6"), ("version", SKU, 6, 7)],
+    ),
+    (
+        "a batch's position is out of range",
+        lambda tables: change_batch(tables, "b2", position=0),
+        [("position", "b2", 0, "1 to 7")],
+    ),
+    (
+        "a line is lost",
+        lambda tables: tables.lines.pop(("o2", SKU)),
+        [("line-missing", "o2", None, "3, on b1"), ("allocated-quantity", "b1", 6, 3)],
+    ),
+    (
+        "a waiting line is lost",
+        lambda tables: tables.lines.pop(("o4", SKU)),
+        [("line-missing", "o4", None, "7, waiting"), ("waiting-lines", SKU, 1, 0)],
+    ),
+    (
+        "a line is there that nobody ordered",
+        lambda tables: put_line(tables, LineRow("o0", SKU, 2, None, 1)),
+        [("line-unexplained", "o0", "2, waiting", None), ("waiting-lines", SKU, 1, 2)],
+    ),
+    (
+        "a line is there that nobody ordered, after all others",
+        lambda tables: put_line(tables, LineRow("o9", SKU, 2, "b2", 1)),
+        [("line-unexplained", "o9", "2, on b2", None), ("allocated-quantity", "b2", 3, 5)],
+    ),
+    (
+        "a line stands on another batch",
+        lambda tables: change_line(tables, "o3", batchref="b1"),
+        [
+            ("line-elsewhere", "o3", "on b1", "on b2"),
+            ("allocated-quantity", "b1", 6, 9),
+            ("oversold", "b1", 9, "at most 8"),
+            ("allocated-quantity", "b2", 3, 0),
+        ],
+    ),
+    (
+        "a line stands on a batch that is not there",
+        lambda tables: change_line(tables, "o3", batchref="b9"),
+        [
+            ("unknown-batch", "o3", "b9", "a batch of the product"),
+            ("line-elsewhere", "o3", "on b9", "on b2"),
+            ("allocated-quantity", "b2", 3, 0),
+        ],
+    ),
+    (
+        "a line has another quantity",
+        lambda tables: change_line(tables, "o3", qty=4),
+        [("line-differs", "o3", 4, 3), ("allocated-quantity", "b2", 3, 4)],
+    ),
+    (
+        "a batch is lost",
+        lambda tables: tables.batches.pop("b2"),
+        [("unknown-batch", "o3", "b2", "a batch of the product"), ("batch-missing", "b2", None, "5 purchased")],
+    ),
+    (
+        "a batch is there that nobody bought",
+        lambda tables: tables.batches.update(b3=BatchRow("b3", SKU, None, 4, 0, 2, 4, None)),
+        [("batch-unexplained", "b3", "4 purchased", None)],
+    ),
+    (
+        "a product is lost",
+        lambda tables: tables.products.pop(SKU),
+        [
+            *[("position", name, n, "1 to 0") for name, n in (("o1", 3), ("o2", 4), ("o3", 5), ("o4", 7))],
+            ("product-missing", SKU, None, "a product"),
+            *[("position", name, n, "1 to 0") for name, n in (("b1", 1), ("b2", 2))],
+        ],
+    ),
+    (
+        "the message is lost that a line was allocated",
+        lambda tables: drop_messages(tables, "Allocated", "o1"),
+        [("line-unexplained", "o1", "3, on b1", None), ("version", SKU, 7, 6)],
+    ),
+    (
+        "the message is lost that a line was freed",
+        lambda tables: drop_messages(tables, "Deallocated", "o3"),
+        [("version", SKU, 7, 8), ("ledger", "o3", "on b1, then on b2", "freed first")],
+    ),
+    (
+        "the message is lost that a batch was counted",
+        lambda tables: drop_messages(tables, "BatchQuantityChanged", "b1"),
+        [("version", SKU, 7, 6), ("purchased-quantity", "b1", 8, 10)],
+    ),
+    (
+        "the message is lost that a batch was bought",
+        lambda tables: drop_messages(tables, "BatchCreated", "b2"),
+        [
+            ("version", SKU, 7, 6),
+            ("purchased-quantity", "b2", 5, 0),
+            ("batch-differs", "b2", "5 bought, due 2026-02-01", "0 bought, in the warehouse"),
+            ("ledger", "b2", "used", "created first"),
+        ],
+    ),
+    (
+        "a line was freed and forgotten",
+        lambda tables: put_message(
+            tables, "Deallocated", f'{{"orderid":"o3","sku":"{SKU}","qty":3,"batchref":"b2"}}', "o3"
+        ),
+        [("ledger", "o3", "freed", "placed again"), ("line-elsewhere", "o3", "on b2", "freed")],
+    ),
+    (
+        "a line was freed from where it was not",
+        lambda tables: put_message(
+            tables, "Deallocated", f'{{"orderid":"o1","sku":"{SKU}","qty":3,"batchref":"b2"}}', "o1"
+        ),
+        [
+            ("ledger", "o1", "freed", "placed again"),
+            ("line-elsewhere", "o1", "on b1", "freed"),
+            ("ledger", "o1", "on b1, then freed", "on b2, then freed"),
+        ],
+    ),
+    (
+        "a line waits twice",
+        lambda tables: put_message(tables, "Backordered", f'{{"orderid":"o4","sku":"{SKU}","qty":7}}', "o4"),
+        [("version", SKU, 7, 8), ("ledger", "o4", "waiting, then waiting", "freed first")],
+    ),
+    (
+        "a line was served with another quantity",
+        lambda tables: put_message(
+            tables, "Allocated", f'{{"orderid":"o4","sku":"{SKU}","qty":1,"batchref":"b2"}}', "o4"
+        ),
+        [
+            ("line-elsewhere", "o4", "waiting", "on b2"),
+            ("line-differs", "o4", 7, 1),
+            ("version", SKU, 7, 8),
+            ("ledger", "o4", "quantity 1", "quantity 7"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), [pytest.param(*rest, id=id_) for id_, *rest in DAMAGES])
+def test_damage_is_named(
+    tables: MemoryTables, damage: Damage, expected: Sequence[tuple[str, str, object, object]]
+) -> None:
+    assert audited(tables).differences == []
+    damage(tables)
+    report = audited(tables)
+    found = [(each.kind, each.name, each.stored, each.expected) for each in report.differences]
+    assert found == list(expected)
+    assert all(each.sku == SKU for each in report.differences)
+
+
+def test_every_kind_of_damage_was_tried() -> None:
+    assert {kind for *_, expected in DAMAGES for kind, *_ in expected} == set(KINDS)
+
+
+def test_the_last_message_about_it_is_named(tables: MemoryTables) -> None:
+    change_batch(tables, "b1", allocated_quantity=7)
+    change_batch(tables, "b2", allocated_quantity=0)
+    change_line(tables, "o3", qty=4)
+    bodies = {fact.position: (fact.type, fact.orderid) for fact in all_facts(tables)}
+    assert [(each.name, bodies[each.position or 0]) for each in audited(tables).differences] == [
+        ("o3", ("Allocated", "o3")),
+        ("b1", ("Deallocated", "o3")),
+        ("b2", ("Allocated", "o3")),
+    ]
+
+
+def test_only_the_first_differences_are_kept_and_all_are_counted() -> None:
+    report = Report()
+    for number in range(MAX_DIFFERENCES + 5):
+        report.add(Difference("line-missing", f"SKU-{number}", "o1", None, None))
+    assert len(report.differences) == MAX_DIFFERENCES
+    assert report.found == {"line-missing": MAX_DIFFERENCES + 5}
+    assert len(report.doubted) == MAX_DIFFERENCES + 5
+
+
+def test_counters_are_not_to_be_repaired_while_lines_are_in_doubt(tables: MemoryTables) -> None:
+    assert not COUNTERS & DOUBTS
+    change_batch(tables, "b1", allocated_quantity=7)
+    assert (audited(tables).miscounted, audited(tables).doubted) == ({SKU}, set())
+    tables.lines.pop(("o2", SKU))
+    assert (audited(tables).miscounted, audited(tables).doubted) == ({SKU}, {SKU})
+
+
+def test_messages_are_remembered_by_line_not_by_history(tables: MemoryTables) -> None:
+    """Lines are read once, in step with their messages: a generator of each is enough."""
+    report = Report()
+    lines = sorted(tables.lines.values(), key=lambda line: line.orderid)
+    facts = sorted(facts_of(tables, SKU), key=lambda fact: (fact.orderid or "", fact.position))
+    read: list[str] = []
+
+    def told(what: str, rows: Sequence[Row]) -> Iterator[Row]:
+        for row in rows:
+            if row.orderid:
+                read.append(f"{what} {row.orderid}")
+            yield row
+
+    rows = ProductRows(
+        SKU, tables.products[SKU], list(tables.batches.values()), told("line", lines), told("fact", facts)
+    )
+    audit(rows, report)
+    assert report.differences == []
+    assert read.index("line o3") < read.index("fact o4")
+    assert read.index("fact o2") < read.index("line o3")
