@@ -1,6 +1,6 @@
 """Reads files of events, JSON lines or CSV, a chunk at a time, and gives every line the id of its message.
 
-The id of a line is a hash of all lines up to it. So a file that is imported again, wholly, in part or with lines added
+The id of a line is made from all lines up to it. So a file that is imported again, wholly, in part or with lines added
 at its end, brings the same ids for the same lines, and what is in the ledger already is not applied again.
 """
 
@@ -41,15 +41,25 @@ Item = tuple[Line, Message | Refusal]
 
 
 class Fingerprint:
-    """The ids of the lines of one file. Another label makes other ids of the same lines."""
+    """The ids of the lines of one file. Another label makes other ids of the same lines.
+
+    The place of a line stands before the hash, so that ids grow along the file: in any other order every line would
+    touch another page of the ledger's index.
+    """
 
     def __init__(self, label: str) -> None:
-        self._hash = blake2b(f"{label}\n".encode(errors="surrogateescape"), digest_size=16)
+        self._hash = blake2b(f"{label}\n".encode(errors="surrogateescape"), digest_size=8)
+        self._file = ""  # the beginning of its ids
+        self._count = 0
 
     def add(self, line: bytes) -> str:
         self._hash.update(line)
         self._hash.update(b"\n")
-        return f"import-{self._hash.hexdigest()}"
+        digest = self._hash.hexdigest()
+        if not self._count:
+            self._file = f"import-{digest[:8]}"
+        self._count += 1
+        return f"{self._file}-{self._count:08}-{digest}"
 
 
 async def read_json_lines(file: BinaryIO, label: str) -> AsyncIterator[Iterator[Item]]:
