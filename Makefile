@@ -81,10 +81,11 @@ profile: bench-setup ## record where a running service spends its time (PID=1234
 lock: $(LOCK_VENV)/uv-$(UV_VERSION) ## pin the dependencies with hashes (UPGRADE=--upgrade takes newer ones)
 	$(UV_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	$(UV_COMPILE) --extra bench --constraints requirements.lock --output-file bench/requirements.lock pyproject.toml
+	$(UV_COMPILE) --output-file journey/requirements.lock journey/requirements.in
 
 .PHONY: clean
 clean: ## remove .venv and everything else that these targets made
-	rm -rf .venv .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist bench/out
+	rm -rf .venv .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist bench/out journey/.venv journey/data journey/out
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.setup-stamp: requirements.lock pyproject.toml

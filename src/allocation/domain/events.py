@@ -48,7 +48,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class BatchCreated(Event):
-    """Stock was bought: in the warehouse when ``eta`` is absent, otherwise inbound and due that day."""
+    """Stock was bought: in the warehouse if it has no ETA, otherwise inbound and due that day."""
 
     ref: Reference
     sku: Reference
@@ -67,7 +67,7 @@ class AllocationRequired(Event):
 
 @dataclass(frozen=True, slots=True)
 class BatchQuantityChanged(Event):
-    """A batch was counted anew: ``qty`` is what was purchased less what is damaged, lost or scrapped."""
+    """A batch was counted anew: what was purchased, less what is damaged, lost or scrapped."""
 
     ref: Reference
     qty: Count

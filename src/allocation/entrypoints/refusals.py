@@ -30,7 +30,7 @@ EXIT_UNAVAILABLE = 75
 class UnknownPath(Refusal):
     """Nothing is served under this path."""
 
-    cure = "The paths there are stand in /openapi.json, and to be read at /docs."
+    cure = "See /docs for the paths there are, or /openapi.json."
 
 
 class MethodNotAllowed(Refusal):

@@ -38,7 +38,7 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
 
 
 def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | None:
-    """Promise a line from a batch; None means that it waits."""
+    """Promise a line from a batch, or let it wait."""
     line = OrderLine(event.orderid, event.sku, event.qty)
     with uow:
         product = uow.products.get(sku=line.sku)

@@ -96,13 +96,24 @@ def _as_json(outcome: Outcome, *, repeated: bool) -> str:
 def _as_text(outcome: Outcome, *, repeated: bool) -> str:
     from allocation.entrypoints.answers import answer
 
-    lines = [f"{name}: {_shown(value)}" for name, value in answer(outcome).items() if not isinstance(value, list)]
+    lines = []
+    for name, value in answer(outcome).items():
+        if isinstance(value, list):
+            lines += [f"{name}: {_as_move(each)}" for each in value] or [f"{name}: nothing"]
+        else:
+            lines.append(f"{name}: {_shown(value)}")
     if outcome.raised:
         lines.append("It set off:")
         lines += [f"  {type(event).__name__}: {_listed(event)}" for event in outcome.raised]
     if repeated:
         lines.append("The same was asked under this key before, so this is the first answer; nothing was done again.")
     return "\n".join(lines)
+
+
+def _as_move(move: Mapping[str, Any]) -> str:
+    """Where a line stood, and where it stands now."""
+    before, after = (move[side] or "waiting" for side in ("from", "to"))
+    return f"order {move['orderid']}, {move['qty']} of {move['sku']}: {before} → {after}"
 
 
 def _fields(event: Event) -> Mapping[str, Any]:
