@@ -221,8 +221,13 @@ DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]]
         [("oversold", "b1", 6, "at most 5"), ("purchased-quantity", "b1", 5, 8)],
     ),
     (
-        "a batch was bought as another",
+        "a batch is due another day",
         lambda tables: change_batch(tables, "b2", eta=None),
+        [("batch-differs", "b2", "in the warehouse", "due 2026-02-01")],
+    ),
+    (
+        "a batch was bought as another",
+        lambda tables: change_batch(tables, "b2", initial_eta=None),
         [("batch-differs", "b2", "5 bought, in the warehouse", "5 bought, due 2026-02-01")],
     ),
     (
@@ -325,6 +330,7 @@ DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]]
             ("version", SKU, 7, 6),
             ("purchased-quantity", "b2", 5, 0),
             ("batch-differs", "b2", "5 bought, due 2026-02-01", "0 bought, in the warehouse"),
+            ("batch-differs", "b2", "due 2026-02-01", "in the warehouse"),
             ("ledger", "b2", "used", "created first"),
         ],
     ),

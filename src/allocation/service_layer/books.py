@@ -325,12 +325,18 @@ class _Audit:
             self._differ("position", ref, stored.position, f"1 to {self._version}", last)
         if booked is None:
             self._differ("batch-unexplained", ref, f"{stored.purchased_quantity} purchased", None)
-            return
+        else:
+            self._compare_batch(ref, stored, booked)
+
+    def _compare_batch(self, ref: str, stored: BatchRow, booked: BookedBatch) -> None:
+        last = booked.last
         if stored.purchased_quantity != booked.purchased_quantity:
             self._differ("purchased-quantity", ref, stored.purchased_quantity, booked.purchased_quantity, last)
-        is_, should_be = (stored.initial_quantity, stored.eta), (booked.initial_quantity, booked.eta)
-        if is_ != should_be or stored.initial_eta != booked.eta:
-            self._differ("batch-differs", ref, _bought(*is_), _bought(*should_be), last)
+        bought, booked_as = (stored.initial_quantity, stored.initial_eta), (booked.initial_quantity, booked.eta)
+        if bought != booked_as:
+            self._differ("batch-differs", ref, _bought(*bought), _bought(*booked_as), last)
+        if stored.eta != booked.eta:
+            self._differ("batch-differs", ref, _due(stored.eta), _due(booked.eta), last)
 
     def _differ(self, kind: str, name: str, stored: object, expected: object, position: int | None = None) -> None:
         self._report.add(Difference(kind, self._rows.sku, name, stored, expected, position))
@@ -341,4 +347,8 @@ def _place(ref: str | None) -> str:
 
 
 def _bought(quantity: int, eta: date | None) -> str:
-    return f"{quantity} bought, {f'due {eta}' if eta else 'in the warehouse'}"
+    return f"{quantity} bought, {_due(eta)}"
+
+
+def _due(eta: date | None) -> str:
+    return f"due {eta}" if eta else "in the warehouse"
