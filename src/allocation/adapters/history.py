@@ -1,7 +1,8 @@
 """Reads the messages of the past from the ledger: by index, and only those about what is asked for.
 
-Of each product the messages are those up to the last one recorded by the moment asked for. Where processes disagree
-about the time, that is still a state that the product was in.
+Of each product, or line of an order, the messages are those up to the last one recorded by the moment asked for. Where
+processes disagree about the time, that is still a state it was in. Positions and times of different products may cross,
+for they are written side by side.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from allocation.adapters.tables import batches, ledger
 from allocation.service_layer.books import BOOKED, Fact
@@ -19,12 +20,18 @@ PAGE_ROWS = 2_000
 
 def product_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
     """What changed the product's books until then, in order."""
-    return _facts(connection, ledger.c.sku == sku, moment)
+    until = select(func.max(ledger.c.position)).where(
+        ledger.c.sku == sku, ledger.c.recorded_at <= moment.astimezone(UTC)
+    )
+    return _facts(connection, ledger.c.sku == sku, until)
 
 
 def order_facts(connection: Connection, orderid: str, moment: datetime) -> Iterator[Fact]:
     """What happened to the order's lines until then, by SKU and in order."""
-    return _facts(connection, ledger.c.orderid == orderid, moment)
+    other = ledger.alias()
+    of_line = (other.c.orderid == orderid) & (other.c.sku == ledger.c.sku)
+    until = select(func.max(other.c.position)).where(of_line, other.c.recorded_at <= moment.astimezone(UTC))
+    return _facts(connection, ledger.c.orderid == orderid, until.correlate(ledger))
 
 
 def sku_of_batch(connection: Connection, ref: str) -> str | None:
@@ -32,13 +39,11 @@ def sku_of_batch(connection: Connection, ref: str) -> str | None:
     return connection.scalar(select(batches.c.sku).where(batches.c.ref == ref))
 
 
-def _facts(connection: Connection, about: ColumnElement[bool], moment: datetime) -> Iterator[Fact]:
-    until = select(func.max(ledger.c.position)).where(about, ledger.c.recorded_at <= moment.astimezone(UTC))
+def _facts(connection: Connection, about: ColumnElement[bool], until: Select[int]) -> Iterator[Fact]:
     query = (
         select(ledger.c.position, ledger.c.sku, ledger.c.type, ledger.c.orderid, ledger.c.body)
-        .where(
-            about, ledger.c.type.in_([kind.__name__ for kind in BOOKED]), ledger.c.position <= until.scalar_subquery()
-        )
+        .where(about, ledger.c.type.in_([kind.__name__ for kind in BOOKED]))
+        .where(ledger.c.position <= until.scalar_subquery())
         .order_by(ledger.c.sku, ledger.c.position)
         .execution_options(yield_per=PAGE_ROWS)
     )
