@@ -67,8 +67,8 @@ def test_bodies_that_are_no_event_are_400(unchanged: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "message", "detail"),
     [
-        (batch(qty="3"), 'qty is "3"', 'qty is "3". qty takes a whole number from 1 to 1000000000.'),
-        (batch(qty=0), "qty is 0", "qty is 0. qty takes a whole number from 1 to 1000000000."),
+        (batch(qty="3"), 'qty is "3"', 'qty is "3". qty takes a whole number from 1 to 1,000,000,000.'),
+        (batch(qty=0), "qty is 0", "qty is 0. qty takes a whole number from 1 to 1,000,000,000."),
         (
             batch(more=1),
             'Unknown field "more"',

@@ -30,7 +30,7 @@ from allocation.service_layer.messages import (
 )
 
 TEXT = "takes 1 to 255 printable characters."
-QTY = "qty takes a whole number from 1 to 1000000000."
+QTY = "qty takes a whole number from 1 to 1,000,000,000."
 ETA = "eta takes a date such as 2026-01-31, or null."
 SEND = "Send a JSON object with ref, sku, qty, eta (optional)."
 ONE_PER_LINE = "Send one JSON object per line."
@@ -124,7 +124,7 @@ def test_a_count_may_be_zero_but_not_less() -> None:
     assert decode(BatchQuantityChanged, '{"ref":"b1","qty":0}') == BatchQuantityChanged("b1", 0)
     assert refusal(BatchQuantityChanged, '{"ref":"b1","qty":-1}') == (
         "qty is -1",
-        "qty takes a whole number from 0 to 1000000000.",
+        "qty takes a whole number from 0 to 1,000,000,000.",
     )
 
 
@@ -194,7 +194,7 @@ def test_the_rules_of_every_field_can_be_read() -> None:
     assert [(rule.name, str(rule)) for rule in field_rules(BatchCreated)] == [
         ("ref", "1 to 255 printable characters"),
         ("sku", "1 to 255 printable characters"),
-        ("qty", "a whole number from 1 to 1000000000"),
+        ("qty", "a whole number from 1 to 1,000,000,000"),
         ("eta", "a date such as 2026-01-31, or null"),
     ]
     assert set(EVENTS) >= {"BatchCreated", "AllocationRequired", "BatchQuantityChanged", "OutOfStock"}

@@ -32,7 +32,7 @@ class Between:
     most: int
 
     def __str__(self) -> str:
-        return f"a whole number from {self.least} to {self.most}"
+        return f"a whole number from {self.least:,} to {self.most:,}"
 
 
 Reference = Annotated[str, Text()]
