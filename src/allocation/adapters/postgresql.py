@@ -92,9 +92,9 @@ FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
 
-BATCH_COLUMNS = "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
-LINE_COLUMNS = "orderid, sku, qty, batchref, position"
-MESSAGE_COLUMNS = "correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
+BATCH_COLUMNS = ", ".join(BatchRow._fields)
+LINE_COLUMNS = ", ".join(LineRow._fields)
+MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = $1 AND ref = $2"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = $2 AND sku = $1"

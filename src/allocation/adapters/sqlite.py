@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 LOCK_POLL_S = 0.002
 
-BATCH_COLUMNS = "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
-LINE_COLUMNS = "orderid, sku, qty, batchref, position"
-MESSAGE_COLUMNS = "correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
+BATCH_COLUMNS = ", ".join(BatchRow._fields)
+LINE_COLUMNS = ", ".join(LineRow._fields)
+MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
 PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products WHERE sku IN (SELECT value FROM json_each(?))"
 BATCHES_WITH_ROOM = (
