@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import date, datetime
 
-import msgspec
-import typer
 from sqlalchemy import Connection
 
 from allocation import views
 from allocation.adapters.history import order_facts, product_facts, sku_of_batch
 from allocation.config import Settings
 from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
-from allocation.entrypoints.cli.output import console
 from allocation.entrypoints.cli.reading import read
-from allocation.entrypoints.cli.showing import Found, tables
+from allocation.entrypoints.cli.showing import Found, print_found
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
 from allocation.service_layer.books import BookedBatch
 from allocation.service_layer.history import PastProduct, past_order
@@ -29,10 +26,7 @@ def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int
     if found == Found():
         complain(f"{name}: unknown at {moment.isoformat()}", "It named no product, no batch and no order then.")
         return EXIT_UNKNOWN
-    if as_json:
-        typer.echo(msgspec.json.encode(found).decode())
-    else:
-        console().print(*tables(name, found), sep="\n")
+    print_found(name, found, as_json=as_json)
     return DONE
 
 

@@ -36,11 +36,16 @@ def show(settings: Settings, name: str, *, as_json: bool) -> int:
     if found == Found():
         complain(f"{name}: unknown", "It is the name of no product, no batch and no order.")
         return EXIT_UNKNOWN
+    print_found(name, found, as_json=as_json)
+    return DONE
+
+
+def print_found(name: str, found: Found, *, as_json: bool) -> None:
+    """Print what the name names, for a machine or as tables."""
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
         console().print(*tables(name, found), sep="\n")
-    return DONE
 
 
 def find(connection: Connection, name: str) -> Found:
