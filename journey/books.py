@@ -26,7 +26,7 @@ CHECKS = {
             (SELECT 1 FROM batches AS b WHERE b.sku = l.sku AND b.has_room
                 AND b.purchased_quantity - b.allocated_quantity >= l.qty)""",
     "the ledger tells of as many lines on batches as there are": """
-        SELECT abs((SELECT coalesce(sum((type = 'Allocated') - (type = 'Deallocated')), 0) FROM ledger)
+        SELECT abs((SELECT coalesce(sum((type = 'Allocated') - (type = 'Deallocated')), 0) FROM messages)
             - (SELECT count(*) FROM order_lines WHERE batchref IS NOT NULL))""",
 }
 FILES_CHECK = "every line of the files was taken once, with its quantity, and no other"

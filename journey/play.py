@@ -27,7 +27,7 @@ POPULAR = """
 """
 # Lines that lost their batch, and how many of them have another one now. Only the cuts take lines from batches.
 MOVED = """
-    SELECT count(*), count(l.batchref) FROM (SELECT DISTINCT orderid, sku FROM ledger WHERE type = 'Deallocated') AS d
+    SELECT count(*), count(l.batchref) FROM (SELECT DISTINCT orderid, sku FROM messages WHERE type = 'Deallocated') AS d
     JOIN order_lines AS l ON l.orderid = d.orderid AND l.sku = d.sku
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -14,7 +14,9 @@ from sqlalchemy.engine import URL, make_url
 from allocation.adapters.memory import MemoryTables
 from allocation.adapters.migrate import migrate
 from allocation.domain.events import Event
-from allocation.service_layer.messages import Message, Outcome, new_message
+from allocation.service_layer.ledger import unfold
+from allocation.service_layer.messages import Message, Outcome, encode, new_message
+from allocation.service_layer.store import MessageRow
 from allocation.service_layer.writer import Writer
 
 QUERIES = {
@@ -26,9 +28,9 @@ QUERIES = {
     "lines": "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY orderid, sku",
     "ledger": (
         "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
-        " FROM ledger ORDER BY position"
+        " FROM messages ORDER BY position, place"
     ),
-    "deliveries": "SELECT correlation_id, step, effect, sku FROM deliveries ORDER BY number",
+    "deliveries": "SELECT correlation_id, step, effect, sku, type, body FROM deliveries ORDER BY number",
 }
 
 
@@ -94,9 +96,21 @@ def _memory_contents(tables: MemoryTables) -> Contents:
         products=sorted(map(tuple, tables.products.values())),
         batches=sorted(map(tuple, batches)),
         lines=sorted(map(tuple, tables.lines.values()), key=lambda row: row[:2]),
-        ledger=[tuple(row) for cascade in tables.messages.values() for row, _ in cascade],
+        ledger=[told for cascade in tables.messages.values() for row, _ in cascade for told in _unfolded(row)],
         deliveries=[tuple(row) for row in tables.deliveries],
     )
+
+
+def _unfolded(row: MessageRow) -> Iterator[tuple[Any, ...]]:
+    """The messages kept in a row, as the view of that name tells them."""
+    for step, event in unfold(row):
+        own = step == row.step
+        cause = row.causation_step if own else row.step
+        told = row.result if own else None
+        yield (
+            *(row.correlation_id, step, cause, type(event).__name__, row.sku, row.orderid),
+            *(encode(event), told, row.actor),
+        )
 
 
 def message(event: Event, key: str | None = None) -> Message:

@@ -172,15 +172,23 @@ def events(
     after: int = 0,
     limit: int = DEFAULT_PAGE,
 ) -> Events:
-    """A page of the ledger: all of it, or what has the values asked for."""
+    """A page of the ledger: all of it, or what has the values asked for.
+
+    Messages of one position are not parted: a page is longer than its limit by those that belong to its last one.
+    """
     asked = {"correlation_id": correlation_id, "sku": sku, "orderid": orderid}
     values = {name: value for name, value in asked.items() if value is not None}
     conditions = " AND ".join(["position > :after", *(f"{name} = :{name}" for name in values)])
-    # Within a correlation steps and positions have the same order, and its index is by step.
-    order = "step" if correlation_id is not None else "position"
-    rows, more = _page(connection, f"{_MESSAGES} WHERE {conditions} ORDER BY {order}", limit, after=after, **values)
-    found = [_recorded(row) for row in rows]
-    return Events(found, found[-1].position if more else None)
+    # Within a correlation rows have the order of their steps, and its index is by step.
+    order = "kept_step, place" if correlation_id is not None else "position, place"
+    asked_for = f"{_MESSAGES} WHERE {conditions} ORDER BY {order}"
+    page, more = _page(connection, asked_for, limit, after=after, **values)
+    rows = list(page)
+    if more:
+        last = rows[-1]
+        rows += connection.execute(text(_REST_OF_ROW), {"position": last.position, "place": last.place})
+        _, more = _page(connection, asked_for, 0, after=last.position, **values)
+    return Events([_recorded(row) for row in rows], rows[-1].position if more else None)
 
 
 def event(connection: Connection, id_: str) -> RecordedEvent:
@@ -230,7 +238,10 @@ _WAITING_LINES = (
 _LINES = (
     "SELECT orderid, qty, position FROM order_lines WHERE batchref = :ref AND position < :before ORDER BY position DESC"
 )
-_MESSAGES = "SELECT position, correlation_id, step, causation_step, type, sku, actor, recorded_at, body FROM ledger"
+_MESSAGES = (
+    "SELECT position, place, correlation_id, step, causation_step, type, sku, actor, recorded_at, body FROM messages"
+)
+_REST_OF_ROW = f"{_MESSAGES} WHERE position = :position AND place > :place ORDER BY place"
 
 
 def _page(connection: Connection, statement: str, limit: int, **values: Any) -> tuple[Sequence[AnyRow], bool]:
@@ -258,7 +269,7 @@ def _summed(row: AnyRow) -> tuple[str, int, int, int, int]:
 
 
 def _recorded(row: AnyRow) -> RecordedEvent:
-    position, correlation_id, step, causation_step, type_, sku, actor, recorded_at, body = row
+    position, _, correlation_id, step, causation_step, type_, sku, actor, recorded_at, body = row
     moment = datetime.fromisoformat(recorded_at) if isinstance(recorded_at, str) else recorded_at
     return RecordedEvent(
         position=position,

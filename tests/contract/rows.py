@@ -22,9 +22,9 @@ def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int 
 def ledger(id_: str, step: int = 0, sku: str = SKU) -> MessageRow:
     result = None if step else '"b1"'
     return MessageRow(
-        id_, step, step - 1 if step else None, "OutOfStock", sku, None, f'{{"sku":"{sku}"}}', result, "test"
+        id_, step, step - 1 if step else None, "OutOfStock", sku, None, f'{{"sku":"{sku}"}}', None, result, "test"
     )
 
 
 def delivery(id_: str, step: int = 0, sku: str = SKU) -> DeliveryRow:
-    return DeliveryRow(id_, step, "send_out_of_stock_notification", sku)
+    return DeliveryRow(id_, step, "send_out_of_stock_notification", sku, "OutOfStock", f'{{"sku":"{sku}"}}')

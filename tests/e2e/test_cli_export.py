@@ -69,7 +69,7 @@ def test_every_row_once_in_order_as_json_lines_and_as_csv(filled: str, what: str
 def test_the_ledger_tells_every_message_and_what_caused_it(filled: str) -> None:
     told = [json.loads(line) for line in export("ledger", "jsonl", filled).splitlines()]
     assert [row["position"] for row in told] == [
-        row[0] for row in rows_of(filled, "SELECT position FROM ledger ORDER BY 1")
+        row[0] for row in rows_of(filled, "SELECT position FROM messages ORDER BY 1")
     ]
     ids = {row["id"] for row in told}
     assert len(ids) == len(told)

@@ -324,7 +324,7 @@ def test_books_that_do_not_balance_are_noticed(tmp_path: Path) -> None:
         "UPDATE order_lines SET batchref = NULL WHERE batchref IS NOT NULL",
         "DELETE FROM order_lines WHERE batchref IS NULL",
         "UPDATE order_lines SET qty = qty + 1",
-        "DELETE FROM ledger WHERE type = 'Allocated'",
+        "UPDATE ledger SET facts = NULL WHERE facts LIKE '%\"Allocated\"%'",
     ]
     noticed = {check for damage in damages for check in _wrong_after(damage, tmp_path / "journey.db", events)}
     assert noticed | {"no batch is oversold"} == {*books.CHECKS, books.FILES_CHECK}  # which the schema makes impossible

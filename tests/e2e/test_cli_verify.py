@@ -22,7 +22,7 @@ from tests.e2e.program import Done, given, run
 from tests.integration.test_verify import damage
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "howto"
-LEDGER = "SELECT type, actor FROM ledger ORDER BY position"
+LEDGER = "SELECT type, actor FROM messages ORDER BY position, place"
 
 
 @pytest.fixture

@@ -137,8 +137,14 @@ def test_events_are_found_by_sku_and_order_page_by_page(server: Server) -> None:
     server.allocate(unique("o"), sku, 1)
     types = [each["type"] for each in server.get("/events", sku=sku)["events"]]
     assert types == ["BatchCreated", "AllocationRequired", "Allocated", "AllocationRequired", "Allocated"]
-    pages = server.pages("/events", "after", sku=sku, orderid=orderid, limit=1)
-    assert [[each["type"] for each in page["events"]] for page in pages] == [["AllocationRequired"], ["Allocated"]]
+    pages = server.pages("/events", "after", sku=sku, limit=1)
+    told = [[each["type"] for each in page["events"]] for page in pages]
+    assert told == [["BatchCreated"], *2 * [["AllocationRequired", "Allocated"]]]
+    of_order = server.get("/events", sku=sku, orderid=orderid)["events"]
+    assert [(each["type"], each["body"]["orderid"]) for each in of_order] == [
+        ("AllocationRequired", orderid),
+        ("Allocated", orderid),
+    ]
 
 
 def test_times_are_iso_8601_in_utc(server: Server) -> None:

@@ -30,8 +30,8 @@ def url(database_url: str) -> str:
         parsed = parse_url(database_url)
         store = SqliteStore(parsed) if is_sqlite(parsed) else PostgresStore(parsed)
         for number, (sku, second) in enumerate(RECORDED):
-            row = MessageRow(f"m{number}", 0, None, "Backordered", sku, "o1", "{}", None, "test")
-            asked = MessageRow(f"a{number}", 0, None, "AllocationRequired", sku, "o1", "{}", None, "test")
+            row = MessageRow(f"m{number}", 0, None, "Backordered", sku, "o1", "{}", None, None, "test")
+            asked = MessageRow(f"a{number}", 0, None, "AllocationRequired", sku, "o1", "{}", None, None, "test")
             changes = Changes(NOON + timedelta(seconds=second), messages=[row, asked])
             await store.run(lambda session, changes=changes: session.save(changes))  # type: ignore[misc]
         batch = BatchRow("b1", "LAMP", None, 1, 0, 1, 1, None)

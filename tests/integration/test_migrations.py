@@ -286,6 +286,8 @@ def schema(connection: sa.Connection) -> dict[str, set[Any]]:
 
 
 def _sqlite_schema(connection: sa.Connection) -> dict[str, set[Any]]:
-    """Its own text of every statement, regardless of white space and of the order of constraints."""
-    statements = connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%'"))
-    return {name: {*re.split(r",?\s*\n\s*", (sql or "").strip())} for name, sql in statements}
+    """Its own text of every statement, regardless of white space, of quotes and of the order of its parts."""
+    query = "SELECT name, replace(sql, '\"', '') FROM sqlite_master WHERE name NOT LIKE '%alembic%' AND type <> 'view'"
+    return {
+        name: {*re.split(r",\s+|\s*\n\s*", (sql or "").strip())} for name, sql in connection.execute(sa.text(query))
+    }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from allocation.adapters.memory import MemoryStore, MemoryTables
@@ -26,7 +27,8 @@ from allocation.service_layer.books import (
 )
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.history import PastProduct, past_order
-from allocation.service_layer.messages import EVENTS, incoming_types, new_message
+from allocation.service_layer.ledger import unfold
+from allocation.service_layer.messages import encode, incoming_types, new_message
 from allocation.service_layer.store import BatchRow, LineRow, MessageRow
 from allocation.service_layer.writer import Writer
 from tests.builders import handle_together, message
@@ -56,8 +58,9 @@ def all_facts(tables: MemoryTables) -> Iterator[Fact]:
     """The ledger in its order; rows that a test put in stand where their correlation id does."""
     rows = [row for cascade in tables.messages.values() for row, _ in cascade]
     for position, row in enumerate(rows, start=1):
-        if EVENTS[row.type] in BOOKED:
-            yield Fact(position, row.sku, row.type, row.orderid, row.body)
+        for _, event in unfold(row):
+            if type(event) in BOOKED:
+                yield Fact(position, row.sku, type(event).__name__, row.orderid, encode(event))
 
 
 def facts_of(tables: MemoryTables, sku: str) -> list[Fact]:
@@ -184,13 +187,22 @@ def change_product(tables: MemoryTables, **changes: Any) -> None:
 
 def drop_messages(tables: MemoryTables, type_: str, name: str) -> None:
     for id_, cascade in tables.messages.items():
-        kept = [each for each in cascade if not (each[0].type == type_ and f'"{name}"' in each[0].body)]
-        tables.messages[id_] = kept
+        tables.messages[id_] = [
+            (_without(type_, row), moment) if f'"{name}"' in row.body else (row, moment)
+            for row, moment in cascade
+            if row.type != type_ or f'"{name}"' not in row.body
+        ]
+
+
+def _without(type_: str, row: MessageRow) -> MessageRow:
+    """The row less the facts of a type that are kept in it."""
+    kept = [fact for fact in msgspec.json.decode(row.facts or "[]") if fact[1] != type_]
+    return row._replace(facts=msgspec.json.encode(kept).decode())
 
 
 def put_message(tables: MemoryTables, type_: str, body: str, orderid: str | None = None) -> None:
     id_ = new_message(OutOfStock(SKU), "test").id
-    tables.messages[id_] = [(MessageRow(id_, 0, None, type_, SKU, orderid, body, None, "test"), MOMENT)]
+    tables.messages[id_] = [(MessageRow(id_, 0, None, type_, SKU, orderid, body, None, None, "test"), MOMENT)]
 
 
 Damage = Callable[[MemoryTables], object]

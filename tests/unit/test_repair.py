@@ -18,6 +18,7 @@ from allocation.domain.events import (
     RepairRequired,
     WaitingLinesRepaired,
 )
+from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.writer import Writer
 from tests.builders import handle_together, message
@@ -118,9 +119,9 @@ def test_a_repair_is_in_the_ledger(shop: Shop) -> None:
     outcome = shop.send(RepairRequired("LAMP"))[0]
     assert isinstance(outcome, Outcome)
     rows = [row for row, _ in shop.store.tables.messages[outcome.message.id]]
-    assert [(row.type, row.sku, row.causation_step) for row in rows] == [
-        ("RepairRequired", "LAMP", None),
-        ("AllocatedQuantityRepaired", "LAMP", 0),
+    assert [event for row in rows for _, event in unfold(row)] == [
+        RepairRequired("LAMP"),
+        AllocatedQuantityRepaired("LAMP", "b1", 7, 4),
     ]
 
 

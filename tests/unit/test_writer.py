@@ -15,6 +15,7 @@ from allocation.domain.errors import IdempotencyKeyReused, InvalidSku, LineConfl
 from allocation.domain.events import Allocated, AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.domain.model import OrderLine
 from allocation.service_layer import handlers
+from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.store import StoreConflict
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -55,7 +56,8 @@ def results(answers: list[Outcome | Exception]) -> list[Any]:
 
 
 async def types_in_ledger(store: UnusualStore) -> list[str]:
-    return [row[3] for row in (await contents(store.store.tables)).ledger]
+    cascades = store.store.tables.messages.values()
+    return [type(event).__name__ for cascade in cascades for row, _ in cascade for _, event in unfold(row)]
 
 
 async def held(store: UnusualStore) -> dict[str, int]:

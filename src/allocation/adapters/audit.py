@@ -38,18 +38,22 @@ BATCHES = (
 )
 LINES = "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY {sku}, {orderid}"
 MESSAGES = (
-    "SELECT position, sku, type, orderid, body FROM ledger"  # noqa: S608 - names of our own
-    f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position"
+    "SELECT position, sku, type, orderid, body FROM messages"  # noqa: S608 - names of our own
+    f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position, place"
 )
-# Steps are numbered without gaps, so a message that is missing in between shows. Answered by an index alone.
-GAPS = "SELECT correlation_id, count(*), max(step) + 1 FROM ledger GROUP BY 1 HAVING count(*) <> max(step) + 1"
+# Steps are numbered without gaps, so a message that is missing in between shows. The facts kept in a row count.
+GAPS = "SELECT correlation_id, count(*), max(step) + 1 FROM messages GROUP BY 1 HAVING count(*) <> max(step) + 1"
 SPELLED = {
     "sqlite": {"sku": "+sku", "orderid": "+orderid"},
     "postgresql": {"sku": 'sku COLLATE "C"', "orderid": 'orderid COLLATE "C"'},
 }
-LAST_MESSAGE = "SELECT sku, position FROM ledger WHERE correlation_id = :id ORDER BY step DESC LIMIT 1"
-MESSAGE_OF = "SELECT correlation_id, step, type, actor, recorded_at FROM ledger WHERE position = :position"
-LAST_MESSAGE_OF_LINE = "SELECT max(position) FROM ledger WHERE orderid = :orderid AND sku = :sku"
+LAST_MESSAGE = "SELECT sku, position FROM messages WHERE correlation_id = :id ORDER BY step DESC LIMIT 1"
+# Of a row's messages the last one that changed the books, or the row's own.
+MESSAGE_OF = (
+    "SELECT correlation_id, step, type, actor, recorded_at FROM messages"  # noqa: S608 - names of our own
+    f" WHERE position = :position AND (place = 0 OR type IN ({BOOKED_TYPES})) ORDER BY place DESC LIMIT 1"
+)
+LAST_MESSAGE_OF_LINE = "SELECT max(position) FROM messages WHERE orderid = :orderid AND sku = :sku"
 
 Row = Sequence[Any]
 Progress = Callable[[int, int], None]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from allocation.adapters.tables import batches, ledger
+from allocation.adapters.tables import batches, messages
 from allocation.service_layer.books import BOOKED, Fact
 
 PAGE_ROWS = 2_000
@@ -20,18 +20,18 @@ PAGE_ROWS = 2_000
 
 def product_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
     """What changed the product's books until then, in order."""
-    until = select(func.max(ledger.c.position)).where(
-        ledger.c.sku == sku, ledger.c.recorded_at <= moment.astimezone(UTC)
+    until = select(func.max(messages.c.position)).where(
+        messages.c.sku == sku, messages.c.recorded_at <= moment.astimezone(UTC)
     )
-    return _facts(connection, ledger.c.sku == sku, until)
+    return _facts(connection, messages.c.sku == sku, until)
 
 
 def order_facts(connection: Connection, orderid: str, moment: datetime) -> Iterator[Fact]:
     """What happened to the order's lines until then, by SKU and in order."""
-    other = ledger.alias()
-    of_line = (other.c.orderid == orderid) & (other.c.sku == ledger.c.sku)
+    other = messages.alias()
+    of_line = (other.c.orderid == orderid) & (other.c.sku == messages.c.sku)
     until = select(func.max(other.c.position)).where(of_line, other.c.recorded_at <= moment.astimezone(UTC))
-    return _facts(connection, ledger.c.orderid == orderid, until.correlate(ledger))
+    return _facts(connection, messages.c.orderid == orderid, until.correlate(messages))
 
 
 def sku_of_batch(connection: Connection, ref: str) -> str | None:
@@ -41,10 +41,10 @@ def sku_of_batch(connection: Connection, ref: str) -> str | None:
 
 def _facts(connection: Connection, about: ColumnElement[bool], until: Select[int]) -> Iterator[Fact]:
     query = (
-        select(ledger.c.position, ledger.c.sku, ledger.c.type, ledger.c.orderid, ledger.c.body)
-        .where(about, ledger.c.type.in_([kind.__name__ for kind in BOOKED]))
-        .where(ledger.c.position <= until.scalar_subquery())
-        .order_by(ledger.c.sku, ledger.c.position)
+        select(messages.c.position, messages.c.sku, messages.c.type, messages.c.orderid, messages.c.body)
+        .where(about, messages.c.type.in_([kind.__name__ for kind in BOOKED]))
+        .where(messages.c.position <= until.scalar_subquery())
+        .order_by(messages.c.sku, messages.c.position, messages.c.place)
         .execution_options(yield_per=PAGE_ROWS)
     )
     return map(Fact._make, connection.execute(query))

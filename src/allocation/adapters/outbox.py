@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
-from allocation.adapters.tables import deliveries, ledger
+from allocation.adapters.tables import deliveries
 from allocation.service_layer.effects import Delivery, Lane
 from allocation.service_layer.store import StoreUnavailable
 
@@ -51,21 +51,15 @@ class Outbox:
 
 
 def _oldest(effects: Collection[str], held: Collection[Lane], limit: int) -> Select[int, str, str, str, str]:
-    """They are chosen before the ledger is asked, by the index that has their order: never read and sort them all."""
+    """They are read by the index that has their order: never read and sort them all."""
     effect = deliveries.c.effect + ""  # an expression, which is of no use to the other index
-    chosen = (
-        select(deliveries)
-        .where(effect.in_(effects))
-        .where(tuple_(effect, deliveries.c.sku).not_in([tuple(lane) for lane in held]))
-        .order_by(deliveries.c.number)
-        .limit(limit)
-        .subquery()
-    )
-    of_message = (ledger.c.correlation_id == chosen.c.correlation_id) & (ledger.c.step == chosen.c.step)
+    of_delivery = deliveries.c
     return (
-        select(chosen.c.number, chosen.c.effect, chosen.c.sku, ledger.c.type, ledger.c.body)
-        .join(ledger, of_message)
-        .order_by(chosen.c.number)
+        select(of_delivery.number, of_delivery.effect, of_delivery.sku, of_delivery.type, of_delivery.body)
+        .where(effect.in_(effects))
+        .where(tuple_(effect, of_delivery.sku).not_in([tuple(lane) for lane in held]))
+        .order_by(of_delivery.number)
+        .limit(limit)
     )
 
 

@@ -27,6 +27,7 @@ from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
     Changes,
+    DeliveryRow,
     LineRow,
     Loaded,
     MessageRow,
@@ -71,23 +72,23 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT 'p' AS kind, locked.sku, NULL::text AS key, locked.version_number AS n1, locked.waiting_lines AS n2,
        seen.version_number AS n3, NULL::bigint AS n4, NULL::date AS d1, NULL::date AS d2,
-       NULL::text AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4
+       NULL::text AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5
 FROM locked JOIN products AS seen USING (sku)
 UNION ALL
 SELECT 'b', w.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.eta, b.initial_eta, NULL, NULL, NULL, NULL
+       b.eta, b.initial_eta, NULL, NULL, NULL, NULL, NULL
 FROM wanted AS w CROSS JOIN LATERAL (SELECT * FROM batches WHERE sku = w.sku AND has_room OFFSET 0) AS b
 UNION ALL
 SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.eta, b.initial_eta, NULL, NULL, NULL, NULL
+       b.eta, b.initial_eta, NULL, NULL, NULL, NULL, NULL
 FROM batches AS b WHERE b.ref = ANY($2::text::text[]) AND NOT b.has_room
 UNION ALL
-SELECT 'l', l.sku, l.orderid, l.qty, l.position, NULL, NULL, NULL, NULL, l.batchref, NULL, NULL, NULL
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, NULL, NULL, NULL, NULL, l.batchref, NULL, NULL, NULL, NULL
 FROM unnest($3::text::text[], $4::text::text[]) AS w (orderid, sku)
 CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
 UNION ALL
 SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL,
-       m.type, m.body, m.result, m.actor
+       m.type, m.body, m.facts, m.result, m.actor
 FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
@@ -95,6 +96,7 @@ CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) A
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
+DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = $1 AND ref = $2"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = $2 AND sku = $1"
@@ -151,11 +153,11 @@ WRITES = {
     ),
     "messages": (
         f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
-        ("text", "int", "int", "text", "text", "text", "text", "text", "text"),
+        ("text", "int", "int", "text", "text", "text", "text", "text", "text", "text"),
     ),
     "deliveries": (
-        "INSERT INTO deliveries (correlation_id, step, effect, sku) SELECT * FROM {rows}",
-        ("text", "int", "text", "text"),
+        f"INSERT INTO deliveries ({DELIVERY_COLUMNS}) SELECT * FROM {{rows}}",
+        ("text", "int", "text", "text", "text", "text"),
     ),
 }
 
@@ -227,7 +229,7 @@ class PostgresSession:
 
 def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
     loaded = Loaded()
-    for kind, sku, key, n1, n2, n3, n4, d1, d2, t1, t2, t3, t4 in records:
+    for kind, sku, key, n1, n2, n3, n4, d1, d2, t1, t2, t3, t4, t5 in records:
         match kind:
             case "p":
                 loaded.products.append(ProductRow(sku, n1, n2))
@@ -236,7 +238,7 @@ def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
             case "l":
                 loaded.lines.append(LineRow(key, sku, n1, t1, n2))
             case "m":
-                loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4))
+                loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4, t5))
     return loaded
 
 

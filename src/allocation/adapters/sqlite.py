@@ -22,6 +22,7 @@ from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
     Changes,
+    DeliveryRow,
     LineRow,
     Loaded,
     MessageRow,
@@ -39,6 +40,7 @@ LOCK_POLL_S = 0.002
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
+DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
 PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products WHERE sku IN (SELECT value FROM json_each(?))"
 BATCHES_WITH_ROOM = (
@@ -77,8 +79,8 @@ INSERT_BATCH = f"INSERT INTO batches ({BATCH_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?,
 UPDATE_BATCH = "UPDATE batches SET purchased_quantity = ?3, allocated_quantity = ?4 WHERE sku = ?2 AND ref = ?1"
 INSERT_LINE = f"INSERT INTO order_lines ({LINE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 UPDATE_LINE = "UPDATE order_lines SET batchref = ? WHERE orderid = ? AND sku = ?"
-INSERT_MESSAGE = f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_DELIVERY = "INSERT INTO deliveries (correlation_id, step, effect, sku) VALUES (?, ?, ?, ?)"
+INSERT_MESSAGE = f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_DELIVERY = f"INSERT INTO deliveries ({DELIVERY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class SqliteSession:

@@ -23,6 +23,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    column,
+    table,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -132,6 +134,7 @@ ledger = Table(
     Column("result", Text),
     Column("actor", Text, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
+    Column("facts", Text),
     UniqueConstraint("correlation_id", "step"),
 )
 Index("ix_ledger_sku", ledger.c.sku, ledger.c.position)
@@ -151,5 +154,26 @@ deliveries = Table(
     Column("step", Integer, nullable=False),
     Column("effect", Text, nullable=False),
     Column("sku", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False),
     UniqueConstraint("correlation_id", "step", "effect"),
+)
+
+# A view: the ledger message by message, each row followed by the facts that are kept in it. ``kept_step`` is the step
+# of that row, and ``place`` where in it the message stands.
+messages = table(
+    "messages",
+    column("position", BigInteger),
+    column("correlation_id", Text),
+    column("kept_step", Integer),
+    column("place", Integer),
+    column("step", Integer),
+    column("causation_step", Integer),
+    column("type", Text),
+    column("sku", Text),
+    column("orderid", Text),
+    column("body", Text),
+    column("result", Text),
+    column("actor", Text),
+    column("recorded_at", UtcDateTime),
 )

@@ -38,7 +38,7 @@ class Unreachable(Exception):
 
 
 class Delivery(NamedTuple):
-    """An effect that a committed message, of which ``type`` and ``body`` are the ledger's, still has to have."""
+    """An effect that a committed message, of which ``type`` and ``body`` are, still has to have."""
 
     number: int
     effect: str

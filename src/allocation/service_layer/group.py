@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -16,13 +17,12 @@ from allocation.domain.errors import IdempotencyKeyReused
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Miscount, OrderLine, Product, Promise
 from allocation.service_layer import messagebus
-from allocation.service_layer.handlers import EFFECTS
-from allocation.service_layer.messages import Message, Outcome, encode, recall
+from allocation.service_layer.ledger import fold, unfold
+from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import (
     BatchCount,
     BatchRow,
     Changes,
-    DeliveryRow,
     LineRow,
     MessageRow,
     ProductRow,
@@ -234,31 +234,21 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         for row in rows:
             cascades[row.correlation_id].append(row)
         for id_, cascade in cascades.items():
-            first, *others = sorted(cascade, key=lambda row: row.step)
-            message = Message(recall(first.type, first.body), id_, first.actor, keyed=True)
+            told = sorted((entry for row in cascade for entry in unfold(row)), key=itemgetter(0))
+            (_, event), *raised = told
+            first = next(row for row in cascade if row.step == 0)
+            message = Message(event, id_, first.actor, keyed=True)
             result = msgspec.json.decode(first.result or "null")
-            self._outcomes[id_] = Outcome(message, result, [recall(row.type, row.body) for row in others])
+            self._outcomes[id_] = Outcome(message, result, [event for _, event in raised])
 
     def _append_to_ledger(self, message: Message, result: Any) -> None:
-        id_ = message.id
-        for step, (event, cause) in enumerate(self._trail):
-            kind = type(event)
-            sku: Any = getattr(event, "sku", None) or self.products.sku_of(getattr(event, "ref", ""))
-            self._changes.messages.append(
-                MessageRow(
-                    id_,
-                    step,
-                    cause,
-                    kind.__name__,
-                    sku,
-                    getattr(event, "orderid", None),
-                    encode(event),
-                    None if step else msgspec.json.encode(result).decode(),
-                    message.actor,
-                )
-            )
-            for effect in EFFECTS.get(kind, ()):
-                self._changes.deliveries.append(DeliveryRow(id_, step, effect.__name__, sku))
+        rows, deliveries = fold(message, result, self._trail, self._sku_of)
+        self._changes.messages += rows
+        self._changes.deliveries += deliveries
+
+    def _sku_of(self, event: Event) -> str:
+        sku: str = getattr(event, "sku", None) or self.products.sku_of(getattr(event, "ref", "")) or ""
+        return sku
 
 
 def product_of(event: Event) -> str | None:

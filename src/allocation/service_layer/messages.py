@@ -85,7 +85,7 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
     return codec.build(parsed)
 
 
-def recall(type_: str, body: str) -> Event:
+def recall(type_: str, body: str | bytes) -> Event:
     """The event of a ledger row; fields that were added since have their defaults."""
     return msgspec.json.decode(body, type=EVENTS[type_])
 

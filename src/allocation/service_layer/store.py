@@ -61,7 +61,8 @@ class MessageRow(NamedTuple):
 
     ``correlation_id`` is the id of the message that came from outside, which has step 0; what it set off has steps
     from 1 on, in the order handled, and ``causation_step`` is the step of its direct cause. ``body`` and ``result``
-    are JSON; only step 0 has a result.
+    are JSON; only step 0 has a result. ``facts`` are the messages kept in this row: a JSON array of their steps, types
+    and bodies, each about the same product and line as the row, caused by it, and setting nothing off.
     """
 
     correlation_id: str
@@ -71,17 +72,20 @@ class MessageRow(NamedTuple):
     sku: str
     orderid: str | None
     body: str
+    facts: str | None
     result: str | None
     actor: str
 
 
 class DeliveryRow(NamedTuple):
-    """An effect that a committed message still has to have."""
+    """An effect that a committed message still has to have; ``type`` and ``body`` are the message's."""
 
     correlation_id: str
     step: int
     effect: str
     sku: str
+    type: str
+    body: str
 
 
 class BatchCount(NamedTuple):

@@ -60,8 +60,9 @@ QUERIES: Mapping[What, Query] = {
             *("position", "id", "correlation_id", "causation_id"),
             *("type", "sku", "orderid", "actor", "recorded_at", "body", "result"),
         ),
-        "SELECT * FROM ledger",
-        {"position": 0},
+        "SELECT * FROM messages",
+        {"position": 0, "place": 0},
+        "position >= :position",
     ),
 }
 

@@ -1,0 +1,61 @@
+"""What a message leaves in the ledger.
+
+Each message has a row of its own, but for the facts: what sets nothing off, and tells of the same line as its cause or
+of no line, is kept in the row of its cause. So an order that is allocated is one row and not two.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from allocation.domain.events import Event
+from allocation.service_layer.handlers import EFFECTS, HANDLERS
+from allocation.service_layer.messages import Message, encode, recall
+from allocation.service_layer.store import DeliveryRow, MessageRow
+
+Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the step of its cause
+
+_FACTS: Final = frozenset(kind for kind, handlers in HANDLERS.items() if not handlers)
+
+
+def fold(
+    message: Message, result: Any, trail: Trail, sku_of: Callable[[Event], str]
+) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
+    """The rows of a message and all it set off, in the order handled, and the effects that they still have to have."""
+    id_, actor = message.id, message.actor
+    bodies: list[tuple[int, str]] = []
+    facts: defaultdict[int, list[str]] = defaultdict(list)  # by the step of the row they are kept in
+    deliveries = []
+    for step, (event, cause) in enumerate(trail):
+        kind = type(event)
+        body = encode(event)
+        if cause is not None and kind in _FACTS and _orderid(event) in (None, _orderid(trail[cause][0])):
+            facts[cause].append(f'[{step},"{kind.__name__}",{body}]')
+        else:
+            bodies.append((step, body))
+        if kind in EFFECTS:
+            about = (sku_of(event), kind.__name__, body)
+            deliveries += [DeliveryRow(id_, step, effect.__name__, *about) for effect in EFFECTS[kind]]
+    rows = []
+    for step, body in bodies:
+        event, cause = trail[step]
+        kept = f"[{','.join(facts[step])}]" if step in facts else None
+        told = None if step else msgspec.json.encode(result).decode()
+        name = type(event).__name__
+        rows.append(MessageRow(id_, step, cause, name, sku_of(event), _orderid(event), body, kept, told, actor))
+    return rows, deliveries
+
+
+def unfold(row: MessageRow) -> Iterator[tuple[int, Event]]:
+    """The messages kept in a row by their steps, its own first."""
+    yield row.step, recall(row.type, row.body)
+    for step, type_, body in msgspec.json.decode(row.facts or "[]", type=list[tuple[int, str, msgspec.Raw]]):
+        yield step, recall(type_, bytes(body))
+
+
+def _orderid(event: Event) -> str | None:
+    return getattr(event, "orderid", None)
