@@ -10,6 +10,8 @@ UV_COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --no-config --universal --
 	--generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE)
 SOURCES := $(sort $(dir $(wildcard src/allocation/__init__.py tests/*.py bench/*.py journey/*.py)))
 
+SECONDS ?= 180
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -31,6 +33,10 @@ run: setup ## serve HTTP on the embedded store
 .PHONY: test
 test: setup ## run all tests, on a real PostgreSQL too (ARGS="-k name" chooses)
 	$(BIN)/pytest $(ARGS)
+
+.PHONY: torture
+torture: setup ## kill, cut and pause everything under load; count what is lost or done twice (SECONDS=180, SEED=)
+	$(BIN)/python -m tests.torture $(SECONDS) $(SEED)
 
 .PHONY: check
 check: lint types imports ## everything CI checks besides the tests

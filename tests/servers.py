@@ -110,7 +110,7 @@ class PostgresServer:
         try:
             if self._home is None:
                 self._make_home()
-                self._launch_on_free_port()
+                self._launch_onfree_port()
             else:
                 self._launch()
         except BaseException:
@@ -205,10 +205,10 @@ class PostgresServer:
         options = ("--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={_SUPERUSER}")
         self._run("initdb", *options, f"--pgdata={self.data_directory}")
 
-    def _launch_on_free_port(self) -> None:
+    def _launch_onfree_port(self) -> None:
         """Somebody may take the port between our look and the server's: then the next one."""
         for _ in range(START_ATTEMPTS):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self._launch()
             except PostgresFailed as failure:
@@ -394,7 +394,7 @@ def _reachable(binaries: Path, run_as: dict[str, Any], home: Path) -> Path:
     return home / package.name / installation.name / binaries.name
 
 
-def _free_port() -> int:
+def free_port() -> int:
     for number in itertools.islice(_port_numbers, len(PORTS)):
         port = PORTS[number % len(PORTS)]
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,0 +1,64 @@
+"""The full run, ``python -m tests.torture [SECONDS [SEED]]``: every attack for its share of the time, and a table."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.torture.arena import ATTACKS, by_chance
+from tests.torture.checker import KINDS
+from tests.torture.rounds import Result, play
+
+SECONDS = 180
+WIDTH = 120
+SHOWN = 5
+DONE = (
+    "sent", "acknowledged", "retried", "abandoned", "repeated", "503", "no answer", "messages",
+    "servers killed", "servers paused", "databases killed", "connections cut", "delays",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Play all rounds; return 1 if any has a fault."""
+    seconds, seed = [*map(int, sys.argv[1:]), *(SECONDS, random.randrange(1_000_000))[len(sys.argv) - 1 :]]
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
+    out.print(f"{seconds} s, SEED={seed}: the same choices again, though never the same timing")
+    results: dict[str, Result] = {}
+    for name, (arena_of, attacks) in ATTACKS.items():
+        out.print(f"{name} …")
+        folder = Path(tempfile.mkdtemp(prefix="allocation-torture-"))
+        results[name] = asyncio.run(play(arena_of, by_chance(attacks, seconds / len(ATTACKS)), folder, seed))
+        for fault in results[name].found[:SHOWN]:
+            out.print(f"  {fault}")
+        if results[name].found:
+            out.print(f"  The logs are kept in {folder}")
+        else:
+            shutil.rmtree(folder)
+    out.print(table(results))
+    return int(any(result.found for result in results.values()))
+
+
+def table(results: dict[str, Result]) -> Table:
+    """A column for each attack; first what was done, then the faults."""
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("")
+    for name in results:
+        made.add_column(name, justify="right")
+    for what in DONE:
+        made.add_row(what, *(f"{result.counts[what]:,}" for result in results.values()))
+    made.add_section()
+    for kind in KINDS:
+        made.add_row(f"fault: {kind}", *(f"{len(result.faults[kind]):,}" for result in results.values()))
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
