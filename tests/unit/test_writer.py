@@ -19,7 +19,7 @@ from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.store import StoreConflict
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
-from allocation.service_layer.writer import MAX_CONFLICTS, Unavailable, Writer
+from allocation.service_layer.writer import MAX_CONFLICTS, MIN_TRIES, Unavailable, Writer
 from tests.builders import contents, handle_together, message, submit
 from tests.unit.stores import UnusualStore
 
@@ -347,6 +347,27 @@ def test_a_database_that_stays_away_is_said_to_everybody_and_the_writer_goes_on(
         assert (await writer.handle(message(order("o1")))).result == "b1"
 
     run(scenario, reconnect_timeout_s=0.1)
+
+
+def test_while_the_database_is_away_only_the_first_caller_waits_for_it() -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        loop = asyncio.get_running_loop()
+        store.lost_before = 1_000_000
+        begin = loop.time()
+        await handle_together(writer, message(order("o1")))
+        lost = loop.time()
+        for number in range(5):
+            store.calls.clear()
+            assert results(await handle_together(writer, message(order(f"o{number}")))) == [Unavailable]
+            assert store.calls["run"] == MIN_TRIES
+        assert lost - begin > 1.0 > loop.time() - lost
+        store.lost_before = MIN_TRIES - 1
+        assert (await writer.handle(message(order("o1")))).result == "b1"
+        store.calls.clear()
+        store.lost_before = MIN_TRIES + 1
+        assert (await writer.handle(message(order("o2")))).result == "b1", "its patience did not begin anew"
+
+    run(scenario, reconnect_timeout_s=1.0)
 
 
 def test_work_that_others_got_in_between_is_done_again() -> None:

@@ -10,6 +10,7 @@ products of its own: one is handled in memory while the database writes the othe
   only the message that causes it.
 - Work that another process got in between is done again. After a lost connection it is done again with every
   message id looked up in the ledger, which tells whether the lost commit had happened.
+- The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - The queue is bounded. Closing handles everything that was accepted.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -35,6 +37,7 @@ PILE = 32  # messages that must wait before a second lane starts on them: small 
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
+MIN_TRIES = 2  # of a group, however long the database has been away: a connection from before is found dead by using it
 RETRY_AFTER_S = 1
 
 Reply = Callable[[Outcome | Exception], None]
@@ -79,6 +82,7 @@ class Writer:
         self._under_way: list[_Group] = []
         self._lanes: list[asyncio.Task[None]] = []
         self._closing = False
+        self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._committed: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -208,22 +212,28 @@ class Writer:
 
     async def _commit_together(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
         """One transaction for all; done again after a conflict or a lost connection, within limits."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._reconnect_timeout_s
         conflicts = 0
-        check_ids = False
-        while True:
+        for tries in itertools.count(1):
             try:
-                return await self._store.run(functools.partial(self._handle, messages, check_ids=check_ids))
+                outcomes = await self._store.run(functools.partial(self._handle, messages, check_ids=tries > 1))
             except StoreConflict:
                 conflicts += 1
                 if conflicts > MAX_CONFLICTS:
                     raise
             except StoreUnavailable:
-                if loop.time() > deadline:
+                if tries >= MIN_TRIES and self._has_been_lost_too_long():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
-            check_ids = True
+            else:
+                self._lost_at = None
+                break
+        return outcomes
+
+    def _has_been_lost_too_long(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None:
+            self._lost_at = now
+        return now > self._lost_at + self._reconnect_timeout_s
 
     def _handle(
         self, messages: Sequence[Message], session: Session, *, check_ids: bool
