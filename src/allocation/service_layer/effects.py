@@ -95,6 +95,7 @@ class EffectRunner:
         self._outbox = outbox
         self._effects = effects
         self._holds: dict[Lane, _Hold] = {}
+        self._done: Sequence[int] = ()  # deliveries whose effect is done, still to be removed
         self._woken = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -120,11 +121,11 @@ class EffectRunner:
         """Run everything that is due now; return how many effects were done. Raises `StoreUnavailable`."""
         async with self._one_at_a_time:
             total = 0
+            await self._remove_done()
             while not self._closing and (page := await self._due()):
-                done = await asyncio.to_thread(self._run_page, page)
-                if done:
-                    await self._outbox.remove(done)
-                total += len(done)
+                self._done = await asyncio.to_thread(self._run_page, page)
+                total += len(self._done)
+                await self._remove_done()
             return total
 
     async def _run(self) -> None:
@@ -139,6 +140,12 @@ class EffectRunner:
             await asyncio.sleep(LOOK_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), POLL_INTERVAL_S)
+
+    async def _remove_done(self) -> None:
+        """Nothing is read before this succeeds: while the disk is full, what is done would be done again and again."""
+        if self._done:
+            await self._outbox.remove(self._done)
+            self._done = ()
 
     async def _due(self) -> Sequence[Delivery]:
         now = time.monotonic()
