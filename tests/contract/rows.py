@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from allocation.service_layer.store import BatchRow, DeliveryRow, LineRow, MessageRow, ProductRow
+from allocation.service_layer.store import BatchRow, DeliveryRow, LineRow, MessageRow, ProductRow, ProductVersion
 
 SKU = "ADORABLE-SETTEE"
 
 
 def product(sku: str = SKU, version: int = 1, waiting: int = 0) -> ProductRow:
     return ProductRow(sku, version, waiting)
+
+
+def changed(sku: str = SKU, version: int = 2, waiting: int = 0, loaded: int = 1) -> ProductVersion:
+    return ProductVersion(sku, version, waiting, loaded)
 
 
 def batch(ref: str = "b1", sku: str = SKU, purchased: int = 10, allocated: int = 0, position: int = 1) -> BatchRow:

@@ -10,7 +10,6 @@ import pytest
 
 from allocation.service_layer.store import (
     PAGE_SIZE,
-    BatchCount,
     BatchRow,
     Changes,
     LineRow,
@@ -21,7 +20,7 @@ from allocation.service_layer.store import (
     StoreUnavailable,
 )
 from tests.contract.conftest import MOMENT, Place
-from tests.contract.rows import SKU, batch, delivery, ledger, line, product
+from tests.contract.rows import SKU, batch, changed, delivery, ledger, line, product
 
 FUNNY_TEXTS = ['quote"s', "it's", r"back\slash \n \u0041", "{a,b}", "NULL", "null", "a,b", "🛋 Ängström", " ", "%s $1 ?"]
 LONGEST = "".join(chr(0x20000 + 37 * number) for number in range(255))  # four bytes each, and hard to compress
@@ -59,7 +58,7 @@ def test_any_text_is_kept_as_it_is(place: Place, text: str) -> None:
         messages=[MessageRow(text, 0, None, "X", text, text, text, text, text, text)],
         deliveries=[delivery(text, sku=text)],
     )
-    place.save(batches=[BatchCount(text, text, 10, 9)], lines=[line(text, None, sku=text)])
+    place.save(batches=[batch(text, text, 10, 9)], lines=[line(text, None, sku=text)])
     found = place.load(skus={text}, refs={text}, lines={(text, text)}, message_ids={text})
     assert (found.products, found.lines) == ([product(text)], [line(text, None, sku=text)])
     assert found.batches == [batch(text, text, allocated=9)]
@@ -167,8 +166,8 @@ def test_waiting_lines_come_in_pages_oldest_first_none_too_large(place: Place) -
 def test_changes_of_known_rows_are_kept(place: Place) -> None:
     place.save(new_products=[product()], new_batches=[batch("b1"), batch("b2")], new_lines=[line("o1"), line("o2")])
     place.save(
-        products=[product(version=9, waiting=1)],
-        batches=[BatchCount("b1", SKU, 7, 7)],
+        products=[changed(version=9, waiting=1)],
+        batches=[batch("b1", purchased=7, allocated=7)],
         lines=[line("o1", None), line("o2", "b2")],
     )
     kept = place.contents()
@@ -205,7 +204,7 @@ def test_what_must_be_unique_is_a_conflict_and_nothing_of_it_is_written(place: P
     place.save(new_products=[product()], new_batches=[batch("b1")], new_lines=[line("o1")], messages=[ledger("m1")])
     before = place.contents()
     with pytest.raises(StoreConflict):
-        place.save(**{"products": [product(version=7)], "messages": [ledger("innocent")], **parts})
+        place.save(**{"products": [changed(version=7)], "messages": [ledger("innocent")], **parts})
     assert place.contents() == before
     place.save(messages=[ledger("afterwards")])
     assert len(place.contents().ledger) == 2
@@ -214,10 +213,10 @@ def test_what_must_be_unique_is_a_conflict_and_nothing_of_it_is_written(place: P
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "oversold when new": {"new_batches": [batch("b2", purchased=10, allocated=11)]},
     "negative when new": {"new_batches": [batch("b2", allocated=-1)]},
-    "oversold": {"batches": [BatchCount("b1", SKU, 10, 11)]},
-    "negative": {"batches": [BatchCount("b1", SKU, -1, -1)]},
-    "cut below what is allocated": {"batches": [BatchCount("b1", SKU, 3, 4)]},
-    "less than nobody waits": {"products": [product(version=2, waiting=-1)]},
+    "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
+    "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
+    "cut below what is allocated": {"batches": [batch("b1", purchased=3, allocated=4)]},
+    "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
     "a line of nothing": {"new_lines": [line("o2", qty=0)]},
 }
 

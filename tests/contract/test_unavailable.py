@@ -26,7 +26,7 @@ from allocation.service_layer.store import (
 )
 from tests.builders import dsn
 from tests.contract.conftest import MOMENT, Place
-from tests.contract.rows import SKU, batch, product
+from tests.contract.rows import SKU, batch, changed, product
 from tests.servers import PostgresServer
 
 PATIENCE_S = 10.0
@@ -132,7 +132,7 @@ def test_whoever_waited_for_a_product_sees_what_the_other_did(postgres_url: str)
             session.load(Wanted(skus={SKU}))
             locked.set()
             session.wait(lambda _: go_on.wait())
-            session.save(Changes(MOMENT, products=[product(version=2, waiting=1)], new_batches=[batch("b1")]))
+            session.save(Changes(MOMENT, products=[changed(version=2, waiting=1)], new_batches=[batch("b1")]))
 
         changing = asyncio.create_task(first.run(slow))
         await locked.wait()

@@ -125,7 +125,7 @@ class LossyProxy:
         self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, swallow: asyncio.Event
     ) -> None:
         while sent := await client.read(65_536):
-            if self.swallow_next_commit and b"COMMIT" in sent:
+            if self.swallow_next_commit and b"AllocationRequired" in sent:  # one statement, which commits by itself
                 swallow.set()
             to_server.write(sent)
         to_server.close()

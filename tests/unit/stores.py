@@ -56,11 +56,9 @@ class WatchedSession:
 class UnusualStore:
     """Memory, with what a test wants to see or to go wrong.
 
-    ``lost_before`` and ``lost_after`` count the transactions still to be lost before their work, and after it was
-    committed; ``conflicts`` are raised one by one. While ``gate`` is closed no transaction begins.
+    ``lost_before`` and ``lost_after`` count the calls still to be lost before their work, and after it was committed;
+    ``conflicts`` are raised one by one where something is written. While ``gate`` is closed no call begins.
     """
-
-    lanes = 1
 
     def __init__(self, poison: str = "") -> None:
         self.store = MemoryStore()
@@ -73,18 +71,37 @@ class UnusualStore:
         self.gate.set()
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        self.calls["run"] += 1
+        await self._begin("run")
+        if self.conflicts:
+            raise self.conflicts.pop()
+        result = await self.store.run(lambda session: work(WatchedSession(session, self.calls, self.poison)))
+        self._end()
+        return result
+
+    async def read(self, wanted: Wanted) -> Loaded:
+        await self._begin("read")
+        if self.poison in wanted.skus:
+            raise ZeroDivisionError(self.poison)
+        return await self.store.read(wanted)
+
+    async def write(self, changes: Changes) -> None:
+        await self._begin("write")
+        if self.conflicts:
+            raise self.conflicts.pop()
+        await self.store.write(changes)
+        self._end()
+
+    async def _begin(self, call: str) -> None:
+        self.calls[call] += 1
         await self.gate.wait()
         if self.lost_before:
             self.lost_before -= 1
             raise StoreUnavailable("connection lost")
-        if self.conflicts:
-            raise self.conflicts.pop()
-        result = await self.store.run(lambda session: work(WatchedSession(session, self.calls, self.poison)))
+
+    def _end(self) -> None:
         if self.lost_after:
             self.lost_after -= 1
             raise StoreUnavailable("connection lost while committing")
-        return result
 
     async def close(self) -> None:
         await self.store.close()

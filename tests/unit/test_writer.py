@@ -67,11 +67,11 @@ async def held(store: UnusualStore) -> dict[str, int]:
 def test_a_lone_caller_waits_for_nobody() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         asked = asyncio.create_task(writer.handle(message(order("o1"))))
-        for _ in range(5):  # turns of the event loop, in which no timer has time to end
+        for _ in range(10):  # turns of the event loop, in which no timer has time to end
             await asyncio.sleep(0)
         assert asked.done()
         assert (await asked).raised == [Allocated("o1", "RUG", 1, "b1")]
-        assert store.calls["run"] == 1
+        assert store.calls == {"read": 1, "write": 1}
 
     run(scenario)
 
@@ -84,7 +84,7 @@ def test_what_arrives_while_one_group_commits_is_the_next_group() -> None:
         others = submit(writer, [message(order(f"o{number}")) for number in range(1, 10)])
         store.gate.set()
         assert results(await asyncio.gather(*first, *others)) == ["b1"] * 10
-        assert (store.calls["run"], store.calls["load"], store.calls["save"]) == (2, 2, 2)
+        assert store.calls == {"read": 2, "write": 2}
 
     run(scenario)
 
@@ -92,7 +92,7 @@ def test_what_arrives_while_one_group_commits_is_the_next_group() -> None:
 def test_a_group_has_a_limit() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         assert results(await handle_together(writer, *[message(order(f"o{n}")) for n in range(7)])) == ["b1"] * 7
-        assert store.calls["run"] == 3
+        assert store.calls == {"read": 3, "write": 3}
 
     run(scenario, max_group=3)
 
@@ -110,7 +110,7 @@ def test_a_group_is_read_in_one_go_and_written_in_one_go() -> None:
             message(BatchQuantityChanged("b1", 20)),
             message(order("o3", sku="NO-SUCH-THING")),
         )
-        assert store.calls == {"run": 1, "load": 1, "save": 1}
+        assert store.calls == {"read": 1, "write": 1}
 
     run(scenario)
 
@@ -140,7 +140,7 @@ def test_a_refusal_touches_its_own_caller_only() -> None:
             message(order("o3")),
         )
         assert results(answers) == ["b1", LineConflict, InvalidSku, "b1"]
-        assert store.calls["run"] == 1
+        assert store.calls == {"read": 1, "write": 1}
         assert await held(store) == {"b1": 3}
         assert (await types_in_ledger(store))[1:] == ["AllocationRequired", "Allocated"] * 2
 
@@ -287,7 +287,7 @@ def test_a_repeated_id_gets_the_first_answer_later_too() -> None:
         await writer.handle(message(BatchQuantityChanged("b1", 20)))
         store.calls.clear()
         again = await writer.handle(asked)
-        assert store.calls["run"] == 1, "a sender's own id is looked up at once"
+        assert store.calls == {"read": 1}, "a sender's own id is looked up at once, and there is nothing to write"
         assert (again.result, again.raised, again.message) == (first.result, first.raised, first.message)
         assert len(first.raised) == 7
         assert await held(store) == {"b1": 8}
@@ -326,7 +326,7 @@ def test_a_lost_connection_loses_nothing_and_applies_nothing_twice(lost: str, ke
         asked = message(BatchQuantityChanged("b1", 7), key)
         first, second = await handle_together(writer, asked, message(order("o1", 8)))
         assert results([first, second]) == ["b1", None]
-        assert store.calls["run"] == 3
+        assert store.calls["run"] == 2
         assert (await types_in_ledger(store))[1:] == [
             "BatchQuantityChanged",
             "AllocationRequired",
@@ -381,7 +381,7 @@ def test_work_that_others_got_in_between_is_done_again() -> None:
 
 def test_a_message_that_others_always_get_in_between_may_be_asked_again() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
-        store.conflicts = [StoreConflict("not unique")] * (MAX_CONFLICTS + 1)
+        store.conflicts = [StoreConflict("not unique")] * (MAX_CONFLICTS + 2)
         with pytest.raises(Unavailable, match=r"^Other writers kept getting in between: not unique$"):
             await writer.handle(message(order("o1")))
         assert (await writer.handle(message(order("o1")))).result == "b1"

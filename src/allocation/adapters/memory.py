@@ -11,7 +11,6 @@ from typing import TypeVar
 from allocation.domain.model import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
-    BatchCount,
     BatchRow,
     Changes,
     DeliveryRow,
@@ -98,13 +97,12 @@ class MemorySession:
 
     def _write(self, changes: Changes) -> None:
         tables = self._tables
-        for product in (*changes.new_products, *changes.products):
-            tables.products[product.sku] = product
-        for batch in changes.new_batches:
-            tables.batches[batch.ref] = batch
-        for ref, _, purchased, allocated in changes.batches:
-            tables.batches[ref] = tables.batches[ref]._replace(
-                purchased_quantity=purchased, allocated_quantity=allocated
+        tables.products |= {product.sku: product for product in changes.new_products}
+        tables.products |= {sku: ProductRow(sku, version, waiting) for sku, version, waiting, _ in changes.products}
+        tables.batches |= {batch.ref: batch for batch in changes.new_batches}
+        for batch in changes.batches:
+            tables.batches[batch.ref] = tables.batches[batch.ref]._replace(
+                purchased_quantity=batch.purchased_quantity, allocated_quantity=batch.allocated_quantity
             )
         for line in (*changes.new_lines, *changes.lines):
             tables.lines[line.orderid, line.sku] = line
@@ -122,20 +120,26 @@ class MemorySession:
         _check_unique([(line.orderid, line.sku) for line in changes.new_lines], tables.lines)
         _check_unique(messages, known)
         _check_unique(changes.deliveries, ())
-        counted: list[BatchRow | BatchCount] = [*changes.new_batches, *changes.batches]
-        for batch in counted:
-            if not 0 <= batch.allocated_quantity <= batch.purchased_quantity:
-                raise ValueError(f"never_oversold: {batch}")
-        for product in (*changes.new_products, *changes.products):
-            if product.waiting_lines < 0:
-                raise ValueError(f"waiting_lines: {product}")
-        for line in changes.new_lines:
-            if line.qty <= 0:
-                raise ValueError(f"qty: {line}")
+        _check_numbers(changes)
+        for sku, _, _, loaded_version in changes.products:
+            if tables.products[sku].version_number != loaded_version:
+                raise StoreConflict(f"{sku} is not at version {loaded_version} any more")
 
     def _sorted_lines(self, sku: str, wanted: Callable[[LineRow], bool]) -> list[LineRow]:
         lines = (line for line in self._tables.lines.values() if line.sku == sku and wanted(line))
         return sorted(lines, key=lambda line: line.position)
+
+
+def _check_numbers(changes: Changes) -> None:
+    for batch in (*changes.new_batches, *changes.batches):
+        if not 0 <= batch.allocated_quantity <= batch.purchased_quantity:
+            raise ValueError(f"never_oversold: {batch}")
+    waiting = [row.waiting_lines for row in changes.new_products]
+    if min(waiting + [row.waiting_lines for row in changes.products], default=0) < 0:
+        raise ValueError("waiting_lines: fewer than none")
+    for line in changes.new_lines:
+        if line.qty <= 0:
+            raise ValueError(f"qty: {line}")
 
 
 def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:
@@ -149,8 +153,6 @@ def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:
 class MemoryStore:
     """Tables that live as long as the object."""
 
-    lanes = 1
-
     def __init__(self) -> None:
         self.tables = MemoryTables()
 
@@ -159,6 +161,12 @@ class MemoryStore:
         result = work(session)
         session.commit()
         return result
+
+    async def read(self, wanted: Wanted) -> Loaded:
+        return MemorySession(self.tables).load(wanted)
+
+    async def write(self, changes: Changes) -> None:
+        await self.run(lambda session: session.save(changes))
 
     async def close(self) -> None:
         """Nothing to give back."""

@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: one round trip to lock and read what a group needs, one to write all it changed.
+"""The store on PostgreSQL: one round trip to read what a group needs, one to write all it changed.
 
 The statements are the driver's best form (arrays and ``unnest``), not generic ones; this module owns them. Everything
 is committed with ``synchronous_commit`` as the server has it: on, unless somebody turned it off. A lost connection
@@ -8,8 +8,9 @@ may or may not have committed; the ledger knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import date
 from typing import Any, TypeVar, cast
 
@@ -40,10 +41,9 @@ from allocation.service_layer.store import (
 
 T = TypeVar("T")
 
-LANES = 2
-
 CONFLICTS = (
     asyncpg.UniqueViolationError,
+    asyncpg.DivisionByZeroError,  # see `save_statement`
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
@@ -60,20 +60,16 @@ UNAVAILABLE = (
     OSError,
 )
 
-# A product's row is locked by its writers, and each of them bumps its version. The lock may have had to wait, and
-# everything else is read as of before the wait; then the version seen differs from the version locked.
-LOAD = """
+# What a group needs, as rows of every kind. `own` are the products: with their versions as they are and as seen.
+WANTED = """
 WITH wanted AS MATERIALIZED (
     SELECT unnest($1::text::text[]) AS sku
     UNION SELECT sku FROM batches WHERE ref = ANY($2::text::text[])
-), locked AS MATERIALIZED (
-    SELECT sku, version_number, waiting_lines FROM products
-    WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
-)
-SELECT 'p' AS kind, locked.sku, NULL::text AS key, locked.version_number AS n1, locked.waiting_lines AS n2,
-       seen.version_number AS n3, NULL::bigint AS n4, NULL::date AS d1, NULL::date AS d2,
+), own AS MATERIALIZED ({own})
+SELECT 'p' AS kind, own.sku, NULL::text AS key, own.version_number AS n1, own.waiting_lines AS n2,
+       own.seen AS n3, NULL::bigint AS n4, NULL::date AS d1, NULL::date AS d2,
        NULL::text AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5
-FROM locked JOIN products AS seen USING (sku)
+FROM own
 UNION ALL
 SELECT 'b', w.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
        b.eta, b.initial_eta, NULL, NULL, NULL, NULL, NULL
@@ -92,6 +88,22 @@ SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL,
 FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
+READ = WANTED.format(
+    own="""
+    SELECT p.sku, p.version_number, p.waiting_lines, p.version_number AS seen
+    FROM wanted CROSS JOIN LATERAL (SELECT * FROM products WHERE sku = wanted.sku OFFSET 0) AS p
+"""
+)
+# A product's row is locked by its writers, and each of them bumps its version. The lock may have had to wait, and
+# everything else is read as of before the wait; then the version seen differs from the version locked.
+LOAD = WANTED.format(
+    own="""
+    SELECT locked.*, now.version_number AS seen FROM (
+        SELECT sku, version_number, waiting_lines FROM products
+        WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
+    ) AS locked JOIN products AS now USING (sku)
+"""
+)
 
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
@@ -122,15 +134,18 @@ MISCOUNTS = """
     ) AS counted WHERE waiting_lines <> waiting
 """
 
-# What to do with the rows of each part of the changes, and their columns' types.
+# What to do with the rows of each part of the changes, and their columns' types; None: it cannot have changed.
 WRITES = {
     "new_products": (
         "INSERT INTO products (sku, version_number, waiting_lines) SELECT * FROM {rows}",
         ("text", "bigint", "bigint"),
     ),
     "products": (
-        "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3 FROM {rows} WHERE p.sku = new.c1",
-        ("text", "bigint", "bigint"),
+        (
+            "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3"
+            " FROM {rows} WHERE p.sku = new.c1 AND p.version_number = new.c4 RETURNING p.sku"
+        ),
+        ("text", "bigint", "bigint", "bigint"),
     ),
     "new_batches": (
         f"INSERT INTO batches ({BATCH_COLUMNS}) SELECT * FROM {{rows}}",
@@ -138,10 +153,10 @@ WRITES = {
     ),
     "batches": (
         (
-            "UPDATE batches AS b SET purchased_quantity = new.c3, allocated_quantity = new.c4"
+            "UPDATE batches AS b SET purchased_quantity = new.c4, allocated_quantity = new.c5"
             " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
         ),
-        ("text", "text", "bigint", "bigint"),
+        ("text", "text", None, "bigint", "bigint", None, None, None),
     ),
     "new_lines": (
         f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT * FROM {{rows}}",
@@ -149,7 +164,7 @@ WRITES = {
     ),
     "lines": (
         "UPDATE order_lines AS l SET batchref = new.c4 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2",
-        ("text", "text", "bigint", "text", "bigint"),
+        ("text", "text", None, "text", None),
     ),
     "messages": (
         f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
@@ -164,16 +179,23 @@ WRITES = {
 
 @functools.cache
 def save_statement(parts: tuple[str, ...]) -> str:
-    """One statement that writes the named parts; $1 is the time, and each column of each part one array after it."""
+    """One statement that writes the named parts; $1 is the time, and each column of each part one array after it.
+
+    It divides by zero, so that all of it is undone, unless every known product was found at the version loaded.
+    """
     writes = []
     number = 2
+    check = "1"
     for part in parts:
         template, types = WRITES[part]
-        arrays = ", ".join(f"${number + place}::text::{type_}[]" for place, type_ in enumerate(types))
-        columns = ", ".join(f"c{place + 1}" for place in range(len(types)))
-        number += len(types)
+        if part == "products":
+            check = f"1 / CAST((SELECT count(*) FROM write_products) = cardinality(${number}::text::text[]) AS integer)"
+        sent = [(place, type_) for place, type_ in enumerate(types, start=1) if type_]
+        arrays = ", ".join(f"${number + offset}::text::{type_}[]" for offset, (_, type_) in enumerate(sent))
+        columns = ", ".join(f"c{place}" for place, _ in sent)
+        number += len(sent)
         writes.append(f"write_{part} AS ({template.format(rows=f'unnest({arrays}) AS new ({columns})')})")
-    return f"WITH {', '.join(writes)} SELECT $1::timestamptz"
+    return f"WITH {', '.join(writes)} SELECT $1::timestamptz, {check}"
 
 
 def array_literal(values: Collection[str | int | date | None]) -> str:
@@ -192,9 +214,7 @@ class PostgresSession:
         self._connection = connection
 
     def load(self, wanted: Wanted) -> Loaded:
-        orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
-        columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids)
-        arguments = [array_literal(column) for column in columns]
+        arguments = _load_arguments(wanted)
         while True:  # at most twice: what is locked now cannot change any more
             records = self.fetch(LOAD, *arguments)
             if all(record["n1"] == record["n3"] for record in records if record["kind"] == "p"):
@@ -216,15 +236,31 @@ class PostgresSession:
         return [Miscount(*record) for record in self.fetch(MISCOUNTS, sku)]
 
     def save(self, changes: Changes) -> None:
-        parts = tuple(part for part in WRITES if getattr(changes, part))
-        columns = (column for part in parts for column in zip(*getattr(changes, part), strict=True))
-        self.fetch(save_statement(parts), changes.recorded_at, *map(array_literal, columns))
+        self.fetch(*_save_call(changes))
 
     def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         return self.wait(lambda connection: connection.fetch(statement, *arguments))
 
     def wait(self, call: Callable[[Any], Awaitable[T]]) -> T:
         return self._connection.run_async(call)
+
+
+def _load_arguments(wanted: Wanted) -> Sequence[str]:
+    orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
+    columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids)
+    return [array_literal(column) for column in columns]
+
+
+def _save_call(changes: Changes) -> Sequence[Any]:
+    """The statement that writes the changes, and its arguments."""
+    parts = tuple(part for part in WRITES if getattr(changes, part))
+    columns = (
+        column
+        for part in parts
+        for column, type_ in zip(zip(*getattr(changes, part), strict=True), WRITES[part][1], strict=True)
+        if type_
+    )
+    return (save_statement(parts), changes.recorded_at, *map(array_literal, columns))
 
 
 def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
@@ -243,21 +279,39 @@ def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
 
 
 class PostgresStore:
-    """The writer's own connections, one a lane, made when first needed and again after one was lost."""
-
-    lanes = LANES
+    """The writer's own connections, made when first needed and again after one was lost."""
 
     def __init__(self, url: URL) -> None:
         self._engine = postgres_engine(url, writer=True)
         self._idle: list[AsyncConnection] = []
 
     async def run(self, work: Callable[[Session], T]) -> T:
+        async with self._connection() as connection:
+            return await connection.run_sync(_transact, work)
+
+    async def read(self, wanted: Wanted) -> Loaded:
+        async with self._connection() as connection:
+            return _loaded(await _driver(connection).fetch(READ, *_load_arguments(wanted)))
+
+    async def write(self, changes: Changes) -> None:
+        """One statement is one transaction."""
+        async with self._connection() as connection:
+            await _driver(connection).fetch(*_save_call(changes))
+
+    async def close(self) -> None:
+        while self._idle:
+            await _drop(self._idle.pop())
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection nobody else uses. Errors of the driver leave as the store's; a lost connection is dropped."""
         try:
             connection = self._idle.pop() if self._idle else await self._engine.connect()
         except (*UNAVAILABLE, DBAPIError) as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
         try:
-            result = await connection.run_sync(_transact, work)
+            yield connection
         except CONFLICTS as error:
             self._idle.append(connection)
             raise StoreConflict(str(error)) from error
@@ -271,12 +325,12 @@ class PostgresStore:
             self._idle.append(connection)
             raise
         self._idle.append(connection)
-        return result
 
-    async def close(self) -> None:
-        while self._idle:
-            await _drop(self._idle.pop())
-        await self._engine.dispose()
+
+def _driver(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+    """The driver's own connection, for a statement that needs no transaction around it."""
+    pooled: Any = connection.sync_connection
+    return cast("asyncpg.Connection[asyncpg.Record]", pooled.connection.driver_connection)
 
 
 async def _drop(connection: AsyncConnection) -> None:

@@ -1,19 +1,22 @@
 """The store on SQLite: a file, no server. One writer at a time, whichever process it is in.
 
 Everything is committed with ``synchronous=FULL`` in WAL mode: what was answered survives a power failure, as far as the
-disk keeps its word. Statements run where the caller runs, the commit with its wait for the disk in a thread of its own.
+disk keeps its word. Reading runs where the caller runs; writing, and the wait for the disk, in a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TypeVar
 
+import msgspec
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
@@ -40,7 +43,6 @@ LOCK_POLL_S = 0.002
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
-DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
 PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products WHERE sku IN (SELECT value FROM json_each(?))"
 BATCHES_WITH_ROOM = (
@@ -73,14 +75,39 @@ MISCOUNTS = """
     ) AS counted WHERE waiting_lines <> waiting
 """
 
-INSERT_PRODUCT = "INSERT INTO products (sku, version_number, waiting_lines) VALUES (?, ?, ?)"
-UPDATE_PRODUCT = "UPDATE products SET version_number = ?2, waiting_lines = ?3 WHERE sku = ?1"
-INSERT_BATCH = f"INSERT INTO batches ({BATCH_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-UPDATE_BATCH = "UPDATE batches SET purchased_quantity = ?3, allocated_quantity = ?4 WHERE sku = ?2 AND ref = ?1"
-INSERT_LINE = f"INSERT INTO order_lines ({LINE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
-UPDATE_LINE = "UPDATE order_lines SET batchref = ? WHERE orderid = ? AND sku = ?"
-INSERT_MESSAGE = f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_DELIVERY = f"INSERT INTO deliveries ({DELIVERY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+# Rows come as one JSON array of arrays: a statement is one step of the driver, which leaves Python to others meanwhile.
+INSERT = "INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(?1) AS new"
+UPDATE_PRODUCTS = """
+    UPDATE products SET version_number = new.value ->> 1, waiting_lines = new.value ->> 2
+    FROM json_each(?1) AS new WHERE sku = new.value ->> 0 AND version_number = new.value ->> 3
+"""
+UPDATE_BATCHES = """
+    UPDATE batches SET purchased_quantity = new.value ->> 3, allocated_quantity = new.value ->> 4
+    FROM json_each(?1) AS new WHERE batches.sku = new.value ->> 1 AND batches.ref = new.value ->> 0
+"""
+UPDATE_LINES = """
+    UPDATE order_lines SET batchref = new.value ->> 3
+    FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
+"""
+
+
+def insert(table: str, columns: Sequence[str], **constants: str) -> str:
+    """The statement that inserts rows with these columns, in their order, and constants beside them."""
+    values = [*(f"new.value ->> {place}" for place in range(len(columns))), *constants.values()]
+    return INSERT.format(table=table, columns=", ".join((*columns, *constants)), values=", ".join(values))
+
+
+# What to do with the rows of each part of the changes, in this order.
+WRITES = {
+    "new_products": insert("products", ProductRow._fields),
+    "products": UPDATE_PRODUCTS,
+    "new_batches": insert("batches", BatchRow._fields),
+    "batches": UPDATE_BATCHES,
+    "new_lines": insert("order_lines", LineRow._fields),
+    "lines": UPDATE_LINES,
+    "messages": insert("ledger", MessageRow._fields, recorded_at="?2"),
+    "deliveries": insert("deliveries", DeliveryRow._fields),
+}
 
 
 class SqliteSession:
@@ -88,7 +115,6 @@ class SqliteSession:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
-        self._executemany = connection.executemany
 
     def load(self, wanted: Wanted) -> Loaded:
         loaded = Loaded()
@@ -123,15 +149,16 @@ class SqliteSession:
         return [Miscount(*row) for row in self._execute(MISCOUNTS, (sku,))]
 
     def save(self, changes: Changes) -> None:
-        recorded_at = changes.recorded_at.isoformat()
-        self._executemany(INSERT_PRODUCT, changes.new_products)
-        self._executemany(UPDATE_PRODUCT, changes.products)
-        self._executemany(INSERT_BATCH, [_dates_as_text(row) for row in changes.new_batches])
-        self._executemany(UPDATE_BATCH, changes.batches)
-        self._executemany(INSERT_LINE, changes.new_lines)
-        self._executemany(UPDATE_LINE, [(row.batchref, row.orderid, row.sku) for row in changes.lines])
-        self._executemany(INSERT_MESSAGE, [(*row, recorded_at) for row in changes.messages])
-        self._executemany(INSERT_DELIVERY, changes.deliveries)
+        for part, statement in WRITES.items():
+            rows = getattr(changes, part)
+            if not rows:
+                continue
+            arguments = [msgspec.json.encode(rows).decode()]
+            if part == "messages":
+                arguments.append(changes.recorded_at.isoformat())
+            written = self._execute(statement, arguments).rowcount
+            if written != len(rows):
+                raise StoreConflict(f"{written} of {len(rows)} {part} are as they were loaded")
 
 
 def _batch(row: Sequence[object]) -> BatchRow:
@@ -143,54 +170,89 @@ def _as_date(text: object) -> date | None:
     return date.fromisoformat(text) if isinstance(text, str) else None
 
 
-def _dates_as_text(row: BatchRow) -> tuple[object, ...]:
-    return tuple(value.isoformat() if isinstance(value, date) else value for value in row)
-
-
 class SqliteStore:
     """The writer's own connection to a database file."""
 
-    lanes = 1
-
     def __init__(self, url: URL) -> None:
         self._engine = sqlite_engine(url)
+        self._reading = sqlite_engine(url, read_only=True)
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        try:
-            connection = self._connected()
-            await _begin(connection)
-            try:
+        with _told_as_the_stores():
+            async with self._transaction() as connection:
                 result = work(SqliteSession(connection))
-                await asyncio.get_running_loop().run_in_executor(self._committing, connection.commit)
-            except BaseException:
-                connection.rollback()
-                raise
-        except sqlite3.IntegrityError as error:
-            if error.sqlite_errorname in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}:
-                raise StoreConflict(str(error)) from error
+                await self._in_thread(connection.commit)
+                return result
+
+    async def read(self, wanted: Wanted) -> Loaded:
+        with _told_as_the_stores():
+            if self._reader is None:
+                self._reader = _connected(self._reading)
+            self._reader.execute("BEGIN")
+            try:
+                return SqliteSession(self._reader).load(wanted)
+            finally:
+                self._reader.rollback()
+
+    async def write(self, changes: Changes) -> None:
+        """All of it is done in the thread, where the database's work does not hold up the event loop."""
+        with _told_as_the_stores():
+            async with self._transaction() as connection:
+
+                def save_and_commit() -> None:
+                    SqliteSession(connection).save(changes)
+                    connection.commit()
+
+                await self._in_thread(save_and_commit)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[sqlite3.Connection]:
+        if self._connection is None:
+            self._connection = _connected(self._engine)
+            self._connection.execute("PRAGMA busy_timeout = 0")  # waiting is done in the event loop
+        await _begin(self._connection)
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.rollback()
             raise
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailable(str(error)) from error
-        return result
+
+    def _in_thread(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._committing, work)
 
     async def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._connection, self._reader):
+            if connection is not None:
+                connection.close()
+        self._connection = self._reader = None
         self._engine.dispose()
+        self._reading.dispose()
         self._committing.shutdown()
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            pooled = self._engine.raw_connection()
-            connection = pooled.driver_connection
-            pooled.detach()
-            assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - the driver's always is
-            connection.execute("PRAGMA busy_timeout = 0")  # waiting is done in the event loop
-            self._connection = connection
-        return self._connection
+
+@contextlib.contextmanager
+def _told_as_the_stores() -> Iterator[None]:
+    """Errors of the driver leave as the store's."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorname in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}:
+            raise StoreConflict(str(error)) from error
+        raise
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def _connected(engine: Engine) -> sqlite3.Connection:
+    """A connection of our own, that goes back to no pool."""
+    pooled = engine.raw_connection()
+    connection = pooled.driver_connection
+    pooled.detach()
+    assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - the driver's always is
+    return connection
 
 
 async def _begin(connection: sqlite3.Connection) -> None:

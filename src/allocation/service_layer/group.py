@@ -20,12 +20,12 @@ from allocation.service_layer import messagebus
 from allocation.service_layer.ledger import fold, unfold
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import (
-    BatchCount,
     BatchRow,
     Changes,
     LineRow,
     MessageRow,
     ProductRow,
+    ProductVersion,
     Session,
     Wanted,
 )
@@ -122,20 +122,18 @@ class StoredProducts(AbstractRepository):
         self._sku_of[ref] = sku
 
     def write_to(self, changes: Changes) -> None:
-        """Add the rows that differ from storage. What has a position above the version loaded is new."""
-        for sku, product in self._products.items():
+        """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new."""
+        for sku, product in sorted(self._products.items()):
             if product is None or product.version_number == self._loaded_versions.get(sku, 0):
                 continue
             loaded = self._loaded_versions.get(sku, 0)
-            row = ProductRow(sku, product.version_number, product.waiting_lines)
-            (changes.products if loaded else changes.new_products).append(row)
+            numbers = (sku, product.version_number, product.waiting_lines)
+            if loaded:
+                changes.products.append(ProductVersion(*numbers, loaded))
+            else:
+                changes.new_products.append(ProductRow(*numbers))
             for batch in product.changed_batches.values():
-                if batch.position > loaded:
-                    changes.new_batches.append(_batch_row(batch))
-                else:
-                    changes.batches.append(
-                        BatchCount(batch.reference, sku, batch.purchased_quantity, batch.allocated_quantity)
-                    )
+                (changes.new_batches if batch.position > loaded else changes.batches).append(_batch_row(batch))
             for line, batchref in product.changed_promises.values():
                 rows = changes.new_lines if line.position > loaded else changes.lines
                 rows.append(LineRow(line.orderid, sku, line.qty, batchref, line.position))
@@ -173,19 +171,13 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     def __init__(self, session: Session, recorded_at: datetime) -> None:
         self.products = StoredProducts(session)
-        self._session = session
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
         self._trail: list[tuple[Event, int | None]] = []
         self._accepted = False
 
-    def load(self, messages: Iterable[Message], *, check_ids: bool) -> None:
-        """Fetch what the messages will need. ``check_ids``: look for all ids in the ledger, not only senders' own."""
-        wanted = Wanted()
-        for event, id_, _, keyed in messages:
-            want(event, wanted)
-            if keyed or check_ids:
-                wanted.message_ids.add(id_)
+    def load(self, wanted: Wanted) -> None:
+        """Fetch what the messages will need."""
         self._recall_outcomes(self.products.load(wanted))
 
     def handle(self, message: Message) -> Outcome:
@@ -211,11 +203,10 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         """Whether the message now handled has changes accepted already."""
         return self._accepted
 
-    def save(self) -> None:
-        """Write everything that was accepted."""
+    def changes(self) -> Changes:
+        """Everything that was accepted, to be asked for once, at the end."""
         self.products.write_to(self._changes)
-        if self._changes.messages:
-            self._session.save(self._changes)
+        return self._changes
 
     def record(self, event: Event, cause: int | None) -> int:
         self._trail.append((event, cause))
@@ -251,12 +242,17 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         return sku
 
 
-def product_of(event: Event) -> str | None:
-    """The SKU of the one product that an event is about, or None if that is found by a batch reference."""
-    return None if hasattr(event, "ref") else getattr(event, "sku", None)
+def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
+    """What the messages will need. ``check_ids``: look for all ids in the ledger, not only senders' own."""
+    wanted = Wanted()
+    for event, id_, _, keyed in messages:
+        _want(event, wanted)
+        if keyed or check_ids:
+            wanted.message_ids.add(id_)
+    return wanted
 
 
-def want(event: Event, wanted: Wanted) -> None:
+def _want(event: Event, wanted: Wanted) -> None:
     """Add what an event points to. It is told by the names of its fields, which are the same in every event."""
     sku: str | None = getattr(event, "sku", None)
     orderid: str | None = getattr(event, "orderid", None)

@@ -1,6 +1,8 @@
 """The port to storage: what a transaction reads and writes, as rows.
 
-One `Session` is one transaction. Every implementation passes ``tests/contract``; what it promises is stated here.
+There are two ways to change something. `Store.run` is one transaction that locks what it reads, a `Session`. Or it is
+read without a lock by `Store.read`, and `Store.write` writes what became of it, if nobody else was there in between.
+Every implementation passes ``tests/contract``; what it promises is stated here.
 """
 
 from __future__ import annotations
@@ -88,13 +90,13 @@ class DeliveryRow(NamedTuple):
     body: str
 
 
-class BatchCount(NamedTuple):
-    """A known batch's new counters."""
+class ProductVersion(NamedTuple):
+    """A known product's new numbers, and the version it was loaded at; having another one by now is a conflict."""
 
-    ref: str
     sku: str
-    purchased_quantity: int
-    allocated_quantity: int
+    version_number: int
+    waiting_lines: int
+    loaded_version: int
 
 
 @dataclass(slots=True)
@@ -119,13 +121,16 @@ class Loaded:
 
 @dataclass(slots=True)
 class Changes:
-    """What a group of messages changed: rows to insert (``new_…``), to update and to append."""
+    """What a group of messages changed: rows to insert (``new_…``), to update and to append.
+
+    Of a known batch only the quantities can have changed, of a known line only its batch.
+    """
 
     recorded_at: datetime
     new_products: list[ProductRow] = field(default_factory=list)
-    products: list[ProductRow] = field(default_factory=list)
+    products: list[ProductVersion] = field(default_factory=list)
     new_batches: list[BatchRow] = field(default_factory=list)
-    batches: list[BatchCount] = field(default_factory=list)
+    batches: list[BatchRow] = field(default_factory=list)
     new_lines: list[LineRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
@@ -161,15 +166,19 @@ class Session(Protocol):
 
 
 class Store(Protocol):
-    """Where promises and the ledger are kept. ``lanes`` is how many transactions it can have under way at once."""
-
-    lanes: int
+    """Where promises and the ledger are kept. Its calls raise `StoreConflict` or `StoreUnavailable` as these say."""
 
     async def run(self, work: Callable[[Session], T]) -> T:
         """Do the work in one transaction and return its result once that is durable.
 
-        If the work raises, nothing was written. Raises `StoreConflict` or `StoreUnavailable` as they are defined.
+        If the work raises, nothing was written.
         """
+
+    async def read(self, wanted: Wanted) -> Loaded:
+        """What `Session.load` would find, as of one moment, without a lock. It may run beside a `write`."""
+
+    async def write(self, changes: Changes) -> None:
+        """Write all changes in one transaction, durably, or none of them: if another writer was faster, a conflict."""
 
     async def close(self) -> None:
         """Give back every connection."""

@@ -1,15 +1,16 @@
 """The writer: makes messages durable, a group at a time.
 
-While one group commits, the next piles up, so that the busier it is the less each message costs, and a caller alone
-waits for nobody. Where the store can have several transactions under way, as many lanes work side by side, each on
-products of its own: one is handled in memory while the database writes the other. What the writer promises:
+While one group is written, the next piles up, so that the busier it is the less each message costs, and a caller alone
+waits for nobody. As soon as enough have piled up they are read and handled too, on what the group before is about to
+leave behind, so that memory and database are both at work. What the writer promises:
 
-- The messages of a product are handled in the order they came in.
+- Messages are handled in the order they came in.
 - A message and all it sets off are committed together or not at all, and nobody is answered before that.
 - A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
   only the message that causes it.
-- Work that another process got in between is done again. After a lost connection it is done again with every
-  message id looked up in the ledger, which tells whether the lost commit had happened.
+- A group is read without a lock, and written only if nobody else changed its products meanwhile. Otherwise, and where
+  it needs more than was read, it is done again in a transaction that locks them. After a lost connection it is done
+  again with every message id looked up in the ledger, which tells whether the lost commit had happened.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - The queue is bounded. Closing handles everything that was accepted.
 """
@@ -27,13 +28,15 @@ from typing import NamedTuple
 import structlog
 
 from allocation.domain.errors import Refusal
-from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, product_of
+from allocation.service_layer.ahead import ReadAhead
+from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.store import Changes, Session, Store, StoreConflict, StoreUnavailable
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
-PILE = 32  # messages that must wait before a second lane starts on them: small groups cost more than they hurry
+PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
+CONTENDED_S = 1.0  # for which products are locked at once, after somebody else was found to change them too
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -46,10 +49,18 @@ log = structlog.get_logger(__name__)
 
 
 class _Group(NamedTuple):
-    """Messages handled in one transaction, and their products; None stands for one that only storage knows."""
+    """Messages that were handled together, not yet written."""
 
-    entries: list[tuple[Message, Reply]]
-    skus: set[str | None]
+    entries: Sequence[tuple[Message, Reply]]
+    outcomes: Sequence[Outcome | Exception]
+    changes: Changes
+
+
+class _Flight(NamedTuple):
+    """A group that is being written; nobody was answered yet."""
+
+    group: _Group
+    written: asyncio.Task[None]
 
 
 class Unavailable(Exception):
@@ -78,22 +89,24 @@ class Writer:
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
         self._queue: deque[tuple[Message, Reply]] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()  # lanes that wait for a message
-        self._under_way: list[_Group] = []
-        self._lanes: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._enough = 1  # messages that are worth a look
+        self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
+        self._contended_until = 0.0
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._committed: list[Callable[[], None]] = []
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
-        self._lanes = [asyncio.create_task(self._work(), name=f"writer-{n}") for n in range(self._store.lanes)]
+        self._task = asyncio.create_task(self._work(), name="writer")
 
     async def close(self) -> None:
         """Refuse new messages, handle all that were accepted, and stop."""
         self._closing = True
-        self._wake_one()
-        await asyncio.gather(*self._lanes)
+        self._due.set()
+        if self._task is not None:
+            await self._task
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each group: a hint that the ledger may have grown, never the only one."""
@@ -114,8 +127,8 @@ class Writer:
         if len(self._queue) >= self._max_queued:
             raise Unavailable(f"{self._max_queued} messages are waiting already")
         self._queue.append((message, reply))
-        if self._idle:
-            self._wake_one()
+        if len(self._queue) >= self._enough:
+            self._due.set()
 
     async def handle(self, message: Message) -> Outcome:
         """Queue a message and wait for its outcome; raises its refusal, or `Unavailable`."""
@@ -132,60 +145,89 @@ class Writer:
         self.submit(message, reply)
         return await answered
 
-    def _wake_one(self) -> None:
-        while self._idle:
-            lane = self._idle.popleft()
-            if not lane.done():
-                lane.set_result(None)
-                return
-
     async def _work(self) -> None:
-        """One lane: take a group, commit it, answer, until the writer closes and nothing is left to take."""
-        while not (self._closing and not self._queue):
-            group = self._take_group()
-            if not group:
-                idle = asyncio.get_running_loop().create_future()
-                self._idle.append(idle)
-                await idle
-                continue
-            self._under_way.append(group)
-            outcomes = await self._commit([message for message, _ in group.entries])
-            self._under_way.remove(group)
-            for (message, reply), outcome in zip(group.entries, outcomes, strict=True):
-                _tell(reply, outcome, message_id=message.id)
-            for listener in self._committed:
-                _tell(listener)
-        self._wake_one()  # so that the other lanes see the end too
+        """Take a group and have it written, answer the one before; until the writer closes and nothing is left."""
+        before: _Flight | None = None
+        while before or self._queue or not self._closing:
+            await self._pile_up(before)
+            entries = self._take()
+            group = await self._handle_ahead(entries, before) if entries else None
+            landed = before is None or await self._has_landed(before)
+            flight = self._take_off(group) if group and landed else None
+            if flight and before:
+                await asyncio.sleep(0)  # let the database begin on it before the others are answered
+            if before:
+                await self._settle(before.group, landed=landed)
+            if entries and not flight:
+                self._answer(entries, await self._commit(_messages(entries)))
+            before = flight
 
-    def _take_group(self) -> _Group | None:
-        """What can be handled now, in the order of the queue; nothing, if that is better left to the lane at work.
+    async def _pile_up(self, before: _Flight | None) -> None:
+        """Wait for a message; while a group is written, for about as many as are in it, or until it is written."""
+        self._enough = max(self._pile, len(before.group.entries) // 2) if before else 1
+        while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
+            self._due.clear()
+            await self._due.wait()
 
-        What a lane at work has in hand stays in the queue, so that a product's messages keep their order. A message
-        whose product only storage knows is taken while no other lane works, and none is taken beside it.
-        """
-        held = {sku for group in self._under_way for sku in group.skus}
-        if self._under_way and (len(self._queue) < self._pile or None in held):
+    def _take(self) -> Sequence[tuple[Message, Reply]]:
+        return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
+
+    async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
+        """Read and handle a group on what the one before leaves behind; None if that cannot be done."""
+        if asyncio.get_running_loop().time() < self._contended_until:
             return None
-        entries: list[tuple[Message, Reply]] = []
-        skus: set[str | None] = set()
-        left: deque[tuple[Message, Reply]] = deque()
-        while self._queue and len(entries) + len(left) < self._max_group:
-            entry = self._queue.popleft()
-            sku = product_of(entry[0].event)
-            if sku is None and held:
-                left.append(entry)
-                break
-            if sku in held:
-                left.append(entry)
-                continue
-            skus.add(sku)
-            entries.append(entry)
-        self._queue.extendleft(reversed(left))
-        return _Group(entries, skus) if entries else None
-
-    async def _commit(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+        messages = _messages(entries)
+        wanted = wanted_by(messages, check_ids=False)
         try:
-            return await self._commit_together(messages)
+            session = ReadAhead(await self._store.read(wanted), before.group.changes if before else None)
+            uow = GroupUnitOfWork(session, self._clock())
+            uow.load(wanted)
+            return _Group(entries, _handle_each(messages, uow), uow.changes())
+        except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+            return None
+
+    def _take_off(self, group: _Group) -> _Flight:
+        written = asyncio.create_task(self._write(group.changes))
+        written.add_done_callback(lambda _: self._due.set())
+        return _Flight(group, written)
+
+    async def _write(self, changes: Changes) -> None:
+        if changes.messages:
+            await self._store.write(changes)
+
+    async def _has_landed(self, flight: _Flight) -> bool:
+        """Wait until the group is written. If that fails for whatever reason, it is not known to be written."""
+        try:
+            await flight.written
+        except StoreConflict:
+            self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
+        except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
+            log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
+        else:
+            self._lost_at = None
+            return True
+        return False
+
+    async def _settle(self, group: _Group, *, landed: bool) -> None:
+        """Answer a group that was written, and do it again if it was not."""
+        if landed:
+            self._answer(group.entries, group.outcomes)
+        else:
+            self._answer(group.entries, await self._commit(_messages(group.entries), check_ids=True))
+
+    def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
+        for (message, reply), outcome in zip(entries, outcomes, strict=True):
+            _tell(reply, outcome, message_id=message.id)
+        for listener in self._committed:
+            _tell(listener)
+
+    async def _commit(self, messages: Sequence[Message], *, check_ids: bool = False) -> Sequence[Outcome | Exception]:
+        """Handle and write messages in a transaction that locks their products, whatever it takes.
+
+        ``check_ids``: they may have been written already.
+        """
+        try:
+            return await self._commit_together(messages, check_ids=check_ids)
         except StoreUnavailable as error:
             log.warning("database unavailable", messages=len(messages), reason=str(error))
             unavailable = Unavailable(f"The database is unavailable: {error}")
@@ -193,7 +235,7 @@ class Writer:
         except Exception as error:
             if len(messages) > 1:
                 log.info("group is handled one by one", messages=len(messages), reason=repr(error))
-                return await self._commit_one_by_one(messages)
+                return await self._commit_one_by_one(messages, check_ids=check_ids)
             if isinstance(error, SpoiledGroup) and isinstance(error.__context__, Refusal):
                 return [error.__context__]  # it left changes behind, which were rolled back
             if isinstance(error, StoreConflict):
@@ -201,21 +243,24 @@ class Writer:
             log.exception("message failed", message_id=messages[0].id, message=repr(messages[0].event))
             return [error]
 
-    async def _commit_one_by_one(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+    async def _commit_one_by_one(
+        self, messages: Sequence[Message], *, check_ids: bool
+    ) -> Sequence[Outcome | Exception]:
         """A transaction for each; none is tried any more once the database has become unavailable."""
         outcomes: list[Outcome | Exception] = []
         for message in messages:
-            outcomes += await self._commit([message])
+            outcomes += await self._commit([message], check_ids=check_ids)
             if isinstance(outcomes[-1], Unavailable):
                 return outcomes + [outcomes[-1]] * (len(messages) - len(outcomes))
         return outcomes
 
-    async def _commit_together(self, messages: Sequence[Message]) -> Sequence[Outcome | Exception]:
+    async def _commit_together(self, messages: Sequence[Message], *, check_ids: bool) -> Sequence[Outcome | Exception]:
         """One transaction for all; done again after a conflict or a lost connection, within limits."""
         conflicts = 0
         for tries in itertools.count(1):
             try:
-                outcomes = await self._store.run(functools.partial(self._handle, messages, check_ids=tries > 1))
+                work = functools.partial(self._handle, messages, check_ids=check_ids or tries > 1)
+                outcomes = await self._store.run(work)
             except StoreConflict:
                 conflicts += 1
                 if conflicts > MAX_CONFLICTS:
@@ -239,17 +284,28 @@ class Writer:
         self, messages: Sequence[Message], session: Session, *, check_ids: bool
     ) -> Sequence[Outcome | Exception]:
         uow = GroupUnitOfWork(session, self._clock())
-        uow.load(messages, check_ids=check_ids)
-        outcomes: list[Outcome | Exception] = []
-        for message in messages:
-            try:
-                outcomes.append(uow.handle(message))
-            except Refusal as refusal:
-                if uow.has_accepted:
-                    raise SpoiledGroup(f"{message.id} was refused after a part of it was done") from refusal
-                outcomes.append(refusal)
-        uow.save()
+        uow.load(wanted_by(messages, check_ids=check_ids))
+        outcomes = _handle_each(messages, uow)
+        changes = uow.changes()
+        if changes.messages:
+            session.save(changes)
         return outcomes
+
+
+def _messages(entries: Sequence[tuple[Message, Reply]]) -> Sequence[Message]:
+    return [message for message, _ in entries]
+
+
+def _handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Sequence[Outcome | Exception]:
+    outcomes: list[Outcome | Exception] = []
+    for message in messages:
+        try:
+            outcomes.append(uow.handle(message))
+        except Refusal as refusal:
+            if uow.has_accepted:
+                raise SpoiledGroup(f"{message.id} was refused after a part of it was done") from refusal
+            outcomes.append(refusal)
+    return outcomes
 
 
 def _tell(listener: Callable[..., None], *news: object, **about: str) -> None:

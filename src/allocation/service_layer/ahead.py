@@ -1,0 +1,75 @@
+"""A group that is handled while the one before is still being written: on what that one leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NoReturn
+
+from allocation.domain.model import Miscount
+from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, ProductRow, Wanted
+
+
+class NotReadAhead(Exception):
+    """The group needs more than was read for it: it has to wait until the one before is written."""
+
+
+class ReadAhead:
+    """A session without a transaction: what was read, with the changes of the group before on top.
+
+    It is as if those had been committed already. Should they fail, or should anybody else change one of the products,
+    what is built on it cannot be written: the versions do not fit.
+    """
+
+    def __init__(self, read: Loaded, before: Changes | None) -> None:
+        self._read: Loaded | None = read
+        self._before = before
+
+    def load(self, wanted: Wanted) -> Loaded:
+        """What was read; once, for it is all there is."""
+        if self._read is None:
+            raise NotReadAhead
+        read, self._read = self._read, None
+        return read if self._before is None else _with(self._before, read, wanted)
+
+    def batch(self, sku: str, ref: str) -> NoReturn:
+        raise NotReadAhead
+
+    def line(self, sku: str, orderid: str) -> NoReturn:
+        raise NotReadAhead
+
+    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
+        raise NotReadAhead
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+        raise NotReadAhead
+
+    def miscounts(self, sku: str) -> Sequence[Miscount]:
+        raise NotReadAhead
+
+    def save(self, changes: Changes) -> NoReturn:
+        raise NotReadAhead
+
+
+def _with(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
+    products = {row.sku: row for row in read.products}
+    skus = wanted.skus | products.keys()
+    products |= {row.sku: row for row in changes.new_products if row.sku in skus}
+    products |= {row.sku: ProductRow(*row[:3]) for row in changes.products if row.sku in skus}
+    lines = {row[:2]: row for row in read.lines}
+    lines |= {row[:2]: row for row in (*changes.new_lines, *changes.lines) if row[:2] in wanted.lines}
+    messages = [row for row in changes.messages if row.correlation_id in wanted.message_ids]
+    return Loaded(
+        [*products.values()], _batches(changes, read, skus, wanted.refs), [*lines.values()], [*read.messages, *messages]
+    )
+
+
+def _batches(changes: Changes, read: Loaded, skus: AbstractSet[str], named: AbstractSet[str]) -> list[BatchRow]:
+    """Those with room and those named."""
+    batches = {row.ref: row for row in read.batches}
+    for batch in (*changes.new_batches, *changes.batches):
+        if batch.sku in skus:
+            batches[batch.ref] = batch
+        elif batch.ref in named:
+            raise NotReadAhead
+    return [row for row in batches.values() if row.ref in named or row.allocated_quantity < row.purchased_quantity]
