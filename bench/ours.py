@@ -1,7 +1,7 @@
 """Our service as anyone runs it: its command, its protocol, its books."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -47,13 +47,13 @@ def import_file(path: Path, database: Database) -> Command:
     return Command([str(EXECUTABLE), "import", str(path), "--database", database_url(database)])
 
 
-def filled_with(name: str, lines: Iterable[bytes]) -> Fixture:
+def filled_with(name: str, lines: Callable[[], Iterable[bytes]]) -> Fixture:
     """A database that our own service filled; every line must have been accepted."""
 
     def fill(database: Database) -> None:
         port = free_port()
         with serving(serve(database, port), port):
-            post_lines(port, lines)
+            post_lines(port, lines())
 
     return Fixture(name, fill)
 
@@ -85,4 +85,4 @@ def _line(**fields: str | int | None) -> bytes:
     return msgspec.json.encode(fields) + b"\n"
 
 
-STOCK = filled_with("ours_stock", stock())
+STOCK = filled_with("ours_stock", stock)

@@ -52,7 +52,7 @@ def _cutting(run: Run, service: Service, lines: int) -> Sample:
 
 def _fixture(service: Service, lines: int) -> Fixture:
     if service is OURS:
-        return ours.filled_with(f"ours_cut_{lines}", ours.cut_stock(lines))
+        return ours.filled_with(f"ours_cut_{lines}", partial(ours.cut_stock, lines))
 
     def fill(database: Database) -> None:
         textbook_schema.fill_for_cut(database, lines)
