@@ -14,11 +14,14 @@ from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.adapters.webhook_sender import HttpSender
+from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
 from allocation.service_layer import flow
 from allocation.service_layer.effects import EffectRunner, bind
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.store import Store
+from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.writer import Writer
 
 
@@ -32,14 +35,21 @@ class Service:
     reader: Reader
     effects: EffectRunner
     store: Store
+    webhooks: SqlWebhooks
+    subscriptions: Subscriptions
+    sender: HttpSender
 
     async def __aenter__(self) -> Self:
+        await self.subscriptions.start()
         self.writer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.writer.close()
         await self.effects.close()
+        await self.subscriptions.close()
+        await self.webhooks.close()
+        self.sender.close()
         await self.reader.close()
         await self.store.close()
 
@@ -53,4 +63,6 @@ def bootstrap(settings: Settings) -> Service:
     writer = Writer(store, max_queued=settings.max_queued)
     effects = EffectRunner(Outbox(url), bind(EFFECTS, notifications=notifications(settings)))
     writer.on_commit(effects.wake)
-    return Service(settings, url, writer, Reader(url), effects, store)
+    webhooks = SqlWebhooks(url)
+    sender = HttpSender(allow_private=settings.webhooks_allow_private)
+    return Service(settings, url, writer, Reader(url), effects, store, webhooks, Subscriptions(webhooks), sender)

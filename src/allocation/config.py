@@ -27,6 +27,7 @@ class Settings:
     smtp_password: str = field(default="", repr=False)
     smtp_tls: bool = False  # STARTTLS before anything else is said
     mail_from: str = "allocation@localhost"
+    webhooks_allow_private: bool = False  # targets of webhooks in our own network, and without TLS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -159,6 +159,20 @@ deliveries = Table(
     UniqueConstraint("correlation_id", "step", "effect"),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("event_types", Text, nullable=False),  # a JSON list, sorted; empty: all facts
+    Column("secrets", Text, nullable=False),  # a JSON list of pairs: the secret and when it ends, the current one first
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    Column("disabled_reason", Text, nullable=False),
+    UniqueConstraint("url", "event_types"),
+)
+
 # A view: the ledger message by message, each row followed by the facts that are kept in it. ``kept_step`` is the step
 # of that row, and ``place`` where in it the message stands.
 messages = table(

@@ -101,3 +101,33 @@ class IdempotencyKeyReused(Refusal):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(f"Idempotency key {message_id} belongs to a different request")
+
+
+class InvalidWebhook(Refusal):
+    """A webhook cannot be as it is described: its URL, an event type or another field."""
+
+
+class UnknownWebhook(Refusal):
+    """There is no webhook with this id."""
+
+    cure = "Look the id up in the list of webhooks."
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"Unknown webhook {webhook_id}")
+
+
+class WebhookConflict(Refusal):
+    """The same event types are posted to the same URL already."""
+
+    def __init__(self, known_id: str, url: str) -> None:
+        super().__init__(
+            f"Webhook {known_id} posts the same to {url} already",
+            "If its secret is lost, rotate it; if it is disabled, remove it first.",
+        )
+
+
+class TooManyWebhooks(Refusal):
+    """There are as many webhooks as there may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"There are {most} webhooks, and no more are kept", "Remove one that nobody needs.")

@@ -1,0 +1,59 @@
+"""Which webhooks want which event, known in memory: asked for each event, so it has to cost next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.webhooks import FACT_TYPES, Webhooks
+
+REFRESH_INTERVAL_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Subscriptions:
+    """What the webhooks want, as it was a second ago at most; while the database cannot be read, as it was last."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+        self._wanted: Mapping[str, Sequence[str]] = {}
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribed(self, event_type: str) -> Sequence[str]:
+        """The ids of the webhooks to which events of this type are posted."""
+        return self._wanted.get(event_type, ())
+
+    async def start(self) -> None:
+        """Know the webhooks, and go on looking for changes that other processes make."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._run(), name="subscriptions")
+
+    async def refresh(self) -> None:
+        """Look now. Raises `StoreUnavailable`."""
+        webhooks = await self._webhooks.all()
+        wanted = {type_: [each.id for each in webhooks if each.wants(type_)] for type_ in FACT_TYPES}
+        self._wanted = {type_: ids for type_, ids in wanted.items() if ids}
+
+    async def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not await self._is_closed_within(REFRESH_INTERVAL_S):
+            try:
+                await self.refresh()
+            except StoreUnavailable as error:
+                log.warning("webhooks cannot be read", reason=str(error))
+
+    async def _is_closed_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._closing.wait(), seconds)
+        return False

@@ -1,0 +1,313 @@
+"""Webhooks: addresses of others, to which facts are posted as the Standard Webhooks specification 1.0.0 says.
+
+A message is JSON ``{"type": …, "timestamp": …, "data": {…}}``. Its id is the same each time it is posted. It carries a
+signature for each secret in force: base64 of HMAC-SHA256 of ``id.timestamp.body``, the timestamp being the attempt's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import re
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import SplitResult, quote, urlsplit
+
+import msgspec
+import structlog
+import uuid_utils
+
+from allocation.domain.errors import InvalidWebhook
+from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.store import StoreUnavailable
+
+MAX_URL_LENGTH = 1_000
+MAX_DESCRIPTION_LENGTH = 255
+MAX_WEBHOOKS = 100
+MAX_SECRETS = 5  # signatures of a message; the oldest secrets end early where there would be more
+MAX_REASON_LENGTH = 500
+SECRET_BYTES = 32
+DEFAULT_OVERLAP_H = 24
+MAX_OVERLAP_H = 720
+DATABASE_TIMEOUT_S = 60.0
+
+ID_PREFIX = "wh_"
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+TEST_TYPE = "webhook.test"
+EFFECT = "post_webhook"  # deliveries name it with the webhook's id, so that each webhook is held back by itself alone
+
+GONE = 410
+BUSY = frozenset({408, 425, 429})  # besides everything from 500 on
+
+FACT_TYPES: Final[Sequence[str]] = tuple(sorted(kind.__name__ for kind, handlers in HANDLERS.items() if not handlers))
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_URL_CURE = "Give a URL such as https://example.com/hooks, without name, password or #fragment."
+
+T = TypeVar("T")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+log = structlog.get_logger(__name__)
+
+
+class Secret(NamedTuple):
+    """What messages are signed with, until ``ends_at``; None: until further notice."""
+
+    text: str
+    ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where to post facts. ``event_types`` empty: all of them. ``secrets``: the current one first."""
+
+    id: str
+    url: str
+    description: str
+    event_types: tuple[str, ...]
+    secrets: tuple[Secret, ...] = field(repr=False)
+    created_at: datetime
+    disabled_at: datetime | None = None
+    disabled_reason: str = ""
+
+    def wants(self, event_type: str) -> bool:
+        """Whether messages of this type are to be posted."""
+        return self.disabled_at is None and (not self.event_types or event_type in self.event_types)
+
+    def secrets_at(self, moment: datetime) -> Sequence[Secret]:
+        """The secrets in force."""
+        return [each for each in self.secrets if each.ends_at is None or each.ends_at > moment]
+
+
+class WebhookMessage(NamedTuple):
+    """What is posted. ``id`` is that of the message in the ledger; ``body`` the event's fields as JSON."""
+
+    id: str
+    type: str
+    recorded_at: datetime
+    body: str
+
+
+class Answer(NamedTuple):
+    """What the target said; ``text`` is the beginning, fit for a log or a terminal."""
+
+    status: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.text}".rstrip()
+
+
+class Declined(Exception):
+    """The target will not have this message, whatever it takes otherwise."""
+
+
+class Gone(Exception):
+    """The target wants no message any more."""
+
+
+class Webhooks(Protocol):
+    """The webhooks there are. Every method raises `StoreUnavailable`."""
+
+    async def all(self) -> Sequence[Webhook]:
+        """The oldest first."""
+
+    async def find(self, id_: str) -> Webhook | None:
+        """The webhook, or None if there is none with this id any more."""
+
+    async def add(self, webhook: Webhook) -> None:
+        """Keep a new one. Raises `WebhookConflict` or `TooManyWebhooks`."""
+
+    async def change(self, id_: str, change: Callable[[Webhook], Webhook]) -> Webhook:
+        """Put what ``change`` makes of it in its place, nobody else in between. Raises `UnknownWebhook`."""
+
+    async def remove(self, id_: str) -> None:
+        """Forget it. Raises `UnknownWebhook`."""
+
+
+class Sender(Protocol):
+    """Posts messages. Blocks, with a limit in time: to be called in a thread."""
+
+    def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
+        """What the target answers, whatever that is. Raises `Unreachable` when there is no answer."""
+
+
+def new_webhook(
+    url: str, event_types: Sequence[str] = (), description: str = "", *, allow_private: bool, now: datetime
+) -> Webhook:
+    """A webhook with an id and a secret of its own. Raises `InvalidWebhook`."""
+    check_url(url, allow_private=allow_private)
+    for each in event_types:
+        if each not in FACT_TYPES:
+            raise InvalidWebhook(f"Unknown event type {ascii(each)[:60]}", f"Use some of {', '.join(FACT_TYPES)}.")
+    if len(description) > MAX_DESCRIPTION_LENGTH or not description.isprintable():
+        raise InvalidWebhook(
+            f"The description is {ascii(description)[:60]}",
+            f"It takes up to {MAX_DESCRIPTION_LENGTH} printable characters.",
+        )
+    types = tuple(sorted(set(event_types)))
+    return Webhook(f"{ID_PREFIX}{uuid_utils.uuid7().hex}", url, description, types, (_new_secret(),), now)
+
+
+def check_url(url: str, *, allow_private: bool) -> SplitResult:
+    """The URL's parts. Raises `InvalidWebhook` if no message may be sent there, as far as the URL alone tells."""
+    parts = _split(url)
+    if parts.scheme == "http" and not allow_private:
+        raise InvalidWebhook(
+            f"{url} is not encrypted",
+            "Use https. Plain http is for targets in a network of your own: ALLOCATION_WEBHOOKS_ALLOW_PRIVATE=true.",
+        )
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:  # a name, which is looked up when something is posted
+        return parts
+    if not (allow_private or is_public(address)):
+        raise InvalidWebhook(f"{url} leads to {address}, which is no public address", PRIVATE_CURE)
+    return parts
+
+
+PRIVATE_CURE = "Use a public address, or set ALLOCATION_WEBHOOKS_ALLOW_PRIVATE=true to allow targets in your network."
+
+
+def _split(url: str) -> SplitResult:
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_URL_LENGTH:
+        raise InvalidWebhook(
+            f"{ascii(url)[:60]} is no usable URL",
+            f"Give at most {MAX_URL_LENGTH} characters of ASCII without spaces; encode others (%20, xn--).",
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidWebhook(f"{url[:60]} is no URL: {error}", _URL_CURE) from None
+    names_a_host = _HOST_NAME.fullmatch(parts.hostname or "") or parts.netloc.startswith("[")
+    if parts.scheme not in {"https", "http"} or not names_a_host or port == 0 or "@" in parts.netloc or "#" in url:
+        raise InvalidWebhook(f"{url[:60]} is no address to post to", _URL_CURE)
+    return parts
+
+
+def is_public(address: Address) -> bool:
+    """Whether this is an address of one host somewhere in the Internet: none of our own network, none in disguise."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+        if address.ipv4_mapped or address.sixtofour or address.teredo or address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def rotated(webhook: Webhook, overlap: timedelta, now: datetime) -> Webhook:
+    """The webhook with a new secret; older ones are in force for ``overlap`` at most."""
+    end = now + overlap
+    older = [Secret(each.text, min(each.ends_at or end, end)) for each in webhook.secrets_at(now)] if overlap else []
+    return replace(webhook, secrets=(_new_secret(), *older[: MAX_SECRETS - 1]))
+
+
+def disabled(webhook: Webhook, reason: str, now: datetime) -> Webhook:
+    """The webhook, to which nothing is posted any more. The first reason stays."""
+    if webhook.disabled_at is not None:
+        return webhook
+    return replace(webhook, disabled_at=now, disabled_reason=reason[:MAX_REASON_LENGTH])
+
+
+def _new_secret() -> Secret:
+    return Secret(SECRET_PREFIX + b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+
+
+def payload(message: WebhookMessage) -> bytes:
+    """The body, the same each time the message is posted."""
+    data = msgspec.Raw(message.body.encode())
+    return msgspec.json.encode({"type": message.type, "timestamp": message.recorded_at, "data": data})
+
+
+def signed_headers(webhook: Webhook, message: WebhookMessage, body: bytes, now: datetime) -> dict[str, str]:
+    """The headers that say which message this is, when it was sent, and by whom."""
+    # Ids chosen by senders may have any character; a full stop would be ambiguous in what is signed.
+    id_ = quote(message.id, safe="~").replace(".", "%2E")
+    timestamp = str(int(now.timestamp()))
+    signed = f"{id_}.{timestamp}.".encode() + body
+    signatures = [f"v1,{_signature(each.text, signed)}" for each in webhook.secrets_at(now)]
+    return {"webhook-id": id_, "webhook-timestamp": timestamp, "webhook-signature": " ".join(signatures)}
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    return b64encode(hmac.digest(b64decode(secret.removeprefix(SECRET_PREFIX)), signed, "sha256")).decode()
+
+
+def check(answer: Answer) -> None:
+    """Return if the target took the message. Raises `Gone`, `Declined`, or `Unreachable` when it may later."""
+    if answer.status // 100 == 2:  # noqa: PLR2004 - the class of success
+        return
+    if answer.status == GONE:
+        raise Gone(f"answered {answer}")
+    if answer.status // 100 == 3:  # noqa: PLR2004 - the class of redirections
+        raise Unreachable(f"answered {answer}: redirects are not followed, give the webhook the URL it leads to")
+    if answer.status // 100 != 4 or answer.status in BUSY:  # noqa: PLR2004 - the class of what the client did wrong
+        raise Unreachable(f"answered {answer}")
+    raise Declined(f"answered {answer}")
+
+
+def effect_name(webhook_id: str) -> str:
+    """The name of the effect in a webhook's deliveries."""
+    return f"{EFFECT}/{webhook_id}"
+
+
+class PostWebhook:
+    """The effect. Made where the event loop runs, called in threads while it does."""
+
+    def __init__(self, webhooks: Webhooks, sender: Sender, loop: asyncio.AbstractEventLoop) -> None:
+        self._webhooks = webhooks
+        self._sender = sender
+        self._loop = loop
+
+    def __call__(self, message: WebhookMessage, webhook_id: str) -> None:
+        """Post the message; one for a webhook that is removed or disabled is done with. Raises as `check` does.
+
+        A target that is gone has its webhook disabled.
+        """
+        webhook = self._wait(self._webhooks.find(webhook_id))
+        if webhook is None or webhook.disabled_at is not None:
+            return
+        try:
+            check(self._sender.post(webhook, message))
+        except Gone as gone:
+            reason = str(gone)
+            now = datetime.now(UTC)
+            self._wait(self._webhooks.change(webhook_id, lambda found: disabled(found, reason, now)))
+            log.warning("webhook disabled", webhook=webhook_id, url=webhook.url, reason=reason)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result(DATABASE_TIMEOUT_S)
+        except StoreUnavailable as error:
+            raise Unreachable(f"the webhook cannot be read: {error}") from error
+
+
+class Tried(NamedTuple):
+    """What became of a test message; ``answer`` is None if there was none."""
+
+    delivered: bool
+    answer: Answer | None
+    said: str
+
+
+async def try_webhook(webhook: Webhook, sender: Sender) -> Tried:
+    """Post a test message, also to a webhook that is disabled; it changes nothing, whatever the answer."""
+    body = msgspec.json.encode({"webhook": webhook.id}).decode()
+    message = WebhookMessage(f"test_{uuid_utils.uuid7()}", TEST_TYPE, datetime.now(UTC), body)
+    try:
+        answer = await asyncio.to_thread(sender.post, webhook, message)
+    except Unreachable as error:
+        return Tried(delivered=False, answer=None, said=str(error))
+    try:
+        check(answer)
+    except (Unreachable, Gone, Declined) as error:
+        return Tried(delivered=False, answer=answer, said=str(error))
+    return Tried(delivered=True, answer=answer, said=f"answered {answer}")
