@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from allocation.entrypoints.cli.exits import EXIT_CODES
 from allocation.entrypoints.http import bulk, openapi
 from allocation.entrypoints.http.pages import ABOUT
 from allocation.entrypoints.http.posts import POSTS
-from allocation.entrypoints.http.reads import READS, Read
+from allocation.entrypoints.http.reads import READS, Parameter, Read
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES
+from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer import flow
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
@@ -48,6 +49,7 @@ SETTINGS: Mapping[str, str] = {
     "smtp_password": "the password of that name",
     "smtp_tls": "`true` starts TLS before anything else is said, and checks the server's certificate",
     "mail_from": "the sender of every mail",
+    "webhooks_allow_private": "`true` lets webhooks post to addresses in your own network, and without TLS",
 }
 
 SEND = f"""\
@@ -70,6 +72,11 @@ READ = f"""\
 
 A page holds {views.DEFAULT_PAGE:,} entries, up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
 the parameter of that name for the next page, null on the last one.
+"""
+WEBHOOKS = """\
+## Webhooks
+
+Facts are posted to the URLs of others, signed: [how](../howto/webhooks.md).
 """
 HEALTH = """\
 ### `GET /healthz`
@@ -123,7 +130,7 @@ def events_page() -> str:
 
 def http_page() -> str:
     posts = [f"### `POST {path}`\n\n{_post(kind)}" for path, kind in POSTS.items()]
-    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH)
+    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH, WEBHOOKS, *map(_operation, OPERATIONS))
 
 
 def refusals_page() -> str:
@@ -157,7 +164,7 @@ def with_settings(readme: str) -> str:
 
 def cli_page() -> str:
     group: Any = typer.main.get_command(app)
-    commands = [_command(name, command) for name, command in group.commands.items()]
+    commands = [text for name, command in group.commands.items() for text in _commands(name, command)]
     return _page("Command line", "`allocation COMMAND --help` says the same.\n", *commands)
 
 
@@ -204,9 +211,32 @@ def _post(kind: type[Event]) -> str:
 
 
 def _read(read: Read) -> str:
-    rows = [(f"`{each.name}`", each.about, each.rule) for each in read.parameters]
-    table = _table(("parameter", "what it is", "takes"), rows) if rows else ""
-    return "\n".join(filter(None, [f"### `GET {read.path}`\n\n{read.about}.\n", table]))
+    return "\n".join(filter(None, [f"### `GET {read.path}`\n\n{read.about}.\n", _parameters(read.parameters)]))
+
+
+def _operation(operation: Operation) -> str:
+    words = [f"{operation.about}."]
+    if operation.takes:
+        words.append(f"Takes {_list(operation.takes.__struct_fields__)}: {_plain(operation.takes.__doc__)}")
+    if operation.answers:
+        words.append(f"Answers {_list(operation.answers.__struct_fields__)}: {_plain(operation.answers.__doc__)}")
+    head = f"### `{operation.method} {operation.path}`\n\n{' '.join(words)}\n"
+    return "\n".join(filter(None, [head, _parameters(operation.parameters)]))
+
+
+def _parameters(parameters: Sequence[Parameter]) -> str:
+    rows = [(f"`{each.name}`", each.about, each.rule) for each in parameters]
+    return _table(("parameter", "what it is", "takes"), rows) if rows else ""
+
+
+def _commands(name: str, command: Any) -> Iterator[str]:
+    """The command, and those it has below it."""
+    if not hasattr(command, "commands"):
+        yield _command(name, command)
+        return
+    yield f"## `{name}`\n\n{_paragraphs(command.help)}\n"
+    for each, below in command.commands.items():
+        yield f"#{_command(f'{name} {each}', below)}"
 
 
 def _command(name: str, command: Any) -> str:

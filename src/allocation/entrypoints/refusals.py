@@ -10,12 +10,16 @@ from allocation.domain.errors import (
     IdempotencyKeyReused,
     InvalidMessage,
     InvalidSku,
+    InvalidWebhook,
     LineConflict,
     Refusal,
+    TooManyWebhooks,
     UnknownBatch,
     UnknownMessage,
     UnknownOrder,
     UnknownSku,
+    UnknownWebhook,
+    WebhookConflict,
 )
 from allocation.service_layer.store import StoreUnavailable
 from allocation.service_layer.writer import RETRY_AFTER_S, Unavailable
@@ -68,6 +72,10 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     LineConflict: Kind("line-conflict", 409, EXIT_CONFLICT, "The order line was taken with another quantity"),
     BatchConflict: Kind("batch-conflict", 409, EXIT_CONFLICT, "The reference belongs to a different batch"),
     IdempotencyKeyReused: Kind("idempotency-key-reused", 422, EXIT_CONFLICT, "The key belongs to a different request"),
+    InvalidWebhook: Kind("invalid-webhook", 400, EXIT_INVALID, "The webhook cannot be as it is described"),
+    UnknownWebhook: Kind("unknown-webhook", 404, EXIT_UNKNOWN, "There is no such webhook"),
+    WebhookConflict: Kind("webhook-conflict", 409, EXIT_CONFLICT, "The same is posted there already"),
+    TooManyWebhooks: Kind("too-many-webhooks", 409, EXIT_CONFLICT, "No more webhooks are kept"),
     UnknownPath: Kind("unknown-path", 404, EXIT_UNKNOWN, "Nothing is served under this path"),
     MethodNotAllowed: Kind("method-not-allowed", 405, EXIT_INVALID, "The path does not take this method"),
     TooLarge: Kind("too-large", 413, EXIT_INVALID, "The input is too large"),

@@ -15,6 +15,7 @@ from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, Usag
 from allocation.entrypoints.cli.kinds import Format, Past, What
 from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
 from allocation.entrypoints.cli.sending import add_commands
+from allocation.entrypoints.cli.webhooks import webhooks
 
 app = typer.Typer(
     name="allocation",
@@ -203,4 +204,5 @@ def version() -> int:
     return DONE
 
 
+app.add_typer(webhooks, name="webhooks")
 add_commands(app)

@@ -15,16 +15,18 @@ DONE = 0
 USAGE = 2
 PARTLY = 5
 DIFFERENT = 6
+UNDELIVERED = 7
 INTERRUPTED = 130
 
 # The codes between are those of `entrypoints.refusals`, which a test compares.
 EXIT_CODES: Final[Mapping[int, str]] = {
     DONE: "done",
     USAGE: "unusable: the command line, a setting, a file or a value",
-    3: "unknown: no product, batch or order of that name",
-    4: "conflict: the reference, line or key stands for something else",
+    3: "unknown: no product, batch, order or webhook of that name",
+    4: "conflict: the reference, line, key or webhook stands for something else",
     PARTLY: "partly done: lines of an import were refused, the others went in",
     DIFFERENT: "different: verify found the books wrong, and not all of it was repaired",
+    UNDELIVERED: "undelivered: the target of a webhook did not take the test message",
     70: "a bug in this program",
     75: "unavailable: the database, now; the same again later is safe",
     INTERRUPTED: "interrupted",

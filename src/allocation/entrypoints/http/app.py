@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from allocation import views
@@ -20,6 +20,7 @@ from allocation.entrypoints.http.pages import page_routes
 from allocation.entrypoints.http.posts import post_routes
 from allocation.entrypoints.http.reads import read_routes
 from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.entrypoints.http.webhooks import webhook_routes
 from allocation.entrypoints.refusals import MethodNotAllowed, UnknownPath
 from allocation.service_layer.writer import Unavailable
 
@@ -66,6 +67,7 @@ def _router(service: Service) -> Starlette:
             Route("/readyz", is_ready),
             *page_routes(),
             *read_routes(service),
+            *webhook_routes(service),
         ],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
@@ -77,6 +79,12 @@ def _router(service: Service) -> Starlette:
 async def _refuse(request: Request, error: Exception) -> Response:
     """What the router itself refuses."""
     if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "GET, HEAD")
-        return problem_response(MethodNotAllowed(request.method, allowed))
+        return problem_response(MethodNotAllowed(request.method, _allowed(request)))
     return problem_response(UnknownPath(f"Nothing is served under {request.url.path[:100]}"))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes that the path has, in one line."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(set().union(*matching)))

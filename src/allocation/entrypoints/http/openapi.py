@@ -15,9 +15,10 @@ from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
 from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk
 from allocation.entrypoints.http.posts import POSTS
-from allocation.entrypoints.http.reads import READS, Parameter, Read
+from allocation.entrypoints.http.reads import READS, WEBHOOK, Parameter, Read
 from allocation.entrypoints.http.reads import Text as TextParameter
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
+from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.refusals import KINDS, Kind
 from allocation.service_layer.messages import FieldRule, field_rules
 
@@ -49,7 +50,7 @@ def document() -> Schema:
         "paths": {
             **{path: {"post": _post(path, kind)} for path, kind in POSTS.items()},
             bulk.PATH: {"post": _bulk()},
-            **{read.path: {"get": _get(read)} for read in READS},
+            **_reads_and_operations(),
             **_HEALTH,
         },
         "components": {
@@ -171,6 +172,30 @@ def _get(read: Read) -> Schema:
     }
 
 
+def _reads_and_operations() -> Schema:
+    paths: Schema = {read.path: {"get": _get(read)} for read in READS}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return paths
+
+
+def _operation(operation: Operation) -> Schema:
+    parameters = [_parameter(each, "query") for each in operation.parameters]
+    if "{id}" in operation.path:
+        parameters.insert(0, _parameter(WEBHOOK, "path"))
+    done = _answered("Done", _schema_of(operation.answers)) if operation.answers else {"description": "Done"}
+    described = {
+        "operationId": operation.name,
+        "summary": operation.about,
+        "tags": ["webhooks"],
+        "parameters": parameters,
+        "responses": {str(operation.status): done, **_refusals({400, 405, 500, 503} | operation.refused)},
+    }
+    if operation.takes:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema_of(operation.takes)}}}
+    return described
+
+
 def _parameter(parameter: Parameter, place: str) -> Schema:
     return {
         "name": parameter.name,
@@ -211,7 +236,8 @@ def _components() -> Schema:
     """The schemas of everything that is answered, and of the events that are taken."""
     answers = [answer_type(kind) for kind in POSTS.values()]
     found = [typing.get_type_hints(read.view)["return"] for read in READS]
-    _, components = msgspec.json.schema_components([Problem, *answers, *found], ref_template=COMPONENTS)
+    bodies = [body for each in OPERATIONS for body in (each.takes, each.answers) if body]
+    _, components = msgspec.json.schema_components([Problem, *answers, *found, *bodies], ref_template=COMPONENTS)
     return {**components, **{kind.__name__: event_schema(kind) for kind in POSTS.values()}}
 
 

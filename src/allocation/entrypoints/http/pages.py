@@ -18,6 +18,7 @@ from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES
 from allocation.entrypoints.http.responses import JSON, PROBLEMS, json_response, problem_response
+from allocation.entrypoints.http.webhooks import OPERATIONS
 from allocation.entrypoints.refusals import FAILURE, KINDS, REFUSALS, UNAVAILABLE, Kind, UnknownPath
 from allocation.service_layer.messages import field_rules
 from allocation.service_layer.writer import Unavailable
@@ -109,6 +110,18 @@ def _docs() -> Mapping[str, Any]:
         ],
         "bulk": {"path": bulk.PATH, "type": bulk.JSON_LINES, "example": openapi.bulk_example()},
         "reads": READS,
+        "operations": [
+            {
+                "method": each.method,
+                "path": each.path,
+                "about": _plain(each.about),
+                "fields": list(each.takes.__struct_fields__) if each.takes else [],
+                "parameters": each.parameters,
+                "answer": _plain(each.answers.__doc__ or "") if each.answers else "",
+                "status": each.status,
+            }
+            for each in OPERATIONS
+        ],
         "kinds": sorted(KINDS, key=lambda kind: kind.status),
         "about": ABOUT,
         "problems": PROBLEMS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +21,10 @@ from allocation.domain.errors import (
     UnknownMessage,
     UnknownOrder,
     UnknownSku,
+    UnknownWebhook,
 )
 from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.service_layer.messages import STEP_MARK
 
@@ -41,6 +43,13 @@ class Text:
         if not 1 <= len(value) <= self.max_length or not value.isprintable():
             raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
         return value
+
+    def parse_or(self, unknown: Callable[[str], Refusal], value: str) -> str:
+        """The value; what cannot exist is unknown."""
+        try:
+            return self.parse(value)
+        except InvalidMessage:
+            raise unknown(value) from None
 
     @property
     def rule(self) -> str:
@@ -81,7 +90,10 @@ Parameter = Text | Number
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One route. ``key`` is the parameter in the path, and ``unknown`` the refusal of one that leads nowhere."""
+    """One route. ``key`` is the parameter in the path, and ``unknown`` the refusal of one that leads nowhere.
+
+    ``slashes``: the key may have some.
+    """
 
     path: str
     about: str
@@ -89,9 +101,11 @@ class Read:
     parameters: Sequence[Parameter] = ()
     key: Text | None = None
     unknown: Callable[[str], Refusal] | None = None
+    slashes: bool = True
 
 
 LIMIT = Number("limit", "Most entries on a page", 1, views.MAX_PAGE, views.DEFAULT_PAGE)
+WEBHOOK = Text("id", "The webhook")
 FIRST = 0
 LAST = views.MAX_POSITION
 
@@ -144,6 +158,8 @@ READS: Sequence[Read] = (
         key=Text("id", "The message", MAX_ID_LENGTH),
         unknown=UnknownMessage,
     ),
+    Read("/webhooks", "All webhooks", webhooks.webhooks),
+    Read("/webhooks/{id}", "One webhook", webhooks.webhook, key=WEBHOOK, unknown=UnknownWebhook, slashes=False),
 )
 
 
@@ -152,14 +168,14 @@ def read_routes(service: Service) -> list[Route]:
 
 
 def _with_slashes(read: Read) -> str:
-    """The path in Starlette's terms; what it names may contain slashes."""
-    return read.path.replace("}", ":path}")
+    """The path in Starlette's terms."""
+    return read.path.replace("}", ":path}") if read.slashes else read.path
 
 
 def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
     async def get(request: Request) -> Response:
         try:
-            values = _parsed(read, request)
+            values = query_values(read.parameters, request)
             found = await service.reader.run(read.view, *_key(read, request), **values)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             return problem_response(error)
@@ -175,15 +191,12 @@ def _key(read: Read, request: Request) -> tuple[str, ...]:
     """The value in the path. One that cannot exist is not looked for."""
     if read.key is None or read.unknown is None:
         return ()
-    value: str = request.path_params[read.key.name]
-    try:
-        return (read.key.parse(value),)
-    except InvalidMessage:
-        raise read.unknown(value) from None
+    return (read.key.parse_or(read.unknown, request.path_params[read.key.name]),)
 
 
-def _parsed(read: Read, request: Request) -> dict[str, Any]:
-    known = {parameter.name: parameter for parameter in read.parameters}
+def query_values(parameters: Iterable[Parameter], request: Request) -> dict[str, Any]:
+    """The parameters that are given, parsed; raises `InvalidMessage` for any that is unknown, wrong or given twice."""
+    known = {parameter.name: parameter for parameter in parameters}
     values: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name not in known:

@@ -51,8 +51,8 @@ async def send_problem(send: Send, error: Exception) -> None:
     await _send(send, problem_answer(error))
 
 
-def json_response(answer: Any) -> Response:
-    return Response(encode(answer), media_type=JSON)
+def json_response(answer: Any, status: int = 200) -> Response:
+    return Response(encode(answer), status, media_type=JSON)
 
 
 def problem_response(error: Exception) -> Response:
