@@ -36,7 +36,7 @@ def answer_of(done: Done) -> Any:
 def test_help_lists_every_command_and_exit_code(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.code, done.errors) == (0, "")
-    for command in ("serve", "import", "export", "show", "migrate", "flow", "demo", "version"):
+    for command in ("serve", "import", "export", "show", "webhooks", "migrate", "flow", "demo", "version"):
         assert f" {command} " in done.output
     for code, meaning in EXIT_CODES.items():
         assert f"{code}  {meaning}" in done.output

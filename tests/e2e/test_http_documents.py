@@ -15,6 +15,7 @@ import pytest
 from allocation.entrypoints.http.openapi import document
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
+from allocation.entrypoints.http.webhooks import OPERATIONS
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer.messages import decode, field_rules
 from tests.e2e.conftest import Server
@@ -33,8 +34,9 @@ def openapi() -> dict[str, Any]:
 
 def test_every_route_is_in_the_document(server: Server, openapi: dict[str, Any]) -> None:
     assert server.get("/openapi.json") == openapi
-    named = {*POSTS, *(read.path for read in READS), "/bulk", "/healthz", "/readyz"}
-    assert set(openapi["paths"]) == named
+    named = {("post", path) for path in (*POSTS, "/bulk")} | {("get", path) for path in ("/healthz", "/readyz")}
+    named |= {("get", read.path) for read in READS} | {(each.method.lower(), each.path) for each in OPERATIONS}
+    assert {(method, path) for path, methods in openapi["paths"].items() for method in methods} == named
 
 
 def test_every_reference_in_the_document_leads_somewhere(openapi: dict[str, Any]) -> None:
@@ -71,6 +73,7 @@ def test_the_page_names_every_route_field_and_refusal_and_fetches_nothing(server
         assert path in page
         assert all(f"<code>{rule.name}</code></td><td>{rule}" in page for rule in field_rules(kind))
     assert all(read.path in page for read in READS)
+    assert all(f"{each.about.replace('`', '')}." in page for each in OPERATIONS)
     assert all(f'href="/problems/{kind.slug}"' in page for kind in KINDS)
     assert not re.search(r"<script|https?://|src=|``", page)
     assert server.client.get("/", follow_redirects=True).text == page
