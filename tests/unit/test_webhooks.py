@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook as Verifier
@@ -35,6 +38,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 URL = "https://shop.example/hooks"
 MESSAGE = WebhookMessage("m1~2", "Allocated", NOW, '{"orderid":"o1","sku":"SOFA","qty":2,"batchref":"b1"}')
 HOUR = timedelta(hours=1)
+HOWTO = Path(__file__).parents[2] / "docs/howto/webhooks.md"
 
 
 def webhook(*event_types: str, url: str = URL) -> Webhook:
@@ -168,6 +172,22 @@ def test_is_signed_as_an_independent_implementation_signs() -> None:
     assert headers["webhook-id"] == "m1~2"
     assert headers["webhook-timestamp"] == str(int(NOW.timestamp()))
     assert headers["webhook-signature"] == Verifier(hook.secrets[0].text).sign("m1~2", NOW, body.decode())
+
+
+def test_the_receiver_in_the_documentation_takes_what_is_ours_and_nothing_else() -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", HOWTO.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(block.splitlines()) == 8
+    documented: dict[str, Any] = {}
+    exec(block, documented)  # noqa: S102 - it is what receivers are told to do
+    is_ours = documented["is_ours"]
+    now = datetime.now(UTC)
+    hook, body = rotated(webhook(), HOUR, now), payload(MESSAGE)
+    headers = signed_headers(hook, MESSAGE, body, now)
+    assert all(is_ours(secret.text, headers, body) for secret in hook.secrets)
+    assert not is_ours(webhook().secrets[0].text, headers, body)
+    assert not is_ours(hook.secrets[0].text, headers, body.replace(b"2", b"3"))
+    assert not is_ours(hook.secrets[0].text, headers | {"webhook-id": "m1~3"}, body)
+    assert not is_ours(hook.secrets[0].text, signed_headers(hook, MESSAGE, body, now - HOUR / 10), body)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,9 @@ class HttpSender:
             raise Unreachable(f"{webhook.url}: {str(error) or type(error).__name__}") from error
 
     def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
+        """Close every connection there is."""
+        if "_pool" in self.__dict__:
+            self._pool.close()
 
     @cached_property
     def _pool(self) -> httpcore.ConnectionPool:

@@ -35,7 +35,6 @@ MAX_REASON_LENGTH = 500
 SECRET_BYTES = 32
 DEFAULT_OVERLAP_H = 24
 MAX_OVERLAP_H = 720
-DATABASE_TIMEOUT_S = 60.0
 
 ID_PREFIX = "wh_"
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
@@ -284,8 +283,9 @@ class PostWebhook:
             log.warning("webhook disabled", webhook=webhook_id, url=webhook.url, reason=reason)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what is done in the event loop, which has limits of its own."""
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(DATABASE_TIMEOUT_S)
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except StoreUnavailable as error:
             raise Unreachable(f"the webhook cannot be read: {error}") from error
 
