@@ -41,6 +41,7 @@ HOUR = timedelta(hours=1)
 MESSAGE = WebhookMessage("m1~2", "Allocated", NOW, '{"orderid":"o1","sku":"SOFA","qty":2,"batchref":"b1"}')
 REFRESH_S = 0.02
 WAIT_S = 20.0
+HELD_S = 0.5
 
 
 def webhook(*event_types: str, url: str = "https://shop.example/hooks", age: int = 0) -> Webhook:
@@ -56,7 +57,7 @@ async def opened(database_url: str) -> AsyncIterator[SqlWebhooks]:
         await webhooks.close()
 
 
-def on(database_url: str, work: Callable[[SqlWebhooks], Awaitable[None]]) -> None:
+def on(database_url: str, work: Callable[[SqlWebhooks], Awaitable[object]]) -> None:
     async def run() -> None:
         async with opened(database_url) as webhooks:
             await work(webhooks)
@@ -66,9 +67,9 @@ def on(database_url: str, work: Callable[[SqlWebhooks], Awaitable[None]]) -> Non
 
 def test_what_is_kept_is_what_was_added(database_url: str) -> None:
     async def work(webhooks: SqlWebhooks) -> None:
-        first, second = webhook(age=2), webhook("Allocated", "Backordered", age=1)
         third = rotated(disabled(webhook("OutOfStock"), "answered 410 – gone", NOW), HOUR, NOW)
-        for each in (third, second, first):
+        second, first = webhook("Allocated", "Backordered", age=1), webhook(age=2)
+        for each in (second, third, first):
             await webhooks.add(each)
         assert await webhooks.all() == [first, second, third]
         assert await webhooks.find(third.id) == third
@@ -135,6 +136,30 @@ def test_changes_at_once_are_made_one_after_the_other(database_url: str) -> None
         found = await webhooks.find(added.id)
         assert found is not None
         assert len(found.secrets) == 4
+
+    on(database_url, work)
+
+
+def test_a_change_waits_for_that_of_another_process(database_url: str) -> None:
+    def rotate_elsewhere(id_: str) -> None:
+        on(database_url, lambda webhooks: webhooks.change(id_, partial(rotated, overlap=HOUR, now=NOW)))
+
+    async def work(webhooks: SqlWebhooks) -> None:
+        added = webhook()
+        await webhooks.add(added)
+        elsewhere = threading.Thread(target=rotate_elsewhere, args=(added.id,))
+
+        def rotate_meanwhile(found: Webhook) -> Webhook:
+            elsewhere.start()
+            elsewhere.join(HELD_S)
+            assert elsewhere.is_alive()
+            return rotated(found, HOUR, NOW)
+
+        await webhooks.change(added.id, rotate_meanwhile)
+        await asyncio.to_thread(elsewhere.join)
+        found = await webhooks.find(added.id)
+        assert found is not None
+        assert len(found.secrets) == 3
 
     on(database_url, work)
 
