@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+from allocation.adapters.webhook_sender import MAX_ASIDE
 from allocation.service_layer.webhooks import FACT_TYPES, MAX_URL_LENGTH
 from tests.e2e.conftest import Server, running, unique
 from tests.receiver import Receiver, answer
 
+TESTS = 20  # at once: more than there are threads
+WAIT_S = 10.0
+POLL_S = 0.01
 NOBODY = "wh_" + "0" * 32
 
 
@@ -106,6 +114,25 @@ def test_a_test_tells_of_a_target_that_is_down(server: Server) -> None:
     tried = server.client.post(f"/webhooks/{added['id']}/test").json()
     assert (tried["delivered"], tried["status"]) == (False, None)
     assert "refused" in tried["said"]
+
+
+def test_targets_that_hang_keep_nobody_else_waiting(server: Server, receiver: Receiver) -> None:
+    answered = threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        answered.wait(WAIT_S)
+        answer(handler, 204)
+
+    receiver.reply = hang
+    path = f"/webhooks/{add(server, receiver.url)['id']}"
+    with ThreadPoolExecutor(TESTS) as clients:
+        tests = [clients.submit(server.client.post, f"{path}/test") for _ in range(TESTS)]
+        while len(receiver.received) < MAX_ASIDE:
+            time.sleep(POLL_S)
+        assert server.get(path)["url"] == receiver.url
+        assert not any(test.done() for test in tests)
+        answered.set()
+    assert {test.result().json()["status"] for test in tests} == {204}
 
 
 def test_after_a_rotation_both_secrets_sign_for_a_while(server: Server, receiver: Receiver) -> None:

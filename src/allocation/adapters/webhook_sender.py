@@ -7,11 +7,13 @@ and all that a target may take of our time and memory is limited, but for the sy
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -39,6 +41,7 @@ BODY_TIMEOUT_S = 1.0  # for the rest of an answer, which decides nothing
 MAX_BODY_BYTES = 16 * 1024  # read of an answer; its connection is closed if there is more
 MAX_SHOWN = 300  # characters of an answer
 MAX_CONNECTIONS = 100
+MAX_ASIDE = 4  # posts at once for the event loop; others wait
 KEEP_ALIVE_S = 2.0  # less than most servers keep an idle connection
 PIECE_BYTES = 16 * 1024
 
@@ -67,6 +70,7 @@ class HttpSender:
         self._tls = tls
         self._backend = _CheckedBackend(resolve, allow_private=allow_private)
         self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(MAX_ASIDE, thread_name_prefix="webhooks")
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
         body = payload(message)
@@ -82,8 +86,12 @@ class HttpSender:
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise Unreachable(f"{webhook.url}: {str(error) or type(error).__name__}") from error
 
+    async def post_aside(self, webhook: Webhook, message: WebhookMessage) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.post, webhook, message)
+
     def close(self) -> None:
         """Close every connection there is."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if "_pool" in self.__dict__:
             self._pool.close()
 

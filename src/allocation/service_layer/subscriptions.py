@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Subscriptions:
-    """What the webhooks want, as it was a second ago at most; while the database cannot be read, as it was last."""
+    """What the webhooks want, as it was about a second ago; while the database cannot be read, as it was last."""
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
@@ -52,6 +52,8 @@ class Subscriptions:
                 await self.refresh()
             except StoreUnavailable as error:
                 log.warning("webhooks cannot be read", reason=str(error))
+            except Exception:
+                log.exception("webhooks cannot be read")
 
     async def _is_closed_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

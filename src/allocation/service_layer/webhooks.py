@@ -132,10 +132,16 @@ class Webhooks(Protocol):
 
 
 class Sender(Protocol):
-    """Posts messages. Blocks, with a limit in time: to be called in a thread."""
+    """Posts messages."""
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
-        """What the target answers, whatever that is. Raises `Unreachable` when there is no answer."""
+        """What the target answers, whatever that is. Raises `Unreachable` when there is no answer.
+
+        Blocks, with a limit in time: to be called in a thread.
+        """
+
+    async def post_aside(self, webhook: Webhook, message: WebhookMessage) -> Answer:
+        """The same for the event loop, in one of a few threads that nothing else needs."""
 
 
 def new_webhook(
@@ -303,7 +309,7 @@ async def try_webhook(webhook: Webhook, sender: Sender) -> Tried:
     body = msgspec.json.encode({"webhook": webhook.id}).decode()
     message = WebhookMessage(f"test_{uuid_utils.uuid7()}", TEST_TYPE, datetime.now(UTC), body)
     try:
-        answer = await asyncio.to_thread(sender.post, webhook, message)
+        answer = await sender.post_aside(webhook, message)
     except Unreachable as error:
         return Tried(delivered=False, answer=None, said=str(error))
     try:
