@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import shutil
 import sys
@@ -13,13 +14,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.torture.arena import ATTACKS, by_chance
+from tests.torture.arena import ATTACKS, by_chance, in_turn, kill_postgres, on_postgres
 from tests.torture.checker import KINDS
 from tests.torture.rounds import Result, play
 
 SECONDS = 180
 WIDTH = 120
 SHOWN = 5
+KILLS = 5  # in the control
 DONE = (
     "sent", "acknowledged", "retried", "abandoned", "repeated", "503", "no answer", "messages",
     "servers killed", "servers paused", "databases killed", "connections cut", "delays",
@@ -27,7 +29,7 @@ DONE = (
 
 
 def main() -> int:
-    """Play all rounds; return 1 if any has a fault."""
+    """Play all rounds and the control; return 1 if any round has a fault, or the control has none."""
     seconds, seed = [*map(int, sys.argv[1:]), *(SECONDS, random.randrange(1_000_000))[len(sys.argv) - 1 :]]
     out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
     out.print(f"{seconds} s, SEED={seed}: the same choices again, though never the same timing")
@@ -36,14 +38,26 @@ def main() -> int:
         out.print(f"{name} …")
         folder = Path(tempfile.mkdtemp(prefix="allocation-torture-"))
         results[name] = asyncio.run(play(arena_of, by_chance(attacks, seconds / len(ATTACKS)), folder, seed))
-        for fault in results[name].found[:SHOWN]:
-            out.print(f"  {fault}")
         if results[name].found:
-            out.print(f"  The logs are kept in {folder}")
+            out.print(*results[name].found[:SHOWN], f"The logs are in {folder}", sep="\n  ")
         else:
             shutil.rmtree(folder)
     out.print(table(results))
-    return int(any(result.found for result in results.values()))
+    lost, acknowledged = control(seed)
+    out.print(f"Control: with synchronous_commit off and {KILLS} kills, {lost:,} of {acknowledged:,} messages are lost")
+    return int(lost == 0 or any(result.found for result in results.values()))
+
+
+def control(seed: int) -> tuple[int, int]:
+    """Of the messages acknowledged, those lost by a database that answers before it has written; and all of them.
+
+    A checker that finds none lost is blind.
+    """
+    careless = functools.partial(on_postgres, synchronous_commit="off")
+    killed = in_turn([kill_postgres] * KILLS)
+    with tempfile.TemporaryDirectory() as folder:
+        result = asyncio.run(play(careless, killed, Path(folder), seed))
+    return sum("not in the ledger" in fault for fault in result.faults["lost"]), result.counts["acknowledged"]
 
 
 def table(results: dict[str, Result]) -> Table:

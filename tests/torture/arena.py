@@ -89,9 +89,9 @@ async def on_sqlite(folder: Path, seed: int) -> AsyncIterator[Arena]:
 
 
 @asynccontextmanager
-async def on_postgres(folder: Path, seed: int) -> AsyncIterator[Arena]:
-    """Two servers on one database, which they reach through a network that can be cut."""
-    with PostgresServer() as postgres:
+async def on_postgres(folder: Path, seed: int, **settings: str) -> AsyncIterator[Arena]:
+    """Two servers on one database, with settings of its own, which they reach through a network that can be cut."""
+    with PostgresServer(settings) as postgres:
         url = postgres.create_database("torture")
         async with Proxy(postgres.port) as proxy:
             behind = url.replace(f":{postgres.port}/", f":{proxy.port}/")
