@@ -78,10 +78,8 @@ bench-%: bench-setup ## run one benchmark, for example bench-hot
 	$(BIN)/python -m bench $* $(ARGS)
 
 .PHONY: profile
-profile: bench-setup ## record where a running service spends its time (PID=1234) into bench/out/profile.svg
-	@test -n "$(PID)" || { echo 'Name the process: make profile PID=1234' >&2; exit 2; }
-	@mkdir -p bench/out
-	$(BIN)/py-spy record --pid $(PID) --duration 20 --output bench/out/profile.svg
+profile: bench-setup ## flame graph of the service under load into bench/out (CASE=many, hot or sqlite)
+	$(BIN)/python -m bench.profile $(CASE)
 
 .PHONY: lock
 lock: $(LOCK_VENV)/uv-$(UV_VERSION) ## pin the dependencies with hashes (UPGRADE=--upgrade takes newer ones)
