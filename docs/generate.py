@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
 from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.pages import ABOUT
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, Read
@@ -48,6 +49,11 @@ SETTINGS: Mapping[str, str] = {
     "smtp_password": "the password of that name",
     "smtp_tls": "`true` starts TLS before anything else is said, and checks the server's certificate",
     "mail_from": "the sender of every mail",
+    "lease_s": "seconds without a sign of life after which the deliveries of a process are taken over",
+    "max_attempts": "attempts of a delivery before it becomes a dead letter",
+    "dead_letters_hold": "`true`: later deliveries of the same effect and SKU wait for a dead letter",
+    "keep_done_days": "days for which done and dropped deliveries stay to be looked up",
+    "keep_dead_days": "days for which dead letters stay",
 }
 
 SEND = f"""\
@@ -70,6 +76,11 @@ READ = f"""\
 
 A page holds {views.DEFAULT_PAGE:,} entries, up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
 the parameter of that name for the next page, null on the last one.
+"""
+OPERATE = """\
+## Operate
+
+One JSON object, as `application/json`; `{}` means all. Answers `count`, `effects` (how many of each) and `dry_run`.
 """
 HEALTH = """\
 ### `GET /healthz`
@@ -123,7 +134,7 @@ def events_page() -> str:
 
 def http_page() -> str:
     posts = [f"### `POST {path}`\n\n{_post(kind)}" for path, kind in POSTS.items()]
-    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH)
+    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), OPERATE, *map(_action, ACTIONS), HEALTH)
 
 
 def refusals_page() -> str:
@@ -157,8 +168,16 @@ def with_settings(readme: str) -> str:
 
 def cli_page() -> str:
     group: Any = typer.main.get_command(app)
-    commands = [_command(name, command) for name, command in group.commands.items()]
+    commands = [_command(name, command) for name, command in _flat(group)]
     return _page("Command line", "`allocation COMMAND --help` says the same.\n", *commands)
+
+
+def _flat(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The commands, those of a group behind its own name."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from _flat(command, f"{prefix}{name} ")
 
 
 def flow_page() -> str:
@@ -207,6 +226,11 @@ def _read(read: Read) -> str:
     rows = [(f"`{each.name}`", each.about, each.rule) for each in read.parameters]
     table = _table(("parameter", "what it is", "takes"), rows) if rows else ""
     return "\n".join(filter(None, [f"### `GET {read.path}`\n\n{read.about}.\n", table]))
+
+
+def _action(action: Action) -> str:
+    members = _table(("member", "means"), [(f"`{name}`", about) for name, about in MEMBERS.items()])
+    return f"### `POST {action.path}`\n\n{action.about}.\n\n{members}"
 
 
 def _command(name: str, command: Any) -> str:

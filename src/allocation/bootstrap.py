@@ -8,6 +8,7 @@ from typing import Self
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
 from allocation.adapters.migrate import migrate
 from allocation.adapters.outbox import Outbox
@@ -16,10 +17,14 @@ from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.config import Settings
 from allocation.service_layer import flow
-from allocation.service_layer.effects import EffectRunner, bind
+from allocation.service_layer.dead_letters import DeadLetters
+from allocation.service_layer.effects import bind
 from allocation.service_layer.handlers import EFFECTS
+from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.writer import Writer
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +35,9 @@ class Service:
     url: URL
     writer: Writer
     reader: Reader
-    effects: EffectRunner
+    effects: Relay
     store: Store
+    dead_letters: DeadLetters
 
     async def __aenter__(self) -> Self:
         self.writer.start()
@@ -40,6 +46,7 @@ class Service:
     async def __aexit__(self, *_: object) -> None:
         await self.writer.close()
         await self.effects.close()
+        await self.dead_letters.close()
         await self.reader.close()
         await self.store.close()
 
@@ -51,6 +58,16 @@ def bootstrap(settings: Settings) -> Service:
     migrate(url)
     store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
     writer = Writer(store, max_queued=settings.max_queued)
-    effects = EffectRunner(Outbox(url), bind(EFFECTS, notifications=notifications(settings)))
+    effects = Relay(Outbox(url), bind(EFFECTS, notifications=notifications(settings)).get, _policy(settings))
     writer.on_commit(effects.wake)
-    return Service(settings, url, writer, Reader(url), effects, store)
+    return Service(settings, url, writer, Reader(url), effects, store, SqlDeadLetters(url))
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        dead_letters_hold=settings.dead_letters_hold,
+        keep_done_s=settings.keep_done_days * DAY_S,
+        keep_dead_s=settings.keep_dead_days * DAY_S,
+    )

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from allocation import views
 from allocation.bootstrap import Service
 from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.actions import action_routes
 from allocation.entrypoints.http.pages import page_routes
 from allocation.entrypoints.http.posts import post_routes
 from allocation.entrypoints.http.reads import read_routes
@@ -65,6 +66,7 @@ def _router(service: Service) -> Starlette:
             Route("/healthz", is_alive),
             Route("/readyz", is_ready),
             *page_routes(),
+            *action_routes(service),
             *read_routes(service),
         ],
         exception_handlers={HTTPException: _refuse},

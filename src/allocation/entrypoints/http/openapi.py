@@ -14,11 +14,13 @@ import allocation
 from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
 from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, Parameter, Read
 from allocation.entrypoints.http.reads import Text as TextParameter
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.refusals import KINDS, Kind
+from allocation.service_layer.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
 from allocation.service_layer.messages import FieldRule, field_rules
 
 VERSION = "3.1.0"
@@ -50,6 +52,7 @@ def document() -> Schema:
             **{path: {"post": _post(path, kind)} for path, kind in POSTS.items()},
             bulk.PATH: {"post": _bulk()},
             **{read.path: {"get": _get(read)} for read in READS},
+            **{action.path: {"post": _action(action)} for action in ACTIONS},
             **_HEALTH,
         },
         "components": {
@@ -171,6 +174,36 @@ def _get(read: Read) -> Schema:
     }
 
 
+def _action(action: Action) -> Schema:
+    return {
+        "operationId": action.path.removeprefix("/").replace("-", "_").replace("/", "_"),
+        "summary": action.about,
+        "tags": ["operation"],
+        "requestBody": {"required": True, "content": {JSON: {"schema": _choice_schema()}}},
+        "responses": {
+            "200": _answered("How many, and of which effects", _reference(Chosen.__name__)),
+            **_refusals({400, 405, 413, 415, 500, 503}),
+        },
+    }
+
+
+def _choice_schema() -> Schema:
+    text = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE}
+    limits: Mapping[str, Schema] = {
+        "effect": text,
+        "sku": text,
+        "older_than": {"type": ["string", "null"], "pattern": AGE_PATTERN},
+        "number": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_NUMBER},
+        "dry_run": {"type": "boolean", "default": False},
+    }
+    return {
+        "type": "object",
+        "properties": {name: {**limits[name], "description": about} for name, about in MEMBERS.items()},
+        "additionalProperties": False,
+        "examples": [{"effect": "send_out_of_stock_notification", "older_than": "7d", "dry_run": True}],
+    }
+
+
 def _parameter(parameter: Parameter, place: str) -> Schema:
     return {
         "name": parameter.name,
@@ -211,7 +244,7 @@ def _components() -> Schema:
     """The schemas of everything that is answered, and of the events that are taken."""
     answers = [answer_type(kind) for kind in POSTS.values()]
     found = [typing.get_type_hints(read.view)["return"] for read in READS]
-    _, components = msgspec.json.schema_components([Problem, *answers, *found], ref_template=COMPONENTS)
+    _, components = msgspec.json.schema_components([Problem, Chosen, *answers, *found], ref_template=COMPONENTS)
     return {**components, **{kind.__name__: event_schema(kind) for kind in POSTS.values()}}
 
 
