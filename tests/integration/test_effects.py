@@ -6,20 +6,19 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
 import structlog
 
-from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.database import parse_url
 from allocation.adapters.outbox import Outbox
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
@@ -30,6 +29,7 @@ from allocation.service_layer.handlers import EFFECTS, Notifications
 from allocation.service_layer.leases import PARTITIONS
 from allocation.service_layer.messages import encode, new_message
 from allocation.service_layer.relay import Policy, Relay
+from tests import builders
 from tests.builders import select
 from tests.mailserver import TAKEN, MailServer
 from tests.servers import PostgresServer
@@ -504,13 +504,7 @@ def relay(
 
 
 async def change(settings: Settings, statement: str) -> None:
-    url = parse_url(settings.database_url)
-    if not is_sqlite(url):
-        await select(url, statement)
-        return
-    assert url.database is not None
-    with closing(sqlite3.connect(url.database, isolation_level=None)) as connection:
-        connection.execute(statement)
+    await builders.change(parse_url(settings.database_url), statement)
 
 
 def pending(settings: Settings) -> list[tuple[str, str]]:

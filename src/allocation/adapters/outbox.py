@@ -33,14 +33,16 @@ WAITING = """
         SELECT count(*) FROM deliveries AS held WHERE held.effect = pending.effect AND held.next_attempt_at > {now}
     ) FROM pending WHERE pending.effect IS NOT NULL
 """
-# Whether a lane is held back is looked up row by row, by index: as a join it would be planned for empty tables.
+# Whether a lane is held back is looked up row by row, by index: as a join it would be planned for empty tables. And all
+# by one clock reading: a lane whose time comes while its rows are read would be entered in the middle.
 DUE = """
+    WITH clock AS MATERIALIZED (SELECT {now} AS now)
     SELECT number, correlation_id, step, effect, sku, type, body, attempts FROM deliveries AS owed
     WHERE owed.state = 'pending' AND owed.effect = :effect AND {partition} IN {numbers}
         AND (
             SELECT held.number FROM deliveries AS held
             WHERE held.effect = owed.effect AND held.sku = owed.sku AND held.number <= owed.number
-                AND held.next_attempt_at > {now} LIMIT 1
+                AND held.next_attempt_at > (SELECT now FROM clock) LIMIT 1
         ) IS NULL
 """
 UNLESS_DEAD = """
