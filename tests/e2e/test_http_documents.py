@@ -12,6 +12,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from allocation.entrypoints.http.actions import ACTIONS
 from allocation.entrypoints.http.openapi import document
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
@@ -33,7 +34,7 @@ def openapi() -> dict[str, Any]:
 
 def test_every_route_is_in_the_document(server: Server, openapi: dict[str, Any]) -> None:
     assert server.get("/openapi.json") == openapi
-    named = {*POSTS, *(read.path for read in READS), "/bulk", "/healthz", "/readyz"}
+    named = {*POSTS, *(read.path for read in READS), *(each.path for each in ACTIONS), "/bulk", "/healthz", "/readyz"}
     assert set(openapi["paths"]) == named
 
 
@@ -71,6 +72,7 @@ def test_the_page_names_every_route_field_and_refusal_and_fetches_nothing(server
         assert path in page
         assert all(f"<code>{rule.name}</code></td><td>{rule}" in page for rule in field_rules(kind))
     assert all(read.path in page for read in READS)
+    assert all(action.path in page for action in ACTIONS)
     assert all(f'href="/problems/{kind.slug}"' in page for kind in KINDS)
     assert not re.search(r"<script|https?://|src=|``", page)
     assert server.client.get("/", follow_redirects=True).text == page

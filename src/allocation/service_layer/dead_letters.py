@@ -56,7 +56,7 @@ def seconds(age: str) -> int:
 
 def values_of(which: Which) -> Mapping[str, str | int]:
     """What is given, by name; raises `InvalidMessage` for what cannot be."""
-    given = {name: getattr(which, name) for name in which.__struct_fields__}
+    given = {name: getattr(which, name) for name in Which.__struct_fields__}
     if which.older_than is not None:
         seconds(which.older_than)
     if which.number is not None and not 0 <= which.number <= MAX_NUMBER:

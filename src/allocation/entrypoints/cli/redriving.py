@@ -58,13 +58,12 @@ def show_dead_letter(settings: Settings, number: int, *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(letter).decode())
         return
-    told = msgspec.to_builtins(letter)
-    told["body"] = bytes(letter.body).decode()
-    stack = told.pop("stack")
+    told = msgspec.structs.asdict(letter) | {"body": bytes(letter.body).decode()}
     width = max(map(len, told))
+    del told["stack"]
     for name, value in told.items():
         typer.echo(f"{name:<{width}}  {'–' if value is None else value}")
-    typer.echo(f"\n{stack.rstrip()}")
+    typer.echo(f"\n{letter.stack.rstrip()}")
 
 
 def retry_dead_letters(settings: Settings, which: Which, *, dry_run: bool, as_json: bool) -> int:
