@@ -18,7 +18,7 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.config import Settings
 from allocation.service_layer import flow
 from allocation.service_layer.dead_letters import DeadLetters
-from allocation.service_layer.effects import bind
+from allocation.service_layer.effects import among, bind
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
@@ -58,7 +58,7 @@ def bootstrap(settings: Settings) -> Service:
     migrate(url)
     store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
     writer = Writer(store, max_queued=settings.max_queued)
-    effects = Relay(Outbox(url), bind(EFFECTS, notifications=notifications(settings)).get, _policy(settings))
+    effects = Relay(Outbox(url), among(bind(EFFECTS, notifications=notifications(settings))), _policy(settings))
     writer.on_commit(effects.wake)
     return Service(settings, url, writer, Reader(url), effects, store, SqlDeadLetters(url))
 

@@ -24,10 +24,10 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, Backordered, BatchCreated, Event, OutOfStock
 from allocation.service_layer import relay as relay_module
-from allocation.service_layer.effects import Delivery, Unreachable, bind, deliver_event
+from allocation.service_layer.effects import Unreachable, among, bind
 from allocation.service_layer.handlers import EFFECTS, Notifications
 from allocation.service_layer.leases import PARTITIONS
-from allocation.service_layer.messages import encode, new_message
+from allocation.service_layer.messages import new_message
 from allocation.service_layer.relay import Policy, Relay
 from tests import builders
 from tests.builders import select
@@ -45,7 +45,7 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.service_layer.leases import PARTITIONS
-from allocation.service_layer.messages import encode, new_message
+from allocation.service_layer.messages import new_message
 
 async def main(url, smtp_port, runs_effects):
     settings = Settings(database_url=url, smtp_host="127.0.0.1", smtp_port=int(smtp_port), lease_s=1)
@@ -224,13 +224,13 @@ def test_an_effect_that_nobody_knows_becomes_a_dead_letter(settings: Settings, s
 
 def test_effects_may_come_and_go_while_the_relay_runs(settings: Settings) -> None:
     recorder = Recorder()
-    known = {"observe": deliver_event(recorder.observe)}
+    known = {"observe": recorder.observe}
 
     async def scenario(service: Service) -> None:
         for order in ("o1", "o2"):
             await backorder(service, "CHAIR", order)
         await change(settings, "DELETE FROM deliveries")
-        runner = Relay(Outbox(service.url), known.get)
+        runner = Relay(Outbox(service.url), among(known))
         await observe_backorders(settings, "o1")
         assert await runner.run_pending() == 1
         observe = known.pop("observe")
@@ -399,7 +399,7 @@ def test_many_commits_share_a_look_and_without_one_there_is_none(
 ) -> None:
     async def scenario(service: Service) -> None:
         outbox = CountingOutbox(service.url)
-        runner = Relay(outbox, bind({}).get)
+        runner = Relay(outbox, among({}))
         runner.start()
         until_s = time.monotonic() + 0.55
         while time.monotonic() < until_s:
@@ -447,7 +447,7 @@ class Postcards:
 def test_bind_gives_each_effect_the_ports_it_names() -> None:
     postcards = Postcards()
     bound = bind(EFFECTS, notifications=postcards, others="ignored")
-    bound[EFFECT](Delivery(1, "m1", 0, EFFECT, "CHAIR", "OutOfStock", encode(OutOfStock("CHAIR")), 0))
+    bound[EFFECT](OutOfStock("CHAIR"))
     assert postcards.sent == ["stock@made.com: Out of stock for CHAIR"]
 
 
@@ -499,8 +499,7 @@ def relay(
     rng: random.Random | None = None,
 ) -> Relay:
     """Another relay on the service's database, with effects of the test's own beside those there are."""
-    known = {name: deliver_event(effect) for name, effect in effects.items()}
-    return Relay(Outbox(service.url), known.get, policy or Policy(), rng)
+    return Relay(Outbox(service.url), among(effects), policy or Policy(), rng)
 
 
 async def change(settings: Settings, statement: str) -> None:

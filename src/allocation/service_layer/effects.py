@@ -50,19 +50,19 @@ Deliver = Callable[[Delivery], None]
 FindEffect = Callable[[str], Deliver | None]
 
 
-def bind(effects: Mapping[type[Event], Sequence[Effect]], **ports: Any) -> Mapping[str, Deliver]:
-    """The effects by name, each with the ports that its parameters after the event name. Its ``get`` finds them."""
-    bound = {effect.__name__: _bound(effect, ports) for several in effects.values() for effect in several}
-    return {name: deliver_event(effect) for name, effect in bound.items()}
+def bind(effects: Mapping[type[Event], Sequence[Effect]], **ports: Any) -> Mapping[str, Callable[[Event], None]]:
+    """The effects by name, each with the ports that its parameters after the event name."""
+    return {effect.__name__: _bound(effect, ports) for several in effects.values() for effect in several}
 
 
-def deliver_event(effect: Callable[[Event], None]) -> Deliver:
-    """An effect that takes the event, as one that takes the delivery."""
+def among(effects: Mapping[str, Callable[[Event], None]]) -> FindEffect:
+    """Finds those that are there when they are asked for, each to be given the event of a delivery."""
 
-    def deliver(delivery: Delivery) -> None:
-        effect(_event(delivery))
+    def find(name: str) -> Deliver | None:
+        effect = effects.get(name)
+        return None if effect is None else lambda delivery: effect(_event(delivery))
 
-    return deliver
+    return find
 
 
 def _event(delivery: Delivery) -> Event:
