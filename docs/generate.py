@@ -20,6 +20,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
 from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.pages import ABOUT
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, Parameter, Read
@@ -50,6 +51,11 @@ SETTINGS: Mapping[str, str] = {
     "smtp_tls": "`true` starts TLS before anything else is said, and checks the server's certificate",
     "mail_from": "the sender of every mail",
     "webhooks_allow_private": "`true` lets webhooks post to addresses in your own network, and without TLS",
+    "lease_s": "seconds without a sign of life after which the deliveries of a process are taken over",
+    "max_attempts": "attempts of a delivery before it becomes a dead letter",
+    "dead_letters_hold": "`true`: later deliveries of the same effect and SKU wait for a dead letter",
+    "keep_done_days": "days for which done and dropped deliveries stay to be looked up",
+    "keep_dead_days": "days for which dead letters stay",
 }
 
 SEND = f"""\
@@ -77,6 +83,11 @@ WEBHOOKS = """\
 ## Webhooks
 
 Facts are posted to the URLs of others, signed: [how](../howto/webhooks.md).
+"""
+OPERATE = """\
+## Operate
+
+One JSON object, as `application/json`; `{}` means all. Answers `count`, `effects` (how many of each) and `dry_run`.
 """
 HEALTH = """\
 ### `GET /healthz`
@@ -130,7 +141,8 @@ def events_page() -> str:
 
 def http_page() -> str:
     posts = [f"### `POST {path}`\n\n{_post(kind)}" for path, kind in POSTS.items()]
-    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH, WEBHOOKS, *map(_operation, OPERATIONS))
+    operate = [OPERATE, *map(_action, ACTIONS), WEBHOOKS, *map(_operation, OPERATIONS)]
+    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH, *operate)
 
 
 def refusals_page() -> str:
@@ -237,6 +249,11 @@ def _commands(name: str, command: Any) -> Iterator[str]:
     yield f"## `{name}`\n\n{_paragraphs(command.help)}\n"
     for each, below in command.commands.items():
         yield f"#{_command(f'{name} {each}', below)}"
+
+
+def _action(action: Action) -> str:
+    members = _table(("member", "means"), [(f"`{name}`", about) for name, about in MEMBERS.items()])
+    return f"### `POST {action.path}`\n\n{action.about}.\n\n{members}"
 
 
 def _command(name: str, command: Any) -> str:

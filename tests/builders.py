@@ -79,6 +79,16 @@ async def select(url: URL, query: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
+async def change(url: URL, statement: str) -> None:
+    """Execute a statement and commit it, on a connection of its own."""
+    if url.get_backend_name() != "sqlite":
+        await select(url, statement)
+        return
+    assert url.database is not None
+    with closing(sqlite3.connect(url.database, isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
 def dsn(url: URL) -> str:
     """The URL as asyncpg takes it."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)

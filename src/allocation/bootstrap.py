@@ -8,6 +8,7 @@ from typing import Self
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
 from allocation.adapters.migrate import migrate
 from allocation.adapters.outbox import Outbox
@@ -18,11 +19,16 @@ from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
 from allocation.service_layer import flow
-from allocation.service_layer.effects import EffectRunner, bind
+from allocation.service_layer.dead_letters import DeadLetters
+from allocation.service_layer.effects import FindEffect, among, bind
 from allocation.service_layer.handlers import EFFECTS
+from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
+from allocation.service_layer.webhooks import PostWebhook
 from allocation.service_layer.writer import Writer
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,17 @@ class Service:
     url: URL
     writer: Writer
     reader: Reader
-    effects: EffectRunner
+    effects: Relay
     store: Store
     webhooks: SqlWebhooks
     subscriptions: Subscriptions
     sender: HttpSender
+    post_webhook: PostWebhook
+    dead_letters: DeadLetters
 
     async def __aenter__(self) -> Self:
         await self.subscriptions.start()
+        self.post_webhook.start()
         self.writer.start()
         return self
 
@@ -50,6 +59,7 @@ class Service:
         await self.subscriptions.close()
         await self.webhooks.close()
         self.sender.close()
+        await self.dead_letters.close()
         await self.reader.close()
         await self.store.close()
 
@@ -60,9 +70,35 @@ def bootstrap(settings: Settings) -> Service:
     url = parse_url(settings.database_url)
     migrate(url)
     store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
-    writer = Writer(store, max_queued=settings.max_queued)
-    effects = EffectRunner(Outbox(url), bind(EFFECTS, notifications=notifications(settings)))
-    writer.on_commit(effects.wake)
     webhooks = SqlWebhooks(url)
+    subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
-    return Service(settings, url, writer, Reader(url), effects, store, webhooks, Subscriptions(webhooks), sender)
+    post_webhook = PostWebhook(webhooks, sender)
+    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of)
+    declared = among(bind(EFFECTS, notifications=notifications(settings)))
+    find_effect: FindEffect = lambda name: post_webhook.find(name) or declared(name)  # noqa: E731 - typed
+    effects = Relay(Outbox(url), find_effect, _policy(settings))
+    writer.on_commit(effects.wake)
+    return Service(
+        settings=settings,
+        url=url,
+        writer=writer,
+        reader=Reader(url),
+        effects=effects,
+        store=store,
+        webhooks=webhooks,
+        subscriptions=subscriptions,
+        sender=sender,
+        post_webhook=post_webhook,
+        dead_letters=SqlDeadLetters(url),
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        dead_letters_hold=settings.dead_letters_hold,
+        keep_done_s=settings.keep_done_days * DAY_S,
+        keep_dead_s=settings.keep_dead_days * DAY_S,
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
+LEAST = {"lease_s": 1, "max_attempts": 1}  # of the numbers that must not be 0
 
 
 class InvalidSetting(ValueError):
@@ -28,6 +29,11 @@ class Settings:
     smtp_tls: bool = False  # STARTTLS before anything else is said
     mail_from: str = "allocation@localhost"
     webhooks_allow_private: bool = False  # targets of webhooks in our own network, and without TLS
+    lease_s: int = 5  # after so long without a sign of life, the deliveries of a process are taken over
+    max_attempts: int = 10  # of a delivery, before it becomes a dead letter
+    dead_letters_hold: bool = False  # whether later deliveries of the same effect and SKU wait for a dead letter
+    keep_done_days: int = 0  # how long done and dropped deliveries can be looked up
+    keep_dead_days: int = 365  # how long a dead letter waits for somebody to retry it
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -50,5 +56,7 @@ def _parsed(name: str, text: str, default: object) -> object:
     if isinstance(default, int):
         if not text.isascii() or not text.isdecimal():
             raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use a whole number")
+        if int(text) < LEAST.get(name, 0):
+            raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use {LEAST[name]} or more")
         return int(text)
     return text

@@ -7,13 +7,14 @@ for the next page; null on the last one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 
-from allocation.domain.errors import UnknownBatch, UnknownMessage, UnknownOrder, UnknownSku
+from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
+from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
 
 DEFAULT_PAGE = 100
@@ -103,6 +104,35 @@ class Events(msgspec.Struct):
     """Messages of the ledger, oldest first."""
 
     events: list[RecordedEvent]
+    next_after: int | None
+
+
+class DeadLetter(msgspec.Struct):
+    """A delivery that was given up: its message, how often it was tried, and what the last attempt said."""
+
+    number: int
+    effect: str
+    sku: str
+    id: str
+    correlation_id: str
+    type: str
+    attempts: int
+    error: str
+    died_at: datetime
+
+
+class DeadLetterDetail(DeadLetter):
+    """A dead letter with the cause and the body of its message, and the stack of the last attempt."""
+
+    causation_id: str | None
+    body: msgspec.Raw
+    stack: str
+
+
+class DeadLetters(msgspec.Struct):
+    """Dead letters, oldest delivery first."""
+
+    dead_letters: list[DeadLetter]
     next_after: int | None
 
 
@@ -203,6 +233,40 @@ def event(connection: Connection, id_: str) -> RecordedEvent:
     return _recorded(found)
 
 
+def dead_letters(
+    connection: Connection,
+    *,
+    effect: str | None = None,
+    sku: str | None = None,
+    older_than: str | None = None,
+    after: int = 0,
+    limit: int = DEFAULT_PAGE,
+) -> DeadLetters:
+    """A page of the dead letters: all, or those that have the values asked for."""
+    values: dict[str, Any] = {"effect": effect, "sku": sku}
+    values = {name: value for name, value in values.items() if value is not None}
+    conditions = ["state = 'dead'", "number > :after", *(f"{name} = :{name}" for name in values)]
+    if older_than is not None:
+        conditions.append("settled_at < :before")
+        before = datetime.now(UTC) - timedelta(seconds=seconds(older_than))
+        values["before"] = before.isoformat() if connection.dialect.name == "sqlite" else before
+    asked_for = f"{_DEAD_LETTERS} WHERE {' AND '.join(conditions)} ORDER BY number"
+    rows, more = _page(connection, asked_for, limit, after=after, **values)
+    return DeadLetters([DeadLetter(*_died(row)) for row in rows], rows[-1].number if more else None)
+
+
+def dead_letter(connection: Connection, number: str) -> DeadLetterDetail:
+    """One dead letter; raises `UnknownDeadLetter`."""
+    if not (number.isascii() and number.isdecimal() and int(number) <= MAX_POSITION):
+        raise UnknownDeadLetter(number)
+    statement = text(f"{_DEAD_LETTER} WHERE state = 'dead' AND number = :number")
+    found = connection.execute(statement, {"number": int(number)}).one_or_none()
+    if found is None:
+        raise UnknownDeadLetter(number)
+    cause = None if found.causation_step is None else message_id(found.correlation_id, found.causation_step)
+    return DeadLetterDetail(*_died(found), cause, msgspec.Raw(found.body.encode()), found.stack)
+
+
 def is_ready(connection: Connection) -> bool:
     """Whether the database answers, with our tables in it."""
     connection.execute(text("SELECT 1 FROM products LIMIT 1"))
@@ -244,6 +308,26 @@ _MESSAGES = (
 _REST_OF_ROW = f"{_MESSAGES} WHERE position = :position AND place > :place ORDER BY place"
 
 
+_DEAD_COLUMNS = "number, effect, sku, correlation_id, step, type, attempts, error, settled_at"
+_DEAD_LETTERS = f"SELECT {_DEAD_COLUMNS} FROM deliveries"  # noqa: S608 - a constant
+_DEAD_LETTER = f"""
+    SELECT {_DEAD_COLUMNS}, body, stack, (
+        SELECT causation_step FROM messages
+        WHERE messages.correlation_id = deliveries.correlation_id AND messages.step = deliveries.step
+    ) AS causation_step FROM deliveries
+"""  # noqa: S608 - a constant
+
+
+def _died(row: AnyRow) -> tuple[int, str, str, str, str, str, int, str, datetime]:
+    number, effect, sku, correlation_id, step, type_, attempts, error, died_at, *_ = row
+    id_ = message_id(correlation_id, step)
+    return number, effect, sku, id_, correlation_id, type_, attempts, error, _moment(died_at)
+
+
+def _moment(value: datetime | str) -> datetime:
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
 def _page(connection: Connection, statement: str, limit: int, **values: Any) -> tuple[Sequence[AnyRow], bool]:
     """At most ``limit`` rows, and whether there are more."""
     rows = connection.execute(_typed(f"{statement} LIMIT :limit"), {**values, "limit": limit + 1}).all()
@@ -270,7 +354,6 @@ def _summed(row: AnyRow) -> tuple[str, int, int, int, int]:
 
 def _recorded(row: AnyRow) -> RecordedEvent:
     position, _, correlation_id, step, causation_step, type_, sku, actor, recorded_at, body = row
-    moment = datetime.fromisoformat(recorded_at) if isinstance(recorded_at, str) else recorded_at
     return RecordedEvent(
         position=position,
         id=message_id(correlation_id, step),
@@ -279,6 +362,6 @@ def _recorded(row: AnyRow) -> RecordedEvent:
         type=type_,
         sku=sku,
         actor=actor,
-        recorded_at=moment.astimezone(UTC),
+        recorded_at=_moment(recorded_at),
         body=msgspec.Raw(body.encode()),
     )

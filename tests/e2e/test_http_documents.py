@@ -12,6 +12,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from allocation.entrypoints.http.actions import ACTIONS
 from allocation.entrypoints.http.openapi import document
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
@@ -34,7 +35,9 @@ def openapi() -> dict[str, Any]:
 
 def test_every_route_is_in_the_document(server: Server, openapi: dict[str, Any]) -> None:
     assert server.get("/openapi.json") == openapi
-    named = {("post", path) for path in (*POSTS, "/bulk")} | {("get", path) for path in ("/healthz", "/readyz")}
+    actions = [action.path for action in ACTIONS]
+    named = {("post", path) for path in (*POSTS, *actions, "/bulk")}
+    named |= {("get", path) for path in ("/healthz", "/readyz")}
     named |= {("get", read.path) for read in READS} | {(each.method.lower(), each.path) for each in OPERATIONS}
     assert {(method, path) for path, methods in openapi["paths"].items() for method in methods} == named
 
@@ -74,6 +77,7 @@ def test_the_page_names_every_route_field_and_refusal_and_fetches_nothing(server
         assert all(f"<code>{rule.name}</code></td><td>{rule}" in page for rule in field_rules(kind))
     assert all(read.path in page for read in READS)
     assert all(f"{each.about.replace('`', '')}." in page for each in OPERATIONS)
+    assert all(action.path in page for action in ACTIONS)
     assert all(f'href="/problems/{kind.slug}"' in page for kind in KINDS)
     assert not re.search(r"<script|https?://|src=|``", page)
     assert server.client.get("/", follow_redirects=True).text == page

@@ -28,7 +28,7 @@ from tests.contract.conftest import MOMENT
 
 GROUP = 100
 SKUS = 10
-MAX_CALLS_PER_MESSAGE = 84  # of functions, in the bus, the domain and the group
+MAX_CALLS_PER_MESSAGE = 86  # of functions, in the bus, the domain and the group
 
 
 async def warmed_up(store: Store) -> Writer:

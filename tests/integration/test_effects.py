@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 import structlog
 
-from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.database import parse_url
 from allocation.adapters.outbox import Outbox
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, Backordered, BatchCreated, Event, OutOfStock
-from allocation.service_layer import effects
-from allocation.service_layer.effects import Delivery, EffectRunner, Lane, Unreachable, bind
+from allocation.service_layer import relay as relay_module
+from allocation.service_layer.effects import Unreachable, among, bind
 from allocation.service_layer.handlers import EFFECTS, Notifications
+from allocation.service_layer.leases import PARTITIONS
 from allocation.service_layer.messages import new_message
+from allocation.service_layer.relay import Policy, Relay
+from tests import builders
 from tests.builders import select
 from tests.mailserver import TAKEN, MailServer
 from tests.servers import PostgresServer
 
 WAIT_S = 20.0
 EFFECT = "send_out_of_stock_notification"
+SEED = 20_260_101
 
 # A service that takes order lines of CHAIR until it is killed.
 SERVICE = """
@@ -39,10 +44,11 @@ import asyncio, sys
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, BatchCreated
+from allocation.service_layer.leases import PARTITIONS
 from allocation.service_layer.messages import new_message
 
 async def main(url, smtp_port, runs_effects):
-    settings = Settings(database_url=url, smtp_host="127.0.0.1", smtp_port=int(smtp_port))
+    settings = Settings(database_url=url, smtp_host="127.0.0.1", smtp_port=int(smtp_port), lease_s=1)
     async with await asyncio.to_thread(bootstrap, settings) as service:
         await service.writer.handle(new_message(BatchCreated("b1", "CHAIR", 1), "test"))
         await service.writer.handle(new_message(AllocationRequired("o1", "CHAIR", 2), "test"))
@@ -63,15 +69,15 @@ def server() -> Iterator[MailServer]:
 
 @pytest.fixture
 def settings(database_url: str, server: MailServer) -> Settings:
-    return Settings(database_url=database_url, smtp_host="127.0.0.1", smtp_port=server.port)
+    return Settings(database_url=database_url, smtp_host="127.0.0.1", smtp_port=server.port, lease_s=1)
 
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "LOOK_INTERVAL_S", 0.01)
-    monkeypatch.setattr(effects, "POLL_INTERVAL_S", 0.02)
-    monkeypatch.setattr(effects, "RETRY_DELAY_S", 0.02)
-    monkeypatch.setattr(effects, "MAX_RETRY_DELAY_S", 0.1)
+    monkeypatch.setattr(relay_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(relay_module, "POLL_INTERVAL_S", 0.02)
+    monkeypatch.setattr(relay_module, "RETRY_DELAY_S", 0.02)
+    monkeypatch.setattr(relay_module, "MAX_RETRY_DELAY_S", 0.1)
 
 
 class Recorder:
@@ -122,7 +128,12 @@ def test_kill_9_before_the_server_has_answered_repeats_the_mail(settings: Settin
     server.answer = kill_the_sender
     with service_process(settings, runs_effects="yes") as sender:
         assert sender.wait(WAIT_S) == -signal.SIGKILL
-    run(settings, run_pending)
+
+    async def scenario(service: Service) -> None:
+        service.effects.start()
+        await until(lambda: bool(server.mails[1:]))  # as soon as the lease has ended
+
+    run(settings, scenario)
     assert set(server.subjects) == {"Out of stock for CHAIR"}
     assert len(server.subjects) >= 2  # the second one is the only one known to be taken
 
@@ -138,10 +149,10 @@ def test_mails_arrive_when_a_server_that_was_down_is_back(settings: Settings, se
             for sku in skus:
                 await backorder(service, sku, "o1")
             await until(lambda: len(lines) >= 3)
-        assert {line["log_level"] for line in lines} == {"warning"}
-        assert {line["sku"] for line in lines} == {skus[0]}  # one is tried for all of them
+        assert {(line["log_level"], line["event"]) for line in lines} == {("warning", "target is down")}
         assert "refused" in lines[0]["reason"]
-        assert [line["attempt"] for line in lines] == list(range(1, len(lines) + 1))
+        assert [line["attempt"] for line in lines] == list(range(1, len(lines) + 1))  # one is tried for all of them
+        assert await states(settings) == [("pending", 0)] * len(skus)  # and none of them has used up an attempt
         await asyncio.to_thread(server.start)
         await until(lambda: len(server.mails) == len(skus))
 
@@ -182,8 +193,9 @@ def test_order_within_a_sku_survives_failures(settings: Settings) -> None:
         for chair, table in zip(chairs, tables, strict=True):
             await backorder(service, "CHAIR", chair)
             await backorder(service, "TABLE", table)
+        await change(settings, "DELETE FROM deliveries")
         await observe_backorders(settings)
-        runner = EffectRunner(Outbox(service.url), {"observe": recorder.observe})
+        runner = relay(service, {"observe": recorder.observe})
         runner.start()
         await until(lambda: len(recorder.orders) == 260)
         await runner.close()
@@ -194,33 +206,62 @@ def test_order_within_a_sku_survives_failures(settings: Settings) -> None:
     assert recorder.orders.index(tables[-1]) < recorder.orders.index(chairs[-1])  # nobody waited for the chairs
 
 
-def test_deliveries_that_nobody_knows_are_left_alone(settings: Settings, server: MailServer) -> None:
+def test_an_effect_that_nobody_knows_becomes_a_dead_letter(settings: Settings, server: MailServer) -> None:
     async def scenario(service: Service) -> None:
         await backorder(service, "CHAIR", "o1")
         await observe_backorders(settings)
         with structlog.testing.capture_logs() as lines:
             assert await service.effects.run_pending() == 1
-        assert lines == []
+        assert [(line["log_level"], line["effect"]) for line in lines] == [("error", "observe")]
 
     run(settings, scenario)
     assert pending(settings) == [("observe", "CHAIR")]
+    assert asyncio.run(states(settings)) == [("dead", 0)]
+    assert asyncio.run(select(parse_url(settings.database_url), "SELECT error FROM deliveries")) == [
+        ("Hopeless: nobody knows the effect observe; it may have been removed",)
+    ]
 
 
-def test_a_message_that_cannot_be_read_holds_back_its_sku_only(settings: Settings, server: MailServer) -> None:
+def test_effects_may_come_and_go_while_the_relay_runs(settings: Settings) -> None:
+    recorder = Recorder()
+    known = {"observe": recorder.observe}
+
+    async def scenario(service: Service) -> None:
+        for order in ("o1", "o2"):
+            await backorder(service, "CHAIR", order)
+        await change(settings, "DELETE FROM deliveries")
+        runner = Relay(Outbox(service.url), among(known))
+        await observe_backorders(settings, "o1")
+        assert await runner.run_pending() == 1
+        observe = known.pop("observe")
+        await observe_backorders(settings, "o2")
+        assert await runner.run_pending() == 0
+        known["observe"] = observe
+        await change(settings, "UPDATE deliveries SET state = 'pending'")
+        assert await runner.run_pending() == 1
+        await runner.close()
+
+    run(settings, scenario)
+    assert recorder.orders == ["o1", "o2"]
+
+
+def test_a_message_that_cannot_be_read_becomes_a_dead_letter_at_once(settings: Settings, server: MailServer) -> None:
     async def scenario(service: Service) -> None:
         for sku in ("CHAIR", "TABLE"):
             await backorder(service, sku, "o1")
         await change(settings, "UPDATE deliveries SET type = 'Forgotten' WHERE sku = 'CHAIR'")
         with structlog.testing.capture_logs() as lines:
             assert await service.effects.run_pending() == 1
-        assert [(line["sku"], line["reason"]) for line in lines] == [("CHAIR", "KeyError: 'Forgotten'")]
+        reason = "Hopeless: cannot read the message: KeyError: 'Forgotten'"
+        assert [(line["sku"], line["reason"]) for line in lines] == [("CHAIR", reason)]
 
     run(settings, scenario)
     assert server.subjects == ["Out of stock for TABLE"]
+    assert asyncio.run(states(settings)) == [("dead", 1)]
 
 
 def test_so_many_failures_at_once_stop_the_effects(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "MAX_HELD", 5)
+    monkeypatch.setattr(relay_module, "MAX_WAITING", 5)
     attempts: list[Event] = []
 
     def fail(event: Event) -> None:
@@ -230,13 +271,13 @@ def test_so_many_failures_at_once_stop_the_effects(settings: Settings, monkeypat
     async def scenario(service: Service) -> None:
         for number in range(300):
             await backorder(service, f"CHAIR-{number}", "o1")
-        runner = EffectRunner(Outbox(service.url), {EFFECT: fail})
+        runner = relay(service, {EFFECT: fail})
         assert await runner.run_pending() == 0
         assert await runner.run_pending() == 0
         await runner.close()
 
     run(settings, scenario)
-    assert len(attempts) <= effects.PAGE_SIZE
+    assert len(attempts) <= relay_module.PAGE_SIZE
 
 
 def test_a_failing_effect_is_tried_later_and_later(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
@@ -247,14 +288,20 @@ def test_a_failing_effect_is_tried_later_and_later(monkeypatch: pytest.MonkeyPat
 
     async def scenario(service: Service) -> None:
         await backorder(service, "CHAIR", "o1")
+        await change(settings, "DELETE FROM deliveries")
         await observe_backorders(settings)
-        runner = EffectRunner(Outbox(service.url), {"observe": recorder.observe})
+        runner = relay(service, {"observe": recorder.observe}, rng=random.Random(SEED))
         with structlog.testing.capture_logs() as lines:
             while not recorder.orders and now[0] < 1_000:
                 await runner.run_pending()
                 now[0] += 0.25
-        assert [line["retry_in_s"] for line in lines] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-        assert now[0] == pytest.approx(1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + 60, abs=1)
+        rng = random.Random(SEED)
+        longest = [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        delays = [round(each * rng.uniform(0.5, 1), 3) for each in longest]
+        assert [line["retry_in_s"] for line in lines] == delays
+        assert all(each / 2 <= delay <= each for each, delay in zip(longest, delays, strict=True))
+        assert len({delay / each for each, delay in zip(longest, delays, strict=True)}) == len(longest)
+        assert now[0] == pytest.approx(sum(delays), abs=0.25 * (len(delays) + 1))
         await runner.close()
 
     run(settings, scenario)
@@ -271,33 +318,18 @@ def test_what_another_process_committed_is_found_without_a_wake(settings: Settin
     run(settings, scenario)
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_one_process_at_a_time_runs_effects(settings: Settings, server: MailServer) -> None:
+def test_the_next_one_takes_over_when_a_relay_is_closed(settings: Settings, server: MailServer) -> None:
     async def scenario(service: Service) -> None:
-        with service_process(settings, runs_effects="yes") as other:
-            await until(lambda: server.subjects == ["Out of stock for CHAIR"])
-            service.effects.start()
-            await backorder(service, "TABLE", "o1")
-            await until(lambda: len(server.mails) == 2)  # by the other one, which polls
-            assert await service.effects.run_pending() == 0
-            await until_nothing_is_pending(settings)  # what it has sent and not marked would be repeated
-            other.kill()
-            other.wait()
-            await backorder(service, "SOFA", "o1")
-            await until(lambda: len(server.mails) == 3)
-
-    run(settings, scenario)
-    assert server.subjects == [f"Out of stock for {sku}" for sku in ("CHAIR", "TABLE", "SOFA")]
-
-
-def test_the_next_one_takes_over_when_a_runner_is_closed(settings: Settings, server: MailServer) -> None:
-    async def scenario(service: Service) -> None:
-        await service.effects.run_pending()
-        other = EffectRunner(Outbox(service.url), {EFFECT: lambda _: None})
+        await backorder(service, "TABLE", "o1")
+        assert await service.effects.run_pending() == 1
+        other = relay(service, {EFFECT: lambda _: None})
         await backorder(service, "CHAIR", "o1")
         assert await other.run_pending() == 0
         await service.effects.close()
-        assert await other.run_pending() == 1
+        other.start()
+        async with asyncio.timeout(relay_module.POLL_INTERVAL_S):
+            while await read_pending(settings):  # noqa: ASYNC110 - of the database
+                await asyncio.sleep(0.01)
         await other.close()
 
     run(settings, scenario)
@@ -336,39 +368,49 @@ def test_a_look_reads_a_page_however_much_is_pending(postgres_url: str, postgres
 
     async def scenario() -> None:
         outbox = Outbox(parse_url(postgres_url))
-        for _ in range(looks):
-            assert await outbox.pending({EFFECT}, set(), effects.PAGE_SIZE) == []
+
+        async def look() -> int:
+            assert set(await outbox.waiting()) <= {EFFECT}
+            page = await outbox.due(EFFECT, range(PARTITIONS), relay_module.PAGE_SIZE, dead_letters_hold=True)
+            return len(page)
+
+        assert [await look() for _ in range(looks)] == [0] * looks
         await asyncio.to_thread(postgres_server.query, wanted, "shared")
-        for _ in range(looks):
-            assert len(await outbox.pending({EFFECT}, set(), effects.PAGE_SIZE)) == effects.PAGE_SIZE
+        assert [await look() for _ in range(looks)] == [relay_module.PAGE_SIZE] * looks
         await outbox.close()  # the statistics are complete when its connection has gone
 
     before = int(postgres_server.query(rows_read, "shared")[0][0])
     asyncio.run(scenario())
-    assert int(postgres_server.query(rows_read, "shared")[0][0]) - before == looks * effects.PAGE_SIZE
+    read = int(postgres_server.query(rows_read, "shared")[0][0]) - before
+    assert read <= looks * (relay_module.PAGE_SIZE + 3)  # the effects' names take a row or two
 
 
 class CountingOutbox(Outbox):
     looks = 0
 
-    async def pending(self, effects: Collection[str], held: Collection[Lane], limit: int) -> Sequence[Delivery]:
+    async def waiting(self) -> Mapping[str, int]:
         self.looks += 1
-        return await super().pending(effects, held, limit)
+        return await super().waiting()
 
 
-def test_many_commits_share_a_look(settings: Settings) -> None:
+@pytest.mark.parametrize(("wakes", "least", "most"), [(True, 2, 4), (False, 1, 1)])
+def test_many_commits_share_a_look_and_without_one_there_is_none(
+    settings: Settings, wakes: bool, least: int, most: int
+) -> None:
     async def scenario(service: Service) -> None:
         outbox = CountingOutbox(service.url)
-        runner = EffectRunner(outbox, {EFFECT: lambda _: None})
+        runner = Relay(outbox, among({}))
         runner.start()
         until_s = time.monotonic() + 0.55
         while time.monotonic() < until_s:
-            runner.wake()
-            await asyncio.sleep(0)
+            if wakes:
+                runner.wake()
+            await asyncio.sleep(0.001)
         await runner.close()
-        assert 2 <= outbox.looks <= 4
+        assert least <= outbox.looks <= most
 
     run(settings, scenario)
+    assert asyncio.run(select(parse_url(settings.database_url), "SELECT * FROM leases")) == []  # nothing was written
 
 
 def test_closing_finishes_the_effect_under_way_and_leaves_the_others(settings: Settings) -> None:
@@ -381,7 +423,7 @@ def test_closing_finishes_the_effect_under_way_and_leaves_the_others(settings: S
     async def scenario(service: Service) -> None:
         for sku in ("CHAIR", "TABLE"):
             await backorder(service, sku, "o1")
-        runner = EffectRunner(Outbox(service.url), {EFFECT: slow})
+        runner = relay(service, {EFFECT: slow})
         runner.start()
         await asyncio.to_thread(started.wait, WAIT_S)
         closing = asyncio.create_task(runner.close())
@@ -434,24 +476,34 @@ async def backorder(service: Service, sku: str, orderid: str) -> None:
     await service.writer.handle(new_message(AllocationRequired(orderid, sku, 2), "test"))
 
 
-async def observe_backorders(settings: Settings) -> None:
+async def observe_backorders(settings: Settings, orderid: str = "%") -> None:
     """Ask for a delivery that no handler asks for yet: one that tells the orders apart."""
     await change(
         settings,
         "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body)"
-        " SELECT correlation_id, step, 'observe', sku, type, body FROM messages WHERE type = 'Backordered'"
-        " ORDER BY position",
+        " SELECT correlation_id, step, 'observe', sku, type, body FROM messages"
+        f" WHERE type = 'Backordered' AND orderid LIKE '{orderid}' ORDER BY position",
     )
 
 
+async def states(settings: Settings) -> list[tuple[str, int]]:
+    """State and attempts of the deliveries that are left."""
+    query = "SELECT state, attempts FROM deliveries ORDER BY number"
+    return [(state, attempts) for state, attempts in await select(parse_url(settings.database_url), query)]
+
+
+def relay(
+    service: Service,
+    effects: Mapping[str, Callable[[Any], None]],
+    policy: Policy | None = None,
+    rng: random.Random | None = None,
+) -> Relay:
+    """Another relay on the service's database, with effects of the test's own beside those there are."""
+    return Relay(Outbox(service.url), among(effects), policy or Policy(), rng)
+
+
 async def change(settings: Settings, statement: str) -> None:
-    url = parse_url(settings.database_url)
-    if not is_sqlite(url):
-        await select(url, statement)
-        return
-    assert url.database is not None
-    with closing(sqlite3.connect(url.database, isolation_level=None)) as connection:
-        connection.execute(statement)
+    await builders.change(parse_url(settings.database_url), statement)
 
 
 def pending(settings: Settings) -> list[tuple[str, str]]:
@@ -467,12 +519,6 @@ async def read_pending(settings: Settings) -> list[tuple[str, str]]:
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - of things that happen in other threads and processes
-            await asyncio.sleep(0.01)
-
-
-async def until_nothing_is_pending(settings: Settings) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while await read_pending(settings):  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
 
 

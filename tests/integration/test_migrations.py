@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,9 @@ from allocation.adapters import tables
 from allocation.adapters.database import is_sqlite, parse_url, postgres_engine, sqlite_engine
 from allocation.adapters.migrate import MIGRATIONS, DatabaseTooNew, migrate
 from allocation.adapters.migrations import HEAD
+from allocation.adapters.outbox import Outbox
+from allocation.service_layer.effects import Delivery
+from allocation.service_layer.leases import PARTITIONS
 from allocation.service_layer.store import StoreUnavailable
 from tests.servers import PostgresServer
 
@@ -203,6 +206,32 @@ def test_an_older_revision_is_brought_up_to_date(url: URL, monkeypatch: pytest.M
     assert "colour" in on(
         url, lambda connection: {each["name"] for each in sa.inspect(connection).get_columns("products")}
     )
+
+
+def test_deliveries_of_an_older_revision_stay_pending(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate_module, "HEAD", "0002")
+    migrate(url)
+    insert = (
+        "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body)"
+        " VALUES ('m1', 0, 'mail', 'CHAIR', 'OutOfStock', '{}'), ('m2', 3, 'mail', 'TABLE', 'OutOfStock', '{}')"
+    )
+    on(url, lambda connection: connection.exec_driver_sql(insert))
+    monkeypatch.undo()
+    assert migrate(url) == ("0002", HEAD)
+    query = sa.text("SELECT number, correlation_id, step, effect, sku, state, attempts FROM deliveries ORDER BY number")
+    assert [tuple(row) for row in on(url, lambda connection: connection.execute(query).all())] == [
+        (1, "m1", 0, "mail", "CHAIR", "pending", 0),
+        (2, "m2", 3, "mail", "TABLE", "pending", 0),
+    ]
+    outbox = Outbox(url)
+    assert [each.correlation_id for each in asyncio.run(due(outbox))] == ["m1", "m2"]
+
+
+async def due(outbox: Outbox) -> Sequence[Delivery]:
+    try:
+        return await outbox.due("mail", range(PARTITIONS), 10, dead_letters_hold=False)
+    finally:
+        await outbox.close()
 
 
 def test_the_schema_makes_overselling_impossible(url: URL) -> None:

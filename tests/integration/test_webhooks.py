@@ -264,7 +264,8 @@ class Posting:
     """The effect, bound to a database and a sender, and called in a thread as effects are."""
 
     def __init__(self, webhooks: SqlWebhooks, sender: HttpSender) -> None:
-        self._effect = PostWebhook(webhooks, sender, asyncio.get_running_loop())
+        self._effect = PostWebhook(webhooks, sender)
+        self._effect.start()
 
     async def post(self, webhook_id: str) -> None:
         await asyncio.to_thread(self._effect, MESSAGE, webhook_id)

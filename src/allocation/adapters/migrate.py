@@ -19,7 +19,7 @@ from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engi
 from allocation.adapters.migrations import HEAD
 from allocation.service_layer.store import StoreUnavailable
 
-LOCK_KEY = 2_716_057  # of PostgreSQL's advisory lock while migrating; `outbox` has another one
+LOCK_KEY = 2_716_057  # of PostgreSQL's advisory lock while migrating
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

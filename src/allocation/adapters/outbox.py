@@ -1,149 +1,192 @@
-"""The pending deliveries in the database, on a connection of their own.
-
-One process at a time has them, or their order would be lost: on PostgreSQL the one that holds an advisory lock, on
-SQLite the one that has locked the file beside the database. Both locks end with the process that holds them. A process
-that lost its connection may still be busy with an effect while the next one repeats it: at least once, as promised.
-"""
+"""The deliveries in the database and the leases on them, as one relay sees them."""
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
+import contextlib
 import os
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+import socket
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
-import asyncpg
-from sqlalchemy import Connection, Engine, Select, delete, select, text, tuple_
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
-from allocation.adapters.tables import deliveries
-from allocation.service_layer.effects import Delivery, Lane
+from allocation.adapters.connection import OwnConnection, Statements, numbers
+from allocation.service_layer.effects import Delivery
+from allocation.service_layer.leases import PARTITIONS, Lease, partition_of, share
+from allocation.service_layer.relay import Failure, Held, Results
 from allocation.service_layer.store import StoreUnavailable
 
-T = TypeVar("T")
+RELAY_MEMORY_S = 3_600.0  # how long the row of a relay that died stays
+ALL_PARTITIONS = numbers(range(PARTITIONS))
 
-LOCK_KEY = 2_716_058  # of PostgreSQL's advisory lock while running effects; `migrate` has another one
-LOCK_FILE_SUFFIX = "-effects"
+# By the index of the pending ones from one effect's first row to the next effect's: never along a backlog. Only pending
+# ones have a next attempt, and an index of their own: with ``state`` asked for as well, that of all would be taken.
+WAITING = """
+    WITH RECURSIVE pending (effect) AS (
+        SELECT min(effect) FROM deliveries WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(later.effect) FROM deliveries AS later
+            WHERE later.state = 'pending' AND later.effect > pending.effect)
+        FROM pending WHERE pending.effect IS NOT NULL
+    )
+    SELECT pending.effect, (
+        SELECT count(*) FROM deliveries AS held WHERE held.effect = pending.effect AND held.next_attempt_at > {now}
+    ) FROM pending WHERE pending.effect IS NOT NULL
+"""
+# Whether a lane is held back is looked up row by row, by index: as a join it would be planned for empty tables. And all
+# by one clock reading: a lane whose time comes while its rows are read would be entered in the middle.
+DUE = """
+    WITH clock AS MATERIALIZED (SELECT {now} AS now)
+    SELECT number, correlation_id, step, effect, sku, type, body, attempts, (
+        SELECT recorded_at FROM ledger WHERE ledger.correlation_id = owed.correlation_id AND ledger.step = 0
+    ) FROM deliveries AS owed
+    WHERE owed.state = 'pending' AND owed.effect = :effect AND {partition} IN {numbers}
+        AND (
+            SELECT held.number FROM deliveries AS held
+            WHERE held.effect = owed.effect AND held.sku = owed.sku AND held.number <= owed.number
+                AND held.next_attempt_at > (SELECT now FROM clock) LIMIT 1
+        ) IS NULL
+"""
+UNLESS_DEAD = """
+        AND (
+            SELECT dead.number FROM deliveries AS dead
+            WHERE dead.effect = owed.effect AND dead.sku = owed.sku AND dead.number < owed.number
+                AND dead.state = 'dead' LIMIT 1
+        ) IS NULL
+"""
+OLDEST = " ORDER BY owed.number LIMIT :limit"
+
+DONE = "DELETE FROM deliveries WHERE number IN {numbers} AND state = 'pending'"
+KEPT = (
+    "UPDATE deliveries SET state = 'done', settled_at = {now}, next_attempt_at = NULL"
+    " WHERE number IN {numbers} AND state = 'pending'"
+)
+FAILED = (
+    "UPDATE deliveries SET attempts = :attempts, next_attempt_at = {later}, error = :error, stack = :stack"
+    " WHERE number IN {numbers} AND state = 'pending'"
+)
+GIVEN_UP = (
+    "UPDATE deliveries SET attempts = :attempts, next_attempt_at = NULL, error = :error, stack = :stack,"
+    " state = 'dead', settled_at = {now} WHERE number IN {numbers} AND state = 'pending'"
+)
+TIDY = (
+    "DELETE FROM deliveries WHERE number IN (SELECT number FROM deliveries"
+    " WHERE state <> 'pending' AND state = :state AND settled_at < {later} ORDER BY settled_at LIMIT :limit)"
+)
+
+ALIVE = (
+    "INSERT INTO relays (name, expires_at) VALUES (:me, {later})"
+    " ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at"
+)
+RELAYS = "SELECT name FROM relays WHERE expires_at > {now}"
+GONE = "DELETE FROM relays WHERE name = :me"
+FORGET_RELAYS = "DELETE FROM relays WHERE expires_at < {later}"
+NEW_LEASE = "INSERT INTO leases (partition, epoch) VALUES (:partition, 0) ON CONFLICT DO NOTHING"
+LEASES = (
+    "SELECT partition, holder, epoch, holder IS NULL OR expires_at <= {now} FROM leases"
+    " WHERE partition IN {numbers} ORDER BY partition {for_update}"
+)
+HOLD = "UPDATE leases SET holder = :me, epoch = :epoch, expires_at = {later} WHERE partition = :partition"
+RELEASE = "UPDATE leases SET holder = NULL, expires_at = NULL WHERE partition IN {numbers} AND holder = :me"
+FENCE = "SELECT partition, epoch FROM leases WHERE holder = :me ORDER BY partition {for_share}"
 
 
 class Outbox:
-    """The pending deliveries of one database."""
+    """The deliveries of one database. ``name`` tells the relay from every other; None makes one up."""
 
-    def __init__(self, url: URL) -> None:
-        self._database = _SqliteConnection(url) if is_sqlite(url) else _PostgresConnection(url)
+    def __init__(self, url: URL, name: str | None = None) -> None:
+        self._connection = OwnConnection(url)
+        self._me = name or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._known = False  # whether the others may know of us
 
-    async def pending(self, effects: Collection[str], held: Collection[Lane], limit: int) -> Sequence[Delivery]:
-        if not await self._database.lock():
-            return ()
-        query = _oldest(effects, held, limit)
-        return await self._database.run(lambda connection: [Delivery(*row) for row in connection.execute(query)])
+    async def waiting(self) -> Mapping[str, int]:
+        rows = await self._connection.run(lambda statements: statements.rows(WAITING))
+        return dict(rows)
 
-    async def remove(self, numbers: Sequence[int]) -> None:
-        done = delete(deliveries).where(deliveries.c.number.in_(numbers))
-        await self._database.run(lambda connection: connection.execute(done))
+    async def due(
+        self, effect: str, partitions: Collection[int], limit: int, *, dead_letters_hold: bool
+    ) -> Sequence[Delivery]:
+        statement = f"{DUE}{UNLESS_DEAD if dead_letters_hold else ''}{OLDEST}"
+        rows = await self._connection.run(
+            lambda statements: statements.rows(statement, effect=effect, numbers=numbers(partitions), limit=limit)
+        )
+        return [Delivery(*row[:8], _moment(row[8])) for row in rows]
 
-    async def close(self) -> None:
-        await self._database.close()
+    async def lease(self, in_use: Collection[int], lease_s: float) -> Held:
+        self._known = True
+        return await self._connection.run_in_transaction(lambda statements: self._share(statements, in_use, lease_s))
 
+    def _share(self, statements: Statements, in_use: Collection[int], lease_s: float) -> Held:
+        statements.do(ALIVE, me=self._me, seconds=lease_s)
+        leases = _locked(statements)
+        relays = {self._me, *(name for (name,) in statements.rows(RELAYS))}
+        plan = share(leases, relays, self._me, in_use)
+        epochs = {**plan.kept, **plan.taken}
+        for partition, epoch in epochs.items():
+            statements.do(HOLD, me=self._me, partition=partition, epoch=epoch, seconds=lease_s)
+        statements.do(RELEASE, me=self._me, numbers=numbers(plan.released))
+        if plan.taken:
+            statements.do(FORGET_RELAYS, seconds=-RELAY_MEMORY_S)
+        return Held(epochs, epochs.keys() - plan.draining)
 
-def _oldest(effects: Collection[str], held: Collection[Lane], limit: int) -> Select[int, str, str, str, str]:
-    """They are read by the index that has their order: never read and sort them all."""
-    effect = deliveries.c.effect + ""  # an expression, which is of no use to the other index
-    of_delivery = deliveries.c
-    return (
-        select(of_delivery.number, of_delivery.effect, of_delivery.sku, of_delivery.type, of_delivery.body)
-        .where(effect.in_(effects))
-        .where(tuple_(effect, of_delivery.sku).not_in([tuple(lane) for lane in held]))
-        .order_by(of_delivery.number)
-        .limit(limit)
-    )
+    async def release(self) -> None:
+        def release(statements: Statements) -> None:
+            statements.do(RELEASE, me=self._me, numbers=ALL_PARTITIONS)
+            statements.do(GONE, me=self._me)
 
+        await self._connection.run_in_transaction(release)
+        self._known = False
 
-class _SqliteConnection:
-    """Works in a thread, where it waits for the disk and for whoever writes."""
+    async def settle(self, epochs: Mapping[int, int], results: Results, *, keep_done: bool) -> int:
+        def settle(statements: Statements) -> int:
+            ours = self._still_ours(statements, epochs)
+            done = [each.number for each in results.done if partition_of(each.sku) in ours]
+            failures = [each for each in results.failures if partition_of(each.delivery.sku) in ours]
+            if done:
+                statements.do(KEPT if keep_done else DONE, numbers=numbers(done))
+            for failure in failures:
+                _write_down(statements, failure)
+            return len(done) + len(failures)
 
-    def __init__(self, url: URL) -> None:
-        self._engine = sqlite_engine(url)
-        self._lock_path = f"{url.database}{LOCK_FILE_SUFFIX}"
-        self._lock_file: int | None = None  # None: not locked by us
+        return await self._connection.run_in_transaction(settle) if results.done or results.failures else 0
 
-    async def lock(self) -> bool:
-        if self._lock_file is None:
-            self._lock_file = _lock_file(self._lock_path)
-        return self._lock_file is not None
+    def _still_ours(self, statements: Statements, epochs: Mapping[int, int]) -> Collection[int]:
+        """Of these partitions; their leases stay locked, so that nobody takes one over before this is committed."""
+        held = statements.rows(FENCE, me=self._me)
+        return {partition for partition, epoch in held if epochs.get(partition) == epoch}
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        try:
-            return await asyncio.to_thread(_run, self._engine, work)
-        except DBAPIError as error:
-            raise StoreUnavailable(str(error.orig)) from error
+    async def tidy(self, states: Collection[str], older_than_s: float, limit: int) -> int:
+        def tidy(statements: Statements) -> int:
+            return sum(statements.do(TIDY, state=state, seconds=-older_than_s, limit=limit) for state in states)
 
-    async def close(self) -> None:
-        self._engine.dispose()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
-
-
-def _run(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection:
-        return work(connection)
-
-
-def _lock_file(path: str) -> int | None:
-    """The locked file, or None while somebody else has it locked. It is never removed: others may wait for it."""
-    try:
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise StoreUnavailable(f"cannot lock {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
-
-
-class _PostgresConnection:
-    """One connection for as long as it lasts, for the lock is lost with it.
-
-    It plans as the writer's does: by index, since the first plan is made while the tables are empty.
-    """
-
-    def __init__(self, url: URL) -> None:
-        self._engine: AsyncEngine = postgres_engine(url, writer=True)
-        self._connection: AsyncConnection | None = None
-        self._locked = False
-
-    async def lock(self) -> bool:
-        if not self._locked:
-            query = text("SELECT pg_try_advisory_lock(:key)")
-            self._locked = await self.run(lambda connection: bool(connection.scalar(query, {"key": LOCK_KEY})))
-        return self._locked
-
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = await self._engine.connect()
-            return await self._connection.run_sync(work)
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            await self._drop()
-            raise StoreUnavailable(str(error) or type(error).__name__) from error
-        except asyncio.CancelledError:
-            await self._drop()
-            raise
+        return await self._connection.run(tidy)
 
     async def close(self) -> None:
-        await self._drop()
-        await self._engine.dispose()
+        with contextlib.suppress(StoreUnavailable):  # the leases end by themselves
+            if self._known:
+                await self.release()
+        await self._connection.close()
 
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        self._locked = False
-        if connection is not None:
-            await connection.invalidate()
-            await connection.close()
+
+def _locked(statements: Statements) -> Sequence[Lease]:
+    """All leases, locked; a database that has none yet gets them."""
+    rows = statements.rows(LEASES, numbers=ALL_PARTITIONS)
+    if len(rows) < PARTITIONS:
+        for partition in range(PARTITIONS):
+            statements.do(NEW_LEASE, partition=partition)
+        rows = statements.rows(LEASES, numbers=ALL_PARTITIONS)
+    return [Lease(partition, holder, epoch, bool(free)) for partition, holder, epoch, free in rows]
+
+
+def _moment(value: str | datetime | None) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _write_down(statements: Statements, failure: Failure) -> None:
+    delivery, attempts, error, stack, retry_in_s = failure
+    values = {"numbers": numbers([delivery.number]), "attempts": attempts, "error": error, "stack": stack}
+    if retry_in_s is None:
+        statements.do(GIVEN_UP, **values)
+    else:
+        statements.do(FAILED, **values, seconds=retry_in_s)

@@ -156,7 +156,68 @@ deliveries = Table(
     Column("sku", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),  # or done, dead, dropped: settled
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_attempt_at", UtcDateTime),
+    Column("error", Text),
+    Column("stack", Text),
+    Column("settled_at", UtcDateTime),
     UniqueConstraint("correlation_id", "step", "effect"),
+)
+# The one index of them that a commit pays for. The others hold only what failed or is kept.
+Index(
+    "ix_deliveries_pending",
+    deliveries.c.effect,
+    deliveries.c.number,
+    postgresql_where=text("state = 'pending'"),
+    sqlite_where=text("state = 'pending'"),
+)
+Index(
+    "ix_deliveries_held",
+    deliveries.c.effect,
+    deliveries.c.sku,
+    deliveries.c.number,
+    postgresql_where=text("next_attempt_at IS NOT NULL"),
+    sqlite_where=text("next_attempt_at IS NOT NULL"),
+)
+Index(
+    "ix_deliveries_dead_lane",
+    deliveries.c.effect,
+    deliveries.c.sku,
+    deliveries.c.number,
+    postgresql_where=text("state = 'dead'"),
+    sqlite_where=text("state = 'dead'"),
+)
+Index(
+    "ix_deliveries_dead",
+    deliveries.c.number,
+    postgresql_where=text("state = 'dead'"),
+    sqlite_where=text("state = 'dead'"),
+)
+Index(
+    "ix_deliveries_settled",
+    deliveries.c.state,
+    deliveries.c.settled_at,
+    postgresql_where=text("state <> 'pending'"),
+    sqlite_where=text("state <> 'pending'"),
+)
+
+# Which relay delivers a partition, until when, and how often that changed hands.
+leases = Table(
+    "leases",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("holder", Text),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime),
+)
+
+# The relays that are alive, so that each takes its fair share.
+relays = Table(
+    "relays",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
 )
 
 webhooks = Table(

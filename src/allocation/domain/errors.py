@@ -73,6 +73,15 @@ class UnknownMessage(Refusal):
         super().__init__(f"Unknown message {message_id}")
 
 
+class UnknownDeadLetter(Refusal):
+    """No dead letter has this number."""
+
+    cure = "Look the number up in the list of dead letters; it may have been retried or dropped."
+
+    def __init__(self, number: int | str) -> None:
+        super().__init__(f"Unknown dead letter {number}")
+
+
 class LineConflict(Refusal):
     """``(orderid, sku)`` identifies a line, and it was taken with another quantity."""
 

@@ -17,7 +17,7 @@ from allocation.domain.errors import IdempotencyKeyReused
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Miscount, OrderLine, Product, Promise
 from allocation.service_layer import messagebus
-from allocation.service_layer.ledger import fold, unfold
+from allocation.service_layer.ledger import EffectsOf, declared_effects, fold, unfold
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import (
     BatchRow,
@@ -169,8 +169,9 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     products: StoredProducts
 
-    def __init__(self, session: Session, recorded_at: datetime) -> None:
+    def __init__(self, session: Session, recorded_at: datetime, effects_of: EffectsOf = declared_effects) -> None:
         self.products = StoredProducts(session)
+        self._effects_of = effects_of
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
         self._trail: list[tuple[Event, int | None]] = []
@@ -233,7 +234,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             self._outcomes[id_] = Outcome(message, result, [event for _, event in raised])
 
     def _append_to_ledger(self, message: Message, result: Any) -> None:
-        rows, deliveries = fold(message, result, self._trail, self._sku_of)
+        rows, deliveries = fold(message, result, self._trail, self._sku_of, self._effects_of)
         self._changes.messages += rows
         self._changes.deliveries += deliveries
 

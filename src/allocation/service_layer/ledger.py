@@ -19,11 +19,23 @@ from allocation.service_layer.store import DeliveryRow, MessageRow
 
 Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the step of its cause
 
+EffectsOf = Callable[[type[Event]], Sequence[str]]
+
 _FACTS: Final = frozenset(kind for kind, handlers in HANDLERS.items() if not handlers)
+_DECLARED: Final = {kind: [effect.__name__ for effect in effects] for kind, effects in EFFECTS.items()}
+
+
+def declared_effects(kind: type[Event]) -> Sequence[str]:
+    """The names of the effects that every event of a kind has."""
+    return _DECLARED.get(kind, ())
 
 
 def fold(
-    message: Message, result: Any, trail: Trail, sku_of: Callable[[Event], str]
+    message: Message,
+    result: Any,
+    trail: Trail,
+    sku_of: Callable[[Event], str],
+    effects_of: EffectsOf = declared_effects,
 ) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
     """The rows of a message and all it set off, in the order handled, and the effects that they still have to have."""
     id_, actor = message.id, message.actor
@@ -37,9 +49,9 @@ def fold(
             facts[cause].append(f'[{step},"{kind.__name__}",{body}]')
         else:
             bodies.append((step, body))
-        if kind in EFFECTS:
+        if effects := effects_of(kind):
             about = (sku_of(event), kind.__name__, body)
-            deliveries += [DeliveryRow(id_, step, effect.__name__, *about) for effect in EFFECTS[kind]]
+            deliveries += [DeliveryRow(id_, step, effect, *about) for effect in effects]
     rows = []
     for step, body in bodies:
         event, cause = trail[step]

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from allocation.domain.events import Event
+from allocation.service_layer.ledger import declared_effects
 from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.webhooks import FACT_TYPES, Webhooks
+from allocation.service_layer.webhooks import FACT_TYPES, Webhooks, effect_name
 
 REFRESH_INTERVAL_S = 1.0
 
@@ -28,6 +30,12 @@ class Subscriptions:
     def subscribed(self, event_type: str) -> Sequence[str]:
         """The ids of the webhooks to which events of this type are posted."""
         return self._wanted.get(event_type, ())
+
+    def effects_of(self, kind: type[Event]) -> Sequence[str]:
+        """The names of the effects that an event of a kind has now: those declared, and one for each webhook."""
+        declared = declared_effects(kind)
+        webhooks = self._wanted.get(kind.__name__)
+        return [*declared, *map(effect_name, webhooks)] if webhooks else declared
 
     async def start(self) -> None:
         """Know the webhooks, and go on looking for changes that other processes make."""

@@ -7,6 +7,7 @@ signature for each secret in force: base64 of HMAC-SHA256 of ``id.timestamp.body
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import ipaddress
 import re
@@ -23,7 +24,7 @@ import structlog
 import uuid_utils
 
 from allocation.domain.errors import InvalidWebhook
-from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.effects import Deliver, Delivery, Hopeless, Unreachable
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.store import StoreUnavailable
 
@@ -265,12 +266,25 @@ def effect_name(webhook_id: str) -> str:
 
 
 class PostWebhook:
-    """The effect. Made where the event loop runs, called in threads while it does."""
+    """The effect. Started where the event loop runs, called in threads while it does."""
 
-    def __init__(self, webhooks: Webhooks, sender: Sender, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, webhooks: Webhooks, sender: Sender) -> None:
         self._webhooks = webhooks
         self._sender = sender
-        self._loop = loop
+
+    def start(self) -> None:
+        """Reach the webhooks by way of the running event loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    def find(self, name: str) -> Deliver | None:
+        """The effect of one webhook, by the name that `effect_name` gives it."""
+        effect, _, webhook_id = name.partition("/")
+        return functools.partial(self._deliver, webhook_id) if effect == EFFECT else None
+
+    def _deliver(self, webhook_id: str, delivery: Delivery) -> None:
+        if delivery.recorded_at is None:
+            raise Hopeless(f"the ledger does not have message {delivery.id}")
+        self(WebhookMessage(delivery.id, delivery.type, delivery.recorded_at, delivery.body), webhook_id)
 
     def __call__(self, message: WebhookMessage, webhook_id: str) -> None:
         """Post the message; one for a webhook that is removed or disabled is done with. Raises as `check` does.

@@ -30,6 +30,7 @@ import structlog
 from allocation.domain.errors import Refusal
 from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import Changes, Session, Store, StoreConflict, StoreUnavailable
 
@@ -72,7 +73,7 @@ class Unavailable(Exception):
 class Writer:
     """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the store, its limits, and what tests inject
         self,
         store: Store,
         *,
@@ -80,9 +81,11 @@ class Writer:
         max_group: int = MAX_GROUP,
         pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
+        effects_of: EffectsOf = declared_effects,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
+        self._effects_of = effects_of
         self._max_queued = max_queued
         self._max_group = max_group
         self._pile = pile
@@ -180,7 +183,7 @@ class Writer:
         wanted = wanted_by(messages, check_ids=False)
         try:
             session = ReadAhead(await self._store.read(wanted), before.group.changes if before else None)
-            uow = GroupUnitOfWork(session, self._clock())
+            uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
             uow.load(wanted)
             return _Group(entries, _handle_each(messages, uow), uow.changes())
         except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
@@ -283,7 +286,7 @@ class Writer:
     def _handle(
         self, messages: Sequence[Message], session: Session, *, check_ids: bool
     ) -> Sequence[Outcome | Exception]:
-        uow = GroupUnitOfWork(session, self._clock())
+        uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes = _handle_each(messages, uow)
         changes = uow.changes()

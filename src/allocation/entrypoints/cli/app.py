@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import allocation
+from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, explain, log_to_stderr
 from allocation.entrypoints.cli.kinds import Format, Past, What
 from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
@@ -205,4 +206,5 @@ def version() -> int:
 
 
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(dead_letters, rich_help_panel="Data")
 add_commands(app)

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from allocation import views
 from allocation.bootstrap import Service
 from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.actions import action_routes
 from allocation.entrypoints.http.pages import page_routes
 from allocation.entrypoints.http.posts import post_routes
 from allocation.entrypoints.http.reads import read_routes
@@ -66,6 +67,7 @@ def _router(service: Service) -> Starlette:
             Route("/healthz", is_alive),
             Route("/readyz", is_ready),
             *page_routes(),
+            *action_routes(service),
             *read_routes(service),
             *webhook_routes(service),
         ],
@@ -84,7 +86,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all routes that the path has, in one line."""
+    """The methods of all routes that the path has, in one line; a route of exactly this path hides those with keys."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
-    matching = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted(set().union(*matching)))
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    exact = [route for route in matching if route.path == request.url.path]
+    return ", ".join(sorted(set().union(*(route.methods or set() for route in exact or matching))))

@@ -14,12 +14,14 @@ import allocation
 from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
 from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, WEBHOOK, Parameter, Read
 from allocation.entrypoints.http.reads import Text as TextParameter
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.refusals import KINDS, Kind
+from allocation.service_layer.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
 from allocation.service_layer.messages import FieldRule, field_rules
 
 VERSION = "3.1.0"
@@ -51,6 +53,7 @@ def document() -> Schema:
             **{path: {"post": _post(path, kind)} for path, kind in POSTS.items()},
             bulk.PATH: {"post": _bulk()},
             **_reads_and_operations(),
+            **{action.path: {"post": _action(action)} for action in ACTIONS},
             **_HEALTH,
         },
         "components": {
@@ -196,6 +199,36 @@ def _operation(operation: Operation) -> Schema:
     return described
 
 
+def _action(action: Action) -> Schema:
+    return {
+        "operationId": action.path.removeprefix("/").replace("-", "_").replace("/", "_"),
+        "summary": action.about,
+        "tags": ["operation"],
+        "requestBody": {"required": True, "content": {JSON: {"schema": _choice_schema()}}},
+        "responses": {
+            "200": _answered("How many, and of which effects", _reference(Chosen.__name__)),
+            **_refusals({400, 405, 413, 415, 500, 503}),
+        },
+    }
+
+
+def _choice_schema() -> Schema:
+    text = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE}
+    limits: Mapping[str, Schema] = {
+        "effect": text,
+        "sku": text,
+        "older_than": {"type": ["string", "null"], "pattern": AGE_PATTERN},
+        "number": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_NUMBER},
+        "dry_run": {"type": "boolean", "default": False},
+    }
+    return {
+        "type": "object",
+        "properties": {name: {**limits[name], "description": about} for name, about in MEMBERS.items()},
+        "additionalProperties": False,
+        "examples": [{"effect": "send_out_of_stock_notification", "older_than": "7d", "dry_run": True}],
+    }
+
+
 def _parameter(parameter: Parameter, place: str) -> Schema:
     return {
         "name": parameter.name,
@@ -237,7 +270,8 @@ def _components() -> Schema:
     answers = [answer_type(kind) for kind in POSTS.values()]
     found = [typing.get_type_hints(read.view)["return"] for read in READS]
     bodies = [body for each in OPERATIONS for body in (each.takes, each.answers) if body]
-    _, components = msgspec.json.schema_components([Problem, *answers, *found, *bodies], ref_template=COMPONENTS)
+    told = [Problem, Chosen, *answers, *found, *bodies]
+    _, components = msgspec.json.schema_components(told, ref_template=COMPONENTS)
     return {**components, **{kind.__name__: event_schema(kind) for kind in POSTS.values()}}
 
 

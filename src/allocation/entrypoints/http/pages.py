@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 import allocation
 from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http.actions import ACTIONS, MEMBERS
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES
@@ -122,6 +123,8 @@ def _docs() -> Mapping[str, Any]:
             }
             for each in OPERATIONS
         ],
+        "actions": ACTIONS,
+        "members": MEMBERS,
         "kinds": sorted(KINDS, key=lambda kind: kind.status),
         "about": ABOUT,
         "problems": PROBLEMS,

@@ -18,6 +18,7 @@ from allocation.domain.errors import (
     InvalidMessage,
     Refusal,
     UnknownBatch,
+    UnknownDeadLetter,
     UnknownMessage,
     UnknownOrder,
     UnknownSku,
@@ -26,6 +27,7 @@ from allocation.domain.errors import (
 from allocation.domain.events import MAX_TEXT_LENGTH
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.service_layer.dead_letters import AGE_PATTERN, AGE_RULE, seconds
 from allocation.service_layer.messages import STEP_MARK
 
 MAX_ID_LENGTH = MAX_TEXT_LENGTH + len(f"{STEP_MARK}{views.MAX_STEP}")
@@ -85,7 +87,27 @@ class Number:
         return {"type": "integer", "minimum": self.least, "maximum": self.most, "default": self.default}
 
 
-Parameter = Text | Number
+@dataclass(frozen=True, slots=True)
+class Age:
+    """A parameter that is a length of time."""
+
+    name: str
+    about: str
+
+    def parse(self, value: str) -> str:
+        seconds(value)
+        return value
+
+    @property
+    def rule(self) -> str:
+        return AGE_RULE
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "pattern": AGE_PATTERN}
+
+
+Parameter = Text | Number | Age
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +182,25 @@ READS: Sequence[Read] = (
     ),
     Read("/webhooks", "All webhooks", webhooks.webhooks),
     Read("/webhooks/{id}", "One webhook", webhooks.webhook, key=WEBHOOK, unknown=UnknownWebhook, slashes=False),
+    Read(
+        "/dead-letters",
+        "The deliveries that were given up",
+        views.dead_letters,
+        (
+            Text("effect", "Only of this effect"),
+            Text("sku", "Only of this product"),
+            Age("older_than", "Only those given up longer ago than this"),
+            Number("after", "Begin after this number", FIRST, LAST, FIRST),
+            LIMIT,
+        ),
+    ),
+    Read(
+        "/dead-letters/{number}",
+        "One dead letter, with what went wrong",
+        views.dead_letter,
+        key=Text("number", "The dead letter", len(str(LAST))),
+        unknown=UnknownDeadLetter,
+    ),
 )
 
 
