@@ -1,4 +1,7 @@
-"""The full run, ``python -m tests.torture [SECONDS [SEED]]``: every attack for its share of the time, and a table."""
+"""The full run, ``python -m tests.torture [SECONDS [SEED]]``: every attack for its share of the time, then the matrix.
+
+A table for each, and a control.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,6 +20,8 @@ from rich.table import Table
 
 from tests.torture.arena import ATTACKS, by_chance, in_turn, kill_postgres, on_postgres
 from tests.torture.checker import KINDS
+from tests.torture.crash import COUNTS as CRASH_COUNTS
+from tests.torture.crash import Survived, survive_all
 from tests.torture.rounds import Result, play
 
 SECONDS = 180
@@ -43,9 +49,14 @@ def main() -> int:
         else:
             shutil.rmtree(folder)
     out.print(table(results))
+    out.print("killed at every point …")
+    survived = survive_all()
+    out.print(crash_table(survived))
+    faults = [fault for cases in survived.values() for case in cases for fault in case.faults]
+    out.print(*faults[:SHOWN], sep="\n")
     lost, acknowledged = control(seed)
     out.print(f"Control: with synchronous_commit off and {KILLS} kills, {lost:,} of {acknowledged:,} messages are lost")
-    return int(lost == 0 or any(result.found for result in results.values()))
+    return int(lost == 0 or bool(faults) or any(result.found for result in results.values()))
 
 
 def control(seed: int) -> tuple[int, int]:
@@ -71,6 +82,19 @@ def table(results: dict[str, Result]) -> Table:
     made.add_section()
     for kind in KINDS:
         made.add_row(f"fault: {kind}", *(f"{len(result.faults[kind]):,}" for result in results.values()))
+    return made
+
+
+def crash_table(survived: Mapping[str, Sequence[Survived]]) -> Table:
+    """A column for each database and way of writing: what was done at all points together, and the faults."""
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("")
+    for name in survived:
+        made.add_column(name, justify="right")
+    for what in CRASH_COUNTS:
+        made.add_row(what, *(f"{sum(case.counts[what] for case in cases):,}" for cases in survived.values()))
+    made.add_section()
+    made.add_row("faults", *(f"{sum(len(case.faults) for case in cases):,}" for cases in survived.values()))
     return made
 
 
