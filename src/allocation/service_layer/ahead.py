@@ -58,9 +58,13 @@ def _with(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
     products |= {row.sku: ProductRow(*row[:3]) for row in changes.products if row.sku in skus}
     lines = {row[:2]: row for row in read.lines}
     lines |= {row[:2]: row for row in (*changes.new_lines, *changes.lines) if row[:2] in wanted.lines}
-    messages = [row for row in changes.messages if row.correlation_id in wanted.message_ids]
+    messages = {row[:2]: row for row in read.messages}  # which may have them already: the other is being written
+    messages |= {row[:2]: row for row in changes.messages if row.correlation_id in wanted.message_ids}
     return Loaded(
-        [*products.values()], _batches(changes, read, skus, wanted.refs), [*lines.values()], [*read.messages, *messages]
+        [*products.values()],
+        _batches(changes, read, skus, wanted.refs),
+        [*lines.values()],
+        [*messages.values()],
     )
 
 

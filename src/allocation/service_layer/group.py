@@ -78,6 +78,7 @@ class StoredProducts(AbstractRepository):
         self._products: dict[str, Product | None] = {}
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
+        self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
         self._sku_of: dict[str, str | None] = {}
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
@@ -122,9 +123,13 @@ class StoredProducts(AbstractRepository):
         self._sku_of[ref] = sku
 
     def write_to(self, changes: Changes) -> None:
-        """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new."""
+        """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new.
+
+        A product that a message found as it should be comes with the version it has, or else somebody else could
+        change it meanwhile, and the ledger would tell the two in the wrong order.
+        """
         for sku, product in sorted(self._products.items()):
-            if product is None or product.version_number == self._loaded_versions.get(sku, 0):
+            if product is None or sku not in self._used:
                 continue
             loaded = self._loaded_versions.get(sku, 0)
             numbers = (sku, product.version_number, product.waiting_lines)
@@ -142,6 +147,7 @@ class StoredProducts(AbstractRepository):
         """Keep what the products seen by now have become."""
         for product in self.seen:
             self._accepted_versions[product.sku] = product.version_number
+            self._used.add(product.sku)
 
     def all_accepted(self) -> bool:
         """Whether every product seen is as it was last accepted."""

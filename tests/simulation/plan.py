@@ -1,0 +1,139 @@
+"""Histories as data: who sends what and when, and what goes wrong. A seed gives one; parts of it can be left out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date
+from typing import NamedTuple
+
+from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
+
+SENDERS = 3
+MOST_SENT = 24
+MOST_FAULTS = 6
+SKUS = ("LAMP", "LAMP", "LAMP", "RUG")
+QUANTITIES = (0, 3, 6, 6, 9, 12)  # few, so that a count often is what was counted before
+ETAS = (None, None, date(2026, 1, 1), date(2026, 2, 1))
+
+# What can go wrong at one call of the store.
+FAULTS = {
+    "lost before": "the connection breaks before anything is done",
+    "lost after": "the connection breaks after the commit, before it is known",
+    "lost late": "the connection breaks, and the commit happens later",
+    "conflict": "another writer was faster",
+    "overtaken": "what is read, or about to be written, is held up while others go on",
+    "outage": "the database is away for longer than the writer's patience",
+    "error": "the store raises what nobody expects",
+    "crash before": "the process dies before anything is done",
+    "crash after": "the process dies after the commit, before anybody is answered",
+    "crash late": "the process dies, and its commit happens later",
+    "restart": "the process closes while it works, and another one starts",
+}
+
+
+class Send(NamedTuple):
+    """One message on its way. The same id again is a repeat; only with ``keyed`` may it be sent again."""
+
+    sender: int
+    pause_s: float  # after the sender's one before
+    waits: bool  # for the answer, before the sender goes on
+    id: str
+    keyed: bool
+    event: Event
+
+
+class Fault(NamedTuple):
+    """What goes wrong at which call of the store, counted from the start of the history."""
+
+    kind: str
+    call: int
+
+
+class Plan(NamedTuple):
+    """A whole history. ``seed`` decides how long each call takes and whom a sender turns to."""
+
+    seed: int
+    processes: int
+    pile: int
+    max_group: int
+    max_queued: int
+    sends: tuple[Send, ...]
+    faults: tuple[Fault, ...]
+
+
+def plan(seed: int) -> Plan:
+    """The history of a seed, always the same."""
+    dice = random.Random(seed)
+    sends = list(_sends(dice, dice.randint(2, MOST_SENT)))
+    calls = dice.choice((6, 20, 40))
+    faults = [Fault(dice.choice(list(FAULTS)), dice.randint(1, calls)) for _ in range(dice.randint(0, MOST_FAULTS))]
+    return Plan(
+        seed,
+        processes=dice.choice((1, 1, 2)),
+        pile=dice.choice((1, 1, 2, 4)),
+        max_group=dice.choice((1, 3, 50)),
+        max_queued=dice.choice((3, 100)),
+        sends=tuple(sends),
+        faults=tuple(faults),
+    )
+
+
+def shorter(whole: Plan) -> Iterator[Plan]:
+    """The plan with less in it: a half of the messages or faults, then one, then one process."""
+    for name in ("sends", "faults"):
+        parts = getattr(whole, name)
+        size = len(parts) // 2
+        while size:
+            for start in range(0, len(parts), size):
+                yield whole._replace(**{name: parts[:start] + parts[start + size :]})
+            size //= 2
+    if whole.processes > 1:
+        yield whole._replace(processes=1)
+    for place, send in enumerate(whole.sends):
+        if send.pause_s:
+            yield whole._replace(sends=(*whole.sends[:place], send._replace(pause_s=0.0), *whole.sends[place + 1 :]))
+
+
+def told(history: Plan) -> str:
+    """The history for people."""
+    options = f"{history.pile=} {history.max_group=} {history.max_queued=}".replace("history.", "")
+    lines = [f"seed {history.seed}: processes={history.processes} {options}"]
+    lines += [
+        f"  sender {send.sender} after {send.pause_s:g} s{', and waits' * send.waits}: {_name(send)} {send.event}"
+        for send in history.sends
+    ]
+    lines += [f"  store call {fault.call}: {fault.kind}, {FAULTS[fault.kind]}" for fault in history.faults]
+    return "\n".join(lines)
+
+
+def _name(send: Send) -> str:
+    return send.id if send.keyed else f"{send.id} (no key)"
+
+
+def _sends(dice: random.Random, count: int) -> Iterator[Send]:
+    sent: list[Send] = []
+    for number in range(count):
+        sender, pause_s, waits = dice.randrange(SENDERS), _pause_s(dice), dice.random() < 0.4
+        repeated = [send for send in sent if send.keyed]
+        if repeated and dice.random() < 0.2:
+            again = dice.choice(repeated)
+            yield again._replace(sender=sender, pause_s=pause_s, waits=waits)
+            continue
+        event = _event(dice, first=not number)
+        sent.append(Send(sender, pause_s, waits, f"m{number}", dice.random() < 0.75, event))
+        yield sent[-1]
+
+
+def _pause_s(dice: random.Random) -> float:
+    return dice.choice((0.0, 0.0, 0.001, 0.01, 0.05))
+
+
+def _event(dice: random.Random, *, first: bool) -> Event:
+    sku, kind = dice.choice(SKUS), dice.random()
+    if first or kind < 0.25:
+        ref = f"{sku.lower()}-{dice.randint(1, 4)}"
+        return BatchCreated(ref, sku, dice.choice(QUANTITIES[1:]), dice.choice(ETAS))
+    if kind < 0.75:
+        return AllocationRequired(f"o{dice.randint(1, 12)}", sku, dice.randint(1, 6))
+    return BatchQuantityChanged(f"{sku.lower()}-{dice.randint(1, 4)}", dice.choice(QUANTITIES))

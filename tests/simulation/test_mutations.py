@@ -1,0 +1,246 @@
+"""Breaks the code in one place at a time, and sees the simulation find it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from allocation.adapters.memory import MemorySession
+from allocation.domain.model import Batch, OrderLine, Product
+from allocation.service_layer import ahead, group, ledger, messagebus, writer
+from allocation.service_layer.group import GroupUnitOfWork, StoredProducts
+from allocation.service_layer.messages import Message
+from allocation.service_layer.store import Changes, Loaded, Wanted
+from allocation.service_layer.writer import Writer
+from tests.simulation.plan import told
+from tests.simulation.search import search
+
+SEEDS = 3_000
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def lost_event(patch: pytest.MonkeyPatch) -> None:
+    """Nobody calls the lines that wait when stock appears."""
+    patch.setattr(Product, "_call_lines", lambda *_: None)
+
+
+def lines_freed_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
+    """The lines freed are called newest first."""
+    call_lines = Product._call_lines
+
+    def mutated(self: Product, batch: Batch, freed: Iterable[OrderLine] = ()) -> None:
+        call_lines(self, batch, list(freed)[::-1])
+
+    patch.setattr(Product, "_call_lines", mutated)
+
+
+def oldest_lines_freed(patch: pytest.MonkeyPatch) -> None:
+    """A batch cut short gives up what it promised first."""
+    change_quantity = Batch.change_quantity
+
+    def mutated(self: Batch, qty: int) -> list[OrderLine]:
+        if qty < self.allocated_quantity and self._complete_from:
+            self._recall_older_lines()
+        self._lines.reverse()
+        return change_quantity(self, qty)
+
+    patch.setattr(Batch, "change_quantity", mutated)
+
+
+def skipped_version(patch: pytest.MonkeyPatch) -> None:
+    """A line that is served does not change the product's version."""
+
+    def mutated(self: Product, line: OrderLine) -> None:
+        self.waiting_lines -= 1
+
+    patch.setattr(Product, "_serve", mutated)
+
+
+def waiting_counter_not_decremented(patch: pytest.MonkeyPatch) -> None:
+    serve = Product._serve
+
+    def mutated(self: Product, line: OrderLine) -> None:
+        serve(self, line)
+        self.waiting_lines += 1
+
+    patch.setattr(Product, "_serve", mutated)
+
+
+def version_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """The store writes whatever it is given, however old."""
+    check = MemorySession._check
+
+    def mutated(self: MemorySession, changes: Changes) -> None:
+        check(self, dataclasses.replace(changes, products=[]))
+
+    patch.setattr(MemorySession, "_check", mutated)
+
+
+def unchanged_products_not_guarded(patch: pytest.MonkeyPatch) -> None:
+    """A message that changes nothing does not mind what others do to its product."""
+    write_to = StoredProducts.write_to
+
+    def mutated(self: StoredProducts, changes: Changes) -> None:
+        write_to(self, changes)
+        changes.products = [row for row in changes.products if row.version_number != row.loaded_version]
+
+    patch.setattr(StoredProducts, "write_to", mutated)
+
+
+def answered_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    async def mutated(*_: object) -> bool:
+        return True
+
+    patch.setattr(Writer, "_has_landed", mutated)
+
+
+def refused_write_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a write raises is forgotten."""
+    write = Writer._write
+
+    async def mutated(self: Writer, changes: Changes) -> None:
+        try:
+            await write(self, changes)
+        except Exception:  # noqa: BLE001 - that is the fault
+            return
+
+    patch.setattr(Writer, "_write", mutated)
+
+
+def following_group_not_done_again(patch: pytest.MonkeyPatch) -> None:
+    """What was handled on a group that failed is dropped."""
+    commit = Writer._commit
+
+    async def mutated(self: Writer, messages: Sequence[Message], *, check_ids: bool = False) -> Any:
+        return await commit(self, messages, check_ids=True) if check_ids else []
+
+    answer = Writer._answer
+
+    def none_for_none(self: Writer, entries: Any, outcomes: Any) -> None:
+        if outcomes:
+            answer(self, entries, outcomes)
+
+    patch.setattr(Writer, "_commit", mutated)
+    patch.setattr(Writer, "_answer", none_for_none)
+
+
+def applied_twice_after_a_lost_commit(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a lost commit happened, and the store takes the same message twice."""
+    check = MemorySession._check
+
+    def mutated(self: MemorySession, changes: Changes) -> None:
+        check(self, dataclasses.replace(changes, messages=[]))
+
+    patch.setattr(MemorySession, "_check", mutated)
+    patch.setattr(writer, "wanted_by", lambda messages, **_: group.wanted_by(messages, check_ids=False))
+
+
+def outcome_not_recalled(patch: pytest.MonkeyPatch) -> None:
+    """A repeated key is handled as if it were new."""
+    patch.setattr(GroupUnitOfWork, "_recall_outcomes", lambda *_: None)
+
+
+def outcome_recalled_in_part(patch: pytest.MonkeyPatch) -> None:
+    """A repeat is told what its message did, but for the last thing."""
+    recall_outcomes = GroupUnitOfWork._recall_outcomes
+
+    def mutated(self: GroupUnitOfWork, rows: Any) -> None:
+        recall_outcomes(self, rows)
+        for id_, outcome in self._outcomes.items():
+            self._outcomes[id_] = outcome._replace(raised=outcome.raised[:-1])
+
+    patch.setattr(GroupUnitOfWork, "_recall_outcomes", mutated)
+
+
+def delivery_not_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(group, "fold", lambda *arguments: (ledger.fold(*arguments)[0], []))
+
+
+def answers_mixed_up(patch: pytest.MonkeyPatch) -> None:
+    answer = Writer._answer
+
+    def mutated(self: Writer, entries: Any, outcomes: Sequence[Any]) -> None:
+        answer(self, entries, outcomes[::-1])
+
+    patch.setattr(Writer, "_answer", mutated)
+
+
+def torn_commit(patch: pytest.MonkeyPatch) -> None:
+    """A commit leaves out the last of the lines it moves."""
+    write = MemorySession._write
+
+    def mutated(self: MemorySession, changes: Changes) -> None:
+        write(self, dataclasses.replace(changes, lines=changes.lines[:-1]))
+
+    patch.setattr(MemorySession, "_write", mutated)
+
+
+def read_twice(patch: pytest.MonkeyPatch) -> None:
+    """A group's messages count twice when they are read after they were written, and it is not known yet."""
+    with_changes = ahead._with
+
+    def mutated(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
+        found = with_changes(changes, read, wanted)
+        found.messages = [*read.messages, *(row for row in changes.messages if row[0] in wanted.message_ids)]
+        return found
+
+    patch.setattr(ahead, "_with", mutated)
+
+
+def handled_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    """The newest message of a group is handled first."""
+    take = Writer._take
+    patch.setattr(Writer, "_take", lambda self: take(self)[::-1])
+
+
+def raised_last_first(patch: pytest.MonkeyPatch) -> None:
+    """The bus handles what was raised last before what was raised first."""
+
+    class Stack(deque[Any]):
+        def popleft(self) -> Any:
+            return self.pop()
+
+    patch.setattr(messagebus, "deque", Stack)
+
+
+MUTATIONS: Sequence[Mutation] = (
+    lost_event,
+    lines_freed_in_the_wrong_order,
+    oldest_lines_freed,
+    skipped_version,
+    waiting_counter_not_decremented,
+    version_not_checked,
+    unchanged_products_not_guarded,
+    answered_before_the_commit,
+    refused_write_taken_for_done,
+    following_group_not_done_again,
+    applied_twice_after_a_lost_commit,
+    outcome_not_recalled,
+    outcome_recalled_in_part,
+    delivery_not_written,
+    answers_mixed_up,
+    torn_commit,
+    read_twice,
+    handled_out_of_order,
+    raised_last_first,
+)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_fault_in_the_code_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation(monkeypatch)
+    result = search(range(SEEDS), shorten=False)
+    assert result.failure is not None, f"not found in {SEEDS} histories"
+
+
+def test_the_history_found_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    version_not_checked(monkeypatch)
+    failure = search(range(SEEDS)).failure
+    assert failure is not None
+    assert failure.found
+    assert len(failure.history.sends) + len(failure.history.faults) <= 6, told(failure.history)
