@@ -38,6 +38,11 @@ test: setup ## run all tests, on a real PostgreSQL too (ARGS="-k name" chooses)
 torture: setup ## kill, cut and pause everything under load; count what is lost or done twice (SECONDS=180, SEED=)
 	$(BIN)/python -m tests.torture $(SECONDS) $(SEED)
 
+.PHONY: simulate
+simulate: SECONDS = 60
+simulate: setup ## random histories in made-up time, with faults at every call; the shortest that fails (SECONDS=60, SEED=)
+	$(BIN)/python -m tests.simulation $(SECONDS) $(SEED)
+
 .PHONY: check
 check: lint types imports ## everything CI checks besides the tests
 

@@ -19,6 +19,8 @@ from allocation.adapters.database import parse_url
 from allocation.adapters.migrate import migrate
 from tests.servers import BINARIES_VARIABLE, PostgresNotFound, PostgresServer
 
+pytest.register_assert_rewrite("allocation.testing")
+
 POSTGRES_DATABASE = "shared"
 # Connections that an earlier test left would keep its locks. Tables are quicker to empty than databases to create.
 DISCONNECT_OTHERS = (

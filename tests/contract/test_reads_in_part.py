@@ -17,9 +17,9 @@ from allocation.adapters import postgresql, sqlite
 from allocation.adapters.postgresql import PostgresSession, PostgresStore, array_literal
 from allocation.adapters.sqlite import SqliteStore
 from allocation.service_layer.store import PAGE_SIZE, Changes, Loaded, Session, Wanted
+from allocation.testing.store import batch, ledger, line, product
 from tests.builders import select
 from tests.contract.conftest import MOMENT, Place
-from tests.contract.rows import batch, ledger, line, product
 
 YOUNG, OLD = "YOUNG-LAMP", "OLD-LAMP"
 EXHAUSTED = 1_000

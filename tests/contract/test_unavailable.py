@@ -24,9 +24,9 @@ from allocation.service_layer.store import (
     StoreUnavailable,
     Wanted,
 )
+from allocation.testing.store import SKU, batch, changed, product
 from tests.builders import dsn
 from tests.contract.conftest import MOMENT, Place
-from tests.contract.rows import SKU, batch, changed, product
 from tests.servers import PostgresServer
 
 PATIENCE_S = 10.0

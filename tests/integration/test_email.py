@@ -6,7 +6,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from allocation.config import Settings
 from allocation.domain.events import OutOfStock
 from allocation.service_layer.effects import Unreachable, bind
 from allocation.service_layer.handlers import EFFECTS
-from tests.mailserver import MailServer
+from allocation.testing import EffectTargetCompliance
+from tests.mailserver import TAKEN, MailServer
 
 SUBJECT = "Out of stock for SPRINGY-MATTRESS"
 
@@ -180,3 +181,26 @@ def test_without_a_server_mails_are_logged() -> None:
     with structlog.testing.capture_logs() as lines:
         adapter.send_mail("stock@made.com", SUBJECT)
     assert lines == [{"event": "mail", "to": "stock@made.com", "subject": SUBJECT, "log_level": "info"}]
+
+
+class TestSmtp(EffectTargetCompliance):
+    @pytest.fixture(autouse=True)
+    def _server(self, server: MailServer) -> None:
+        self.server = server
+
+    def send(self, text: str) -> None:
+        notifications(settings_for(self.server)).send_mail("stock@made.com", text)
+
+    def seen(self) -> Sequence[str]:
+        return self.server.subjects
+
+    def decline(self) -> None:
+        self.server.answer = lambda _: "554 Not this one"
+
+    def take_down(self) -> None:
+        self.server.stop()
+
+    def bring_back(self) -> None:
+        self.server.answer = lambda _: TAKEN
+        self.server.stop()
+        self.server.start()

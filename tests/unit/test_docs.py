@@ -133,6 +133,9 @@ def test_every_variable_that_is_named_is_a_setting(page: str) -> None:
     assert set(re.findall(rf"{PREFIX}\w*", read(page))) <= settings
 
 
+STANDS_ALONE = ("@", "def ", "from ")
+
+
 @pytest.mark.parametrize("page", MARKDOWN)
 def test_blocks_of_code_are_what_they_claim(page: str) -> None:
     for language, code in FENCE.findall(read(page)):
@@ -140,7 +143,7 @@ def test_blocks_of_code_are_what_they_claim(page: str) -> None:
             case "json":
                 json.loads(code)
             case "python":
-                assert code.lstrip().startswith(("@", "def ")) or code.rstrip().endswith(","), code
+                assert code.lstrip().startswith(STANDS_ALONE) or code.rstrip().endswith(","), code
                 compile(_whole(code), page, "exec")
             case _:
                 assert language in {"console", "mermaid", "text"}, language
@@ -150,7 +153,7 @@ def _whole(code: str) -> str:
     """Python that stands by itself: indentation of a list removed, rows put into their table."""
     indent = len(code) - len(code.lstrip(" "))
     lines = "\n".join(line[indent:] for line in code.splitlines())
-    return lines if lines.startswith(("@", "def ")) else f"{{{lines}}}"
+    return lines if lines.startswith(STANDS_ALONE) else f"{{{lines}}}"
 
 
 def test_the_decisions_are_listed_and_say_why() -> None:

@@ -111,7 +111,7 @@ class Outbox:
         rows = await self._connection.run(
             lambda statements: statements.rows(statement, effect=effect, numbers=numbers(partitions), limit=limit)
         )
-        return [Delivery(*row[:8], _moment(row[8])) for row in rows]
+        return [Delivery._make((*row[:8], _moment(row[8]))) for row in rows]
 
     async def lease(self, in_use: Collection[int], lease_s: float) -> Held:
         self._known = True

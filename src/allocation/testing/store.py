@@ -1,0 +1,377 @@
+"""What every store promises, whatever it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final, NoReturn, TypeVar
+
+from allocation.service_layer.store import (
+    PAGE_SIZE,
+    BatchRow,
+    Changes,
+    DeliveryRow,
+    LineRow,
+    Loaded,
+    MessageRow,
+    ProductRow,
+    ProductVersion,
+    Session,
+    Store,
+    StoreConflict,
+    StoreUnavailable,
+    Wanted,
+)
+from allocation.testing.effects import raised_by
+
+T = TypeVar("T")
+
+MOMENT: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SKU: Final = "ADORABLE-SETTEE"
+TEXTS: Final = (
+    *('quote"s', "it's", r"back\slash \n \u0041", "{a,b}", "NULL", "null", "a,b", "🛋 Ängström", " ", "%s $1 ?"),
+    "".join(chr(0x20000 + 37 * number) for number in range(255)),  # four bytes each, and hard to compress
+)
+HUGE: Final = 1_000_000_000 * 1_000_000
+GROUP: Final = 1_000  # messages that the writer may put into one group
+
+Parts = Mapping[str, Any]  # of `Changes`
+
+
+class Kept:
+    """A store under test, and what it keeps."""
+
+    def __init__(self, suite: StoreCompliance, runner: asyncio.Runner) -> None:
+        self._suite = suite
+        self._runner = runner
+        self.store = runner.run(suite.new_store())
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        return self._runner.run(self.store.run(work))
+
+    def save(self, **parts: Any) -> None:
+        self.run(lambda session: session.save(Changes(MOMENT, **parts)))
+
+    def write(self, **parts: Any) -> None:
+        self._runner.run(self.store.write(Changes(MOMENT, **parts)))
+
+    def load(self, **wanted: Any) -> Loaded:
+        return self.run(lambda session: session.load(Wanted(**wanted)))
+
+    def read(self, **wanted: Any) -> Loaded:
+        return self._runner.run(self.store.read(Wanted(**wanted)))
+
+    def ledger(self) -> list[tuple[str, int]]:
+        return list(self._runner.run(self._suite.ledger(self.store)))
+
+    def deliveries(self) -> list[DeliveryRow]:
+        return list(self._runner.run(self._suite.deliveries(self.store)))
+
+    def all(self) -> tuple[Any, ...]:
+        """Everything that a test here may have saved."""
+        found = self.load(skus={SKU, "LAMP"}, refs=REFS, lines=LINES)
+        rows = [sorted(rows) for rows in (found.products, found.batches, found.lines)]
+        return (*rows, self.ledger(), self.deliveries())
+
+    def close(self) -> None:
+        self._runner.run(self.store.close())
+
+
+class StoreCompliance:
+    """The contract of a store, as tests. A subclass says how to make an empty one, and how to look into it."""
+
+    async def new_store(self) -> Store:
+        """A store with nothing in it; each test asks for one."""
+        raise NotImplementedError
+
+    async def ledger(self, store: Store) -> Sequence[tuple[str, int]]:
+        """The correlation id and step of every ledger row that is durable, in order."""
+        raise NotImplementedError
+
+    async def deliveries(self, store: Store) -> Sequence[DeliveryRow]:
+        """Every delivery that is durable, in order."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Kept]:
+        """An empty store, for tests of one's own too; closed in the end."""
+        with asyncio.Runner() as runner:
+            kept = Kept(self, runner)
+            try:
+                yield kept
+            finally:
+                kept.close()
+
+    def test_what_was_saved_is_loaded(self) -> None:
+        eta, later = date(2026, 1, 31), date(2026, 2, 28)
+        batches = [BatchRow("b1", SKU, eta, 9, 4, 1, 10, later), BatchRow("b2", SKU, None, HUGE, 0, 2, HUGE, None)]
+        lines = [LineRow("o1", SKU, 4, "b1", 3), LineRow("o2", SKU, 50, None, 4)]
+        with_fact = ledger("m1", 1)._replace(orderid="o2", facts='[[2,"OutOfStock",{"sku":"LAMP"}]]')
+        messages = [ledger("m1"), with_fact, ledger("m2")]
+        rows = {"new_batches": batches, "new_lines": lines, "messages": messages, "deliveries": [delivery("m1")]}
+        with self.opened() as kept:
+            kept.save(new_products=[product(version=4, waiting=1)], **rows)
+            for load in (kept.load, kept.read):
+                found = load(skus={SKU}, lines={("o1", SKU), ("o2", SKU), ("o3", SKU)}, message_ids={"m1", "m3"})
+                assert found.products == [ProductRow(SKU, 4, 1)]
+                assert sorted(found.batches) == batches
+                assert sorted(found.lines) == lines
+                assert sorted(map(_recalled, found.messages)) == [_recalled(row) for row in messages[:2]]
+            assert kept.deliveries() == [delivery("m1")]
+
+    def test_any_text_is_kept_as_it_is(self) -> None:
+        with self.opened() as kept:
+            for text in TEXTS:
+                kept.save(
+                    new_products=[product(text)],
+                    new_batches=[batch(text, text)],
+                    new_lines=[line(text, text, sku=text)],
+                    messages=[MessageRow(text, 0, None, "X", text, text, text, text, text, text)],
+                    deliveries=[delivery(text, sku=text)],
+                )
+                kept.save(batches=[batch(text, text, 10, 9)], lines=[line(text, None, sku=text)])
+                found = kept.load(skus={text}, refs={text}, lines={(text, text)}, message_ids={text})
+                assert (found.products, found.lines) == ([product(text)], [line(text, None, sku=text)])
+                assert found.batches == [batch(text, text, allocated=9)]
+                [row] = found.messages
+                assert (row.correlation_id, row.sku, row.body, row.result, row.actor) == (text,) * 5
+
+    def test_a_store_with_nothing_finds_nothing(self) -> None:
+        with self.opened() as kept:
+            for load in (kept.load, kept.read):
+                found = load(skus={SKU}, refs={"b1"}, lines={("o1", SKU)}, message_ids={"m1"})
+                assert (found.products, found.batches, found.lines, found.messages) == ([], [], [], [])
+            assert kept.run(lambda session: session.batch(SKU, "b1")) is None
+            assert kept.run(lambda session: session.line(SKU, "o1")) is None
+            assert kept.run(lambda session: list(session.newest_lines(SKU, "b1", 99))) == []
+            assert kept.run(lambda session: list(session.waiting_lines(SKU, 0, 99))) == []
+
+    def test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to(self) -> None:
+        right, high, low = batch("right", allocated=5), batch("high", allocated=9), batch("low")
+        others = [batch("full", allocated=10), batch("other", "OTHER", allocated=9)]
+        held = [line("o1", "right", 2), line("o2", "right", 3), line("o3", "high", 4), line("o4", "low", 6)]
+        waits = [line("o5", None), line("o6", None), line("o7", "high", 5, sku="OTHER")]
+        with self.opened() as kept:
+            kept.save(
+                new_products=[product(waiting=1), product("OTHER", waiting=1)],
+                new_batches=[right, high, low, *others],
+                new_lines=[*held, *waits],
+            )
+            found = kept.run(lambda session: list(session.miscounts(SKU)))
+            assert set(found) == {("high", 5), ("low", -6), ("full", 10), (None, -1)}
+            assert len(found) == 4  # noqa: PLR2004 - the four above
+            assert set(kept.run(lambda session: list(session.miscounts("OTHER")))) == {("other", 9), (None, 1)}
+            assert kept.run(lambda session: list(session.miscounts("UNKNOWN"))) == []
+
+    def test_exhausted_batches_are_not_loaded_unless_named(self) -> None:
+        full, named = batch("full", allocated=10), batch("named", allocated=10, position=2)
+        open_, empty = batch("open", allocated=9, position=3), batch("empty", purchased=0, position=4)
+        with self.opened() as kept:
+            others = [product(), product("LAMP")]
+            kept.save(new_products=others, new_batches=[full, named, open_, empty, batch("other", "LAMP")])
+            for load in (kept.load, kept.read):
+                assert load(skus={SKU}).batches == [open_]
+                assert sorted(load(skus={SKU}, refs={"named", "open"}).batches) == [named, open_]
+
+    def test_a_named_batch_brings_its_product_with_all_that_has_room(self) -> None:
+        batches = [batch("full", allocated=10), batch("open", position=2), batch("other", "LAMP")]
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")], new_batches=batches)
+            for load in (kept.load, kept.read):
+                found = load(refs={"full", "unknown"})
+                assert found.products == [product()]
+                assert sorted(found.batches) == batches[:2]
+
+    def test_only_the_lines_asked_about_are_loaded(self) -> None:
+        lines = [line("o1"), line("o2", position=3), line("o1", sku="LAMP")]
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")], new_lines=lines)
+            for load in (kept.load, kept.read):
+                assert load(skus={SKU, "LAMP"}, lines={("o1", SKU), ("o2", "LAMP")}).lines == [line("o1")]
+            assert kept.run(lambda session: session.line("LAMP", "o1")) == line("o1", sku="LAMP")
+            assert kept.run(lambda session: session.line("LAMP", "o2")) is None
+
+    def test_a_batch_is_looked_up_within_its_product(self) -> None:
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[batch("b1", allocated=10)])
+            assert kept.run(lambda session: session.batch(SKU, "b1")) == batch("b1", allocated=10)
+            assert kept.run(lambda session: session.batch("LAMP", "b1")) is None
+
+    def test_the_newest_lines_of_a_batch_come_in_pages_newest_first(self) -> None:
+        lines = [line(f"o{number}", "b1", position=number) for number in range(2, PAGE_SIZE + 12)]
+        others = [line("waits", None, position=PAGE_SIZE + 20), line("elsewhere", "b2", position=PAGE_SIZE + 21)]
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_lines=[*lines, *others])
+            first = kept.run(lambda session: list(session.newest_lines(SKU, "b1", PAGE_SIZE + 100)))
+            second = kept.run(lambda session: list(session.newest_lines(SKU, "b1", first[-1].position)))
+            assert len(first) == PAGE_SIZE
+            assert [*first, *second] == lines[::-1]
+            assert kept.run(lambda session: list(session.newest_lines(SKU, "b1", 2))) == []
+
+    def test_waiting_lines_come_in_pages_oldest_first_none_too_large(self) -> None:
+        lines = [line(f"o{number}", None, qty=1 + number % 3, position=number) for number in range(2, 2 * PAGE_SIZE)]
+        others = [line("served", "b1", position=1), line("lamp", None, sku="LAMP", position=2)]
+        small = [each for each in lines if each.qty < 3]  # noqa: PLR2004 - of one, two and three
+        with self.opened() as kept:
+            products = [product(waiting=len(lines)), product("LAMP", waiting=1)]
+            kept.save(new_products=products, new_lines=[*lines, *others])
+            first = kept.run(lambda session: list(session.waiting_lines(SKU, 0, 2)))
+            second = kept.run(lambda session: list(session.waiting_lines(SKU, first[-1].position, 2)))
+            assert len(first) == PAGE_SIZE
+            assert [*first, *second] == small
+
+    def test_changes_of_known_rows_are_kept(self) -> None:
+        with self.opened() as kept:
+            kept.save(
+                new_products=[product()], new_batches=[batch("b1"), batch("b2")], new_lines=[line("o1"), line("o2")]
+            )
+            kept.save(
+                products=[changed(version=9, waiting=1)],
+                batches=[batch("b1", purchased=7, allocated=7)],
+                lines=[line("o1", None), line("o2", "b2")],
+            )
+            found = kept.load(skus={SKU}, refs={"b1"}, lines={("o1", SKU), ("o2", SKU)})
+            assert found.products == [(SKU, 9, 1)]
+            assert sorted(found.batches) == [BatchRow("b1", SKU, None, 7, 7, 1, 10, None), batch("b2")]
+            assert sorted(found.lines) == [line("o1", None), line("o2", "b2")]
+            assert kept.load(skus={SKU}).batches == [batch("b2")]
+
+    def test_the_ledger_keeps_the_order_of_messages_over_groups(self) -> None:
+        groups = [[ledger(f"{group}-{number:03}", 0) for number in range(200)] for group in ("z", "a", "m")]
+        with self.opened() as kept:
+            for group in groups:
+                kept.save(messages=group, deliveries=[delivery(row.correlation_id) for row in group])
+            assert kept.ledger() == [row[:2] for group in groups for row in group]
+            assert [row[:2] for row in kept.deliveries()] == kept.ledger()
+
+    def test_what_must_be_unique_is_a_conflict_and_nothing_of_it_is_written(self) -> None:
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[batch()], new_lines=[line("o1")], messages=[ledger("m1")])
+            before = kept.all()
+            for what, parts in NOT_UNIQUE.items():
+                for save in (kept.save, kept.write):
+                    error = _raised(save, products=[changed(version=7)], messages=[ledger("innocent")], parts=parts)
+                    assert isinstance(error, StoreConflict), f"{what}: {error!r}"
+                    assert kept.all() == before, what
+            kept.save(messages=[ledger("afterwards")])
+            assert kept.ledger() == [("m1", 0), ("afterwards", 0)]
+
+    def test_what_can_never_be_true_is_refused_whatever_the_code_does(self) -> None:
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[batch("b1")])
+            before = kept.all()
+            for what, parts in IMPOSSIBLE.items():
+                for save in (kept.save, kept.write):
+                    error = _raised(save, messages=[ledger("m1")], parts=parts)
+                    assert error is not None, what
+                    assert not isinstance(error, StoreConflict | StoreUnavailable), f"{what}: again cannot help"
+                    assert kept.all() == before, what
+            kept.save(messages=[ledger("afterwards")])
+
+    def test_what_was_read_is_written_only_if_nobody_else_was_there_in_between(self) -> None:
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")])
+            kept.write(products=[changed(version=2, loaded=1)], new_batches=[batch("b1")], messages=[ledger("m1")])
+            before = kept.all()
+            for products in ([changed(version=3, loaded=1)], [changed("LAMP"), changed(version=2, loaded=1)]):
+                late = {"products": products, "new_batches": [batch("b2")], "messages": [ledger("m2")]}
+                for save in (kept.save, kept.write):
+                    error = _raised(save, parts=late)
+                    assert isinstance(error, StoreConflict), f"written over another's change: {error!r}"
+                    assert kept.all() == before
+            kept.write(products=[changed(version=2, loaded=2)], messages=[ledger("m3")])
+            late = {"products": [changed(version=1, loaded=1)], "messages": [ledger("m4")]}
+            assert isinstance(_raised(kept.write, parts=late), StoreConflict), "a version that stays is looked at too"
+            assert kept.ledger() == [("m1", 0), ("m3", 0)]
+
+    def test_work_that_raises_leaves_nothing(self) -> None:
+        def saves_and_fails(session: Session) -> NoReturn:
+            session.save(Changes(MOMENT, new_products=[product()], messages=[ledger("m1")]))
+            raise ZeroDivisionError("the work's own")
+
+        with self.opened() as kept:
+            before = kept.all()
+            assert isinstance(raised_by(lambda: kept.run(saves_and_fails)), ZeroDivisionError)
+            assert kept.all() == before
+            kept.save(new_products=[product()], messages=[ledger("m1")])
+            assert kept.load(skus={SKU}).products == [product()]
+
+    def test_the_result_of_the_work_comes_back(self) -> None:
+        with self.opened() as kept:
+            assert kept.run(lambda _: "done") == "done"
+
+    def test_a_thousand_messages_are_one_group(self) -> None:
+        with self.opened() as kept:
+            kept.save(
+                new_products=[product(version=GROUP + 1)],
+                new_batches=[batch("b1", purchased=GROUP, allocated=GROUP)],
+                new_lines=[line(f"o{number}", position=2 + number) for number in range(GROUP)],
+                messages=[ledger(f"m{number}") for number in range(GROUP)],
+                deliveries=[delivery(f"m{number}") for number in range(GROUP)],
+            )
+            lines, ids = {(f"o{number}", SKU) for number in range(GROUP)}, {f"m{number}" for number in range(GROUP)}
+            for load in (kept.load, kept.read):
+                found = load(skus={SKU}, lines=lines, message_ids=ids)
+                assert (len(found.lines), len(found.messages), found.batches) == (GROUP, GROUP, [])
+
+
+def _raised(save: Callable[..., None], *, parts: Parts, **others: Any) -> Exception | None:
+    return raised_by(lambda: save(**{**others, **parts}))
+
+
+def _recalled(row: MessageRow) -> tuple[Any, ...]:
+    """What a store has to give back of a ledger row; the rest is for whoever reads the ledger."""
+    return (row.correlation_id, row.step, row.type, row.body, row.facts, row.result, row.actor)
+
+
+def product(sku: str = SKU, version: int = 1, waiting: int = 0) -> ProductRow:
+    return ProductRow(sku, version, waiting)
+
+
+def changed(sku: str = SKU, version: int = 2, waiting: int = 0, loaded: int = 1) -> ProductVersion:
+    return ProductVersion(sku, version, waiting, loaded)
+
+
+def batch(ref: str = "b1", sku: str = SKU, purchased: int = 10, allocated: int = 0, position: int = 1) -> BatchRow:
+    return BatchRow(ref, sku, None, purchased, allocated, position, purchased, None)
+
+
+def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int = 2, sku: str = SKU) -> LineRow:
+    return LineRow(orderid, sku, qty, batchref, position)
+
+
+def ledger(id_: str, step: int = 0, sku: str = SKU) -> MessageRow:
+    result = None if step else '"b1"'
+    cause = step - 1 if step else None
+    return MessageRow(id_, step, cause, "OutOfStock", sku, None, f'{{"sku":"{sku}"}}', None, result, "test")
+
+
+def delivery(id_: str, step: int = 0, sku: str = SKU) -> DeliveryRow:
+    return DeliveryRow(id_, step, "send_out_of_stock_notification", sku, "OutOfStock", f'{{"sku":"{sku}"}}')
+
+
+REFS: Final = frozenset({"b1", "b2", "b7"})
+LINES: Final = frozenset({("o1", SKU), ("o2", SKU), ("o7", SKU)})
+NOT_UNIQUE: Final[Mapping[str, Parts]] = {
+    "product": {"new_products": [product()]},
+    "batch": {"new_batches": [batch("b1")]},
+    "batch of another product": {"new_products": [product("LAMP")], "new_batches": [batch("b1", "LAMP")]},
+    "line": {"new_lines": [line("o1", None, qty=5, position=9)]},
+    "message": {"messages": [ledger("innocent"), ledger("m1")]},
+    "product twice": {"new_products": [product("LAMP"), product("LAMP")]},
+    "batch twice": {"new_batches": [batch("b7"), batch("b7", "LAMP")]},
+    "line twice": {"new_lines": [line("o7"), line("o7")]},
+    "message twice": {"messages": [ledger("m2"), ledger("m2")]},
+    "delivery twice": {"deliveries": [delivery("m2"), delivery("m2")]},
+}
+IMPOSSIBLE: Final[Mapping[str, Parts]] = {
+    "oversold when new": {"new_batches": [batch("b2", purchased=10, allocated=11)]},
+    "negative when new": {"new_batches": [batch("b2", allocated=-1)]},
+    "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
+    "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
+    "cut below what is allocated": {"batches": [batch("b1", purchased=3, allocated=4)]},
+    "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
+    "a line of nothing": {"new_lines": [line("o2", qty=0)]},
+}
