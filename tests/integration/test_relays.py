@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from allocation.adapters.connection import OwnConnection, Statements
 from allocation.adapters.database import parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.outbox import Outbox
@@ -24,6 +25,7 @@ from allocation.service_layer.dead_letters import Chosen, Which
 from allocation.service_layer.effects import Delivery, Hopeless, Unreachable
 from allocation.service_layer.leases import PARTITIONS, partition_of
 from allocation.service_layer.relay import Failure, Policy, Relay, Results
+from allocation.service_layer.store import StoreUnavailable
 from tests.builders import change, select
 
 WAIT_S = 20.0
@@ -476,3 +478,19 @@ def relay_process(database_url: str, notes: Path, name: str, seconds: float) -> 
             yield process
         finally:
             process.kill()
+
+
+def test_a_connection_that_is_lost_in_a_transaction_is_made_anew(postgres_url: str) -> None:
+    async def scenario() -> None:
+        connection = OwnConnection(parse_url(postgres_url))
+
+        def hang_up(statements: Statements) -> None:
+            statements.rows("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await connection.run_in_transaction(hang_up)
+            assert await connection.run_in_transaction(lambda statements: statements.rows("SELECT 1")) == [(1,)]
+        await connection.close()
+
+    asyncio.run(scenario())

@@ -7,6 +7,7 @@ SQLite that of the machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import sqlite3
@@ -16,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import asyncpg
 from sqlalchemy import Connection, Engine, TextClause, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
@@ -103,7 +104,8 @@ def _whole(connection: Connection, work: Work[T]) -> T:
         result = work(Statements(connection))
         connection.exec_driver_sql("COMMIT")
     except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
+        with contextlib.suppress(SQLAlchemyError):  # a connection that was lost has nothing to take back
+            connection.exec_driver_sql("ROLLBACK")
         raise
     return result
 
@@ -155,7 +157,7 @@ class _Postgres:
             if self._connection is None:
                 self._connection = await self._engine.connect()
             return await self._connection.run_sync(work)
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             await self._drop()
             raise StoreUnavailable(str(error) or type(error).__name__) from error
         except asyncio.CancelledError:

@@ -14,6 +14,7 @@ from allocation.service_layer.store import StoreUnavailable
 from allocation.service_layer.webhooks import FACT_TYPES, Webhooks, effect_name
 
 REFRESH_INTERVAL_S = 1.0
+START_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +39,17 @@ class Subscriptions:
         return [*declared, *map(effect_name, webhooks)] if webhooks else declared
 
     async def start(self) -> None:
-        """Know the webhooks, and go on looking for changes that other processes make."""
-        await self.refresh()
+        """Know the webhooks, and go on looking for changes that other processes make.
+
+        A database that is away for a moment is waited for. Raises `StoreUnavailable` when it stays away.
+        """
+        for pause_s in START_PAUSES_S:
+            with contextlib.suppress(StoreUnavailable):
+                await self.refresh()
+                break
+            await asyncio.sleep(pause_s)
+        else:
+            await self.refresh()
         self._task = asyncio.create_task(self._run(), name="subscriptions")
 
     async def refresh(self) -> None:
