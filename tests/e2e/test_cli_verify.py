@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -153,12 +154,11 @@ class Past:
         self.beginning = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
 
     def play(self, *events: Event) -> None:
-        seconds = iter(range(len(events)))
-
         async def handle_all() -> None:
             async with bootstrap(Settings(database_url=self.database)) as service:
-                service.writer._clock = lambda: self.beginning + timedelta(seconds=next(seconds))
-                for event in events:
+                for second, event in enumerate(events):
+                    moment = self.beginning + timedelta(seconds=second)
+                    service.writer._clock = functools.partial(datetime.fromtimestamp, moment.timestamp(), UTC)
                     await service.writer.handle(new_message(event, "given"))
 
         asyncio.run(handle_all())

@@ -15,7 +15,7 @@ from tests.e2e.conftest import Server, StartServer
 from tests.e2e.program import Done, run
 
 WAIT_S = 20.0
-EFFECT = "post_webhook/gone"
+EFFECT = "tell_the_wholesaler"
 
 
 @pytest.fixture
