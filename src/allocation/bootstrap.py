@@ -20,7 +20,7 @@ from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
 from allocation.service_layer import flow
 from allocation.service_layer.dead_letters import DeadLetters
-from allocation.service_layer.effects import FindEffect, among, bind
+from allocation.service_layer.effects import among, bind, first_of
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
@@ -76,8 +76,7 @@ def bootstrap(settings: Settings) -> Service:
     post_webhook = PostWebhook(webhooks, sender)
     writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of)
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
-    find_effect: FindEffect = lambda name: post_webhook.find(name) or declared(name)  # noqa: E731 - typed
-    effects = Relay(Outbox(url), find_effect, _policy(settings))
+    effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
     return Service(
         settings=settings,

@@ -67,6 +67,15 @@ def among(effects: Mapping[str, Callable[[Event], None]]) -> FindEffect:
     return find
 
 
+def first_of(*finders: FindEffect) -> FindEffect:
+    """Asks one after the other, until one knows the name."""
+
+    def find(name: str) -> Deliver | None:
+        return next(filter(None, (finder(name) for finder in finders)), None)
+
+    return find
+
+
 def _event(delivery: Delivery) -> Event:
     try:
         return recall(delivery.type, delivery.body)

@@ -181,8 +181,9 @@ class Writer:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
+        unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
-            session = ReadAhead(await self._store.read(wanted), before.group.changes if before else None)
+            session = ReadAhead(await self._store.read(wanted), unwritten)
             uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
             uow.load(wanted)
             return _Group(entries, _handle_each(messages, uow), uow.changes())
