@@ -27,6 +27,9 @@ class InMemoryProducts(AbstractRepository):
     def _get_by_batchref(self, batchref: str) -> Product | None:
         return next((each for each in self.by_sku.values() if each.batch(batchref)), None)
 
+    def _get_by_holdid(self, holdid: str) -> Product | None:
+        return next((each for each in self.by_sku.values() if each.promise(holdid)), None)
+
 
 class InMemoryUnitOfWork(AbstractUnitOfWork):
     def __init__(self) -> None:

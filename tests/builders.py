@@ -20,12 +20,16 @@ from allocation.service_layer.store import MessageRow
 from allocation.service_layer.writer import Writer
 
 QUERIES = {
-    "products": "SELECT sku, version_number, waiting_lines FROM products ORDER BY sku",
+    "products": "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY sku",
     "batches": (
         "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity, position, initial_quantity,"
-        " CAST(initial_eta AS text) FROM batches ORDER BY ref"
+        " CAST(initial_eta AS text), shipped_quantity, location, CAST(expires_on AS text), quarantine"
+        " FROM batches ORDER BY ref"
     ),
-    "lines": "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY orderid, sku",
+    "lines": (
+        "SELECT orderid, sku, qty, batchref, position, priority, CAST(need_by AS text), expires_at IS NOT NULL, closed"
+        " FROM order_lines ORDER BY orderid, sku"
+    ),
     "ledger": (
         "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
         " FROM messages ORDER BY position, place"
@@ -99,13 +103,21 @@ def _memory_contents(tables: MemoryTables) -> Contents:
         row._replace(
             eta=row.eta and row.eta.isoformat(),  # type: ignore[arg-type]
             initial_eta=row.initial_eta and row.initial_eta.isoformat(),  # type: ignore[arg-type]
+            expires_on=row.expires_on and row.expires_on.isoformat(),  # type: ignore[arg-type]
         )
         for row in tables.batches.values()
+    ]
+    lines = [
+        row._replace(
+            need_by=row.need_by and row.need_by.isoformat(),  # type: ignore[arg-type]
+            expires_at=row.expires_at is not None,  # type: ignore[arg-type]
+        )
+        for row in tables.lines.values()
     ]
     return Contents(
         products=sorted(map(tuple, tables.products.values())),
         batches=sorted(map(tuple, batches)),
-        lines=sorted(map(tuple, tables.lines.values()), key=lambda row: row[:2]),
+        lines=sorted(map(tuple, lines), key=lambda row: row[:2]),
         ledger=[told for cascade in tables.messages.values() for row, _ in cascade for told in _unfolded(row)],
         deliveries=[tuple(row) for row in tables.deliveries],
     )

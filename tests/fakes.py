@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, date, datetime
 
 from allocation.domain.model import Product
 from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
@@ -14,6 +15,7 @@ class FakeRepository(AbstractRepository):
         self._products = set(products)
 
     def _add(self, product: Product) -> None:
+        product.today = date(2026, 1, 1)
         self._products.add(product)
 
     def _get(self, sku: str) -> Product | None:
@@ -22,11 +24,15 @@ class FakeRepository(AbstractRepository):
     def _get_by_batchref(self, batchref: str) -> Product | None:
         return next((product for product in self._products if product.batch(batchref) is not None), None)
 
+    def _get_by_holdid(self, holdid: str) -> Product | None:
+        return next((product for product in self._products if product.promise(holdid) is not None), None)
+
 
 class FakeUnitOfWork(AbstractUnitOfWork):
     def __init__(self) -> None:
         self.products = FakeRepository([])
         self.committed = False
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def _commit(self) -> None:
         self.committed = True

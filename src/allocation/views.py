@@ -296,7 +296,8 @@ _BATCHES_FROM = (
     " ORDER BY coalesce(eta, :in_the_warehouse), position"
 )
 _WAITING_LINES = (
-    "SELECT orderid, qty, position FROM order_lines WHERE sku = :sku AND batchref IS NULL AND position > :after"
+    "SELECT orderid, qty, position FROM order_lines"
+    " WHERE sku = :sku AND batchref IS NULL AND closed IS NULL AND position > :after"
     " ORDER BY position"
 )
 _LINES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ def test_every_handler_declares_what_it_may_raise() -> None:
 
 @pytest.mark.parametrize("kind", DECLARED)
 def test_every_event_says_what_it_means(kind: type[events.Event]) -> None:
-    written = kind.__doc__ or ""
+    written = inspect.getdoc(kind) or ""
     assert not written.startswith(f"{kind.__name__}("), "that is what dataclass writes where nobody did"
     assert written.endswith(".")
 
@@ -39,8 +39,8 @@ def test_every_event_says_what_it_means(kind: type[events.Event]) -> None:
 @pytest.mark.parametrize("kind", DECLARED)
 def test_every_field_has_a_rule(kind: Any) -> None:
     for rule in field_rules(kind):
-        assert rule.base in {str, int, date}, rule
-        assert (rule.limit is None) == (rule.base is date), rule
+        assert rule.base in {str, int, bool, date, datetime}, rule
+        assert (rule.limit is None) == (rule.base in {bool, date, datetime}), rule
         assert str(rule)
 
 

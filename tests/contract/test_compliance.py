@@ -32,9 +32,9 @@ class Careless(MemorySession):
 
 class Trusting(MemorySession):
     def _check(self, changes: Changes) -> None:
-        for sku, _, _, loaded_version in changes.products:
-            if self._tables.products[sku].version_number != loaded_version:
-                raise StoreConflict(sku)
+        for row in changes.products:
+            if self._tables.products[row.sku].version_number != row.loaded_version:
+                raise StoreConflict(row.sku)
 
 
 class Hasty(MemorySession):
@@ -51,8 +51,8 @@ class Generous(MemorySession):
 
 
 class Backward(MemorySession):
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
-        return super().waiting_lines(sku, after, max_qty)[::-1]
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+        return super().waiting_lines(sku, after, max_qty, priority)[::-1]
 
 
 class Unaware(MemorySession):

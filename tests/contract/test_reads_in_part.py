@@ -37,6 +37,7 @@ READS: dict[str, Callable[[Session, str], Any]] = {
     "line": lambda session, sku: session.line(sku, "o7"),
     "newest_lines": lambda session, sku: session.newest_lines(sku, f"{sku}-7", 99_999),
     "waiting_lines": lambda session, sku: session.waiting_lines(sku, 0, 1)[:1],
+    "priorities": lambda session, sku: session.priorities(sku, f"{sku}-7"),
 }
 
 
@@ -143,6 +144,10 @@ POSTGRES_READS: dict[str, Callable[[str], tuple[str, tuple[Any, ...]]]] = {
     "line": lambda sku: (postgresql.LINE, (sku, "o7")),
     "newest_lines": lambda sku: (postgresql.NEWEST_LINES, (sku, f"{sku}-7", 99_999)),
     "waiting_lines": lambda sku: (postgresql.WAITING_LINES, (sku, 0, 1)),
+    "newest_lines_of": lambda sku: (postgresql.NEWEST_LINES_OF, (sku, f"{sku}-7", 99_999, 1)),
+    "waiting_lines_of": lambda sku: (postgresql.WAITING_LINES_OF, (sku, 0, 1, 1)),
+    "priorities_on": lambda sku: (postgresql.PRIORITIES_ON, (sku, f"{sku}-7")),
+    "priorities_waiting": lambda sku: (postgresql.PRIORITIES_WAITING, (sku,)),
 }
 
 
@@ -152,7 +157,7 @@ BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan", "Bitmap Heap S
 def load_arguments(sku: str) -> tuple[str, ...]:
     asked = wanted(sku)
     orderids, skus = zip(*asked.lines, strict=True)
-    return tuple(map(array_literal, (asked.skus, asked.refs, orderids, skus, asked.message_ids)))
+    return tuple(map(array_literal, (asked.skus, asked.refs, orderids, skus, asked.message_ids, asked.holdids)))
 
 
 def test_postgres_reads_as_many_rows_of_a_long_history_as_of_a_short_one(postgres_place: Place) -> None:
@@ -174,10 +179,10 @@ def test_postgres_plans_by_index_while_the_tables_are_empty(postgres_url: str) -
 
 def test_postgres_finds_every_row_to_update_by_an_index(postgres_place: Place) -> None:
     statement = postgresql.save_statement(("products", "batches", "lines"))
-    columns: list[list[list[str | int]]] = [
-        [[OLD], [99_999], [0], [EXHAUSTED + LINES + WAITING + 20]],
+    columns: list[list[list[str | int | None]]] = [
+        [[OLD], [99_999], [0], [EXHAUSTED + LINES + WAITING + 20], [None]],
         [[f"{OLD}-7"], [OLD], [20], [20]],
-        [["o7"], [OLD], [f"{OLD}-7"]],
+        [["o7"], [OLD], [1], [f"{OLD}-7"], [0], [None], [None]],
     ]
     arrays = [array_literal(column) for part in columns for column in part]
     scans = postgres_scans(postgres_place, statement, (MOMENT, *arrays))

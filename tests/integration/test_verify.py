@@ -252,14 +252,14 @@ def many_lines(path: Path, number: int) -> str:
     created = f'{{"ref":"b1","sku":"HOT","qty":{number},"eta":null}}'
     columns = "correlation_id, step, type, sku, orderid, body, actor, recorded_at"
     with sqlite3.connect(path) as file:
-        file.execute("INSERT INTO products VALUES ('HOT', ?, 0)", [number + 1])
+        file.execute("INSERT INTO products (sku, version_number, waiting_lines) VALUES ('HOT', ?, 0)", [number + 1])
         file.execute(
             "INSERT INTO batches (ref, sku, purchased_quantity, allocated_quantity, position, initial_quantity)"
             " VALUES ('b1', 'HOT', ?1, ?1, 1, ?1)",
             [number],
         )
         file.executemany(
-            "INSERT INTO order_lines VALUES (?, 'HOT', 1, 'b1', ?)",
+            "INSERT INTO order_lines (orderid, sku, qty, batchref, position) VALUES (?, 'HOT', 1, 'b1', ?)",
             [(orderid, n) for n, orderid in enumerate(orders, start=2)],
         )
         file.execute(

@@ -191,7 +191,7 @@ def promises(kept: Contents) -> Any:
     """Batches with their quantities, and each SKU's lines in the order taken."""
     batches = {row[0]: tuple(row[1:5]) for row in kept.batches}
     lines = defaultdict(list)
-    for orderid, sku, qty, batchref, _ in sorted(kept.lines, key=lambda row: row[4]):
+    for orderid, sku, qty, batchref, *_ in sorted(kept.lines, key=lambda row: row[4]):
         lines[sku].append((orderid, qty, batchref))
     waiting = {row[0]: row[2] for row in kept.products}
     return batches, dict(lines), waiting
@@ -217,14 +217,14 @@ def naive_promises(naive: NaiveShop) -> Any:
 def check_books(kept: Contents) -> None:
     """No oversell, counters equal lines, no waiting line would fit anywhere, positions and message ids are unique."""
     held: dict[str, int] = defaultdict(int)
-    for _, _, qty, batchref, _ in kept.lines:
+    for _, _, qty, batchref, *_ in kept.lines:
         if batchref is not None:
             held[batchref] += qty
     room: dict[str, int] = {row[1]: 0 for row in kept.batches}
     for ref, sku, _, purchased, allocated, *_ in kept.batches:
         assert held[ref] == allocated <= purchased
         room[sku] = max(room[sku], purchased - allocated)
-    assert all(qty > room[sku] for _, sku, qty, batchref, _ in kept.lines if batchref is None)
+    assert all(qty > room[sku] for _, sku, qty, batchref, *_ in kept.lines if batchref is None)
     ages = [(row[1], row[5]) for row in kept.batches] + [(row[1], row[4]) for row in kept.lines]
     assert len(ages) == len(set(ages))
     assert len({row[:2] for row in kept.ledger}) == len(kept.ledger)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -41,15 +41,12 @@ def lines_freed_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
 
 def oldest_lines_freed(patch: pytest.MonkeyPatch) -> None:
     """A batch cut short gives up what it promised first."""
-    change_quantity = Batch.change_quantity
+    lines_to_lose = Batch.lines_to_lose
 
-    def mutated(self: Batch, qty: int) -> list[OrderLine]:
-        if qty < self.allocated_quantity and self._complete_from:
-            self._recall_older_lines()
-        self._lines.reverse()
-        return change_quantity(self, qty)
+    def mutated(self: Batch) -> Iterator[OrderLine]:
+        return reversed(list(lines_to_lose(self)))
 
-    patch.setattr(Batch, "change_quantity", mutated)
+    patch.setattr(Batch, "lines_to_lose", mutated)
 
 
 def skipped_version(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
-from allocation.domain.model import Miscount
+from allocation.domain.lines import Miscount
 from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
 
 T = TypeVar("T")
@@ -36,13 +36,17 @@ class WatchedSession:
         self._calls["line"] += 1
         return self._session.line(sku, orderid)
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
-        self._calls["newest_lines"] += 1
-        return self._session.newest_lines(sku, ref, before)
+    def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
+        self._calls["priorities"] += 1
+        return self._session.priorities(sku, ref)
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
+        self._calls["newest_lines"] += 1
+        return self._session.newest_lines(sku, ref, before, priority)
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         self._calls["waiting_lines"] += 1
-        return self._session.waiting_lines(sku, after, max_qty)
+        return self._session.waiting_lines(sku, after, max_qty, priority)
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         self._calls["miscounts"] += 1

@@ -33,6 +33,7 @@ def test_events_are_handled_in_the_order_raised_and_know_their_direct_cause() ->
         ("Deallocated", 0),
         ("AllocationRequired", 0),
         ("Backordered", 2),
+        ("PromiseChanged", 2),
         ("OutOfStock", 2),
     ]
 

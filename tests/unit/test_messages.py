@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -12,8 +12,12 @@ from allocation.domain.events import (
     BatchCreated,
     BatchQuantityChanged,
     Event,
+    LineReturned,
     OutOfStock,
+    RulesChanged,
+    StockHeld,
 )
+from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import (
     EVENTS,
     check_key,
@@ -32,9 +36,9 @@ from allocation.service_layer.messages import (
 TEXT = "takes 1 to 255 printable characters."
 QTY = "qty takes a whole number from 1 to 1,000,000,000."
 ETA = "eta takes a date such as 2026-01-31, or null."
-SEND = "Send a JSON object with ref, sku, qty, eta (optional)."
+SEND = "Send a JSON object with ref, sku, qty, eta (optional), expires_on (optional), location (optional)."
 ONE_PER_LINE = "Send one JSON object per line."
-TYPES = "Use one of BatchCreated, AllocationRequired, BatchQuantityChanged, RepairRequired."
+TYPES = f"Use one of {', '.join(incoming_types())}."
 TOO_LONG = "x" * 256
 
 BAD_BODIES = [
@@ -50,7 +54,7 @@ BAD_BODIES = [
     (
         '{"ref":"b1","sku":"RUG","qty":1,"x":"red"}',
         'Unknown field "x"',
-        "BatchCreated has ref, sku, qty, eta (optional).",
+        "BatchCreated has ref, sku, qty, eta (optional), expires_on (optional), location (optional).",
     ),
 ]
 
@@ -169,6 +173,10 @@ def test_any_printable_text_is_taken_as_it_is(text: str) -> None:
         BatchCreated("b1", "RUG", 3),
         AllocationRequired("o1", "RUG", 3),
         BatchQuantityChanged("b1", 0),
+        AllocationRequired("o1", "RUG", 3, date(2026, 1, 31), 9),
+        StockHeld("cart", "RUG", 3, datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        LineReturned("o1", "RUG", scrapped=True),
+        RulesChanged("RUG", strategy="first-expired", safety_stock=3),
     ],
 )
 def test_an_event_comes_back_from_its_json(event: Event) -> None:
@@ -178,13 +186,36 @@ def test_an_event_comes_back_from_its_json(event: Event) -> None:
     assert decode_typed(encode(event).replace("{", f'{{"type":"{type(event).__name__}",', 1)) == event
 
 
+def test_optional_fields_that_are_as_usual_are_left_out_of_the_ledger() -> None:
+    assert encode(AllocationRequired("o1", "RUG", 3)) == '{"orderid":"o1","sku":"RUG","qty":3}'
+    assert encode(BatchQuantityChanged("b1", 0)) == '{"ref":"b1","qty":0}'
+    assert '"need_by":null,"priority":1' in encode(AllocationRequired("o1", "RUG", 3, priority=1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (StockHeld, '{"holdid":"c","sku":"RUG","qty":1,"expires_at":"2026-01-31T12:00:00"}', "expires_at is"),
+        (StockHeld, '{"holdid":"c","sku":"RUG","qty":1,"expires_at":"soon"}', 'expires_at is "soon"'),
+        (LineReturned, '{"orderid":"o","sku":"RUG","scrapped":null}', "scrapped is null"),
+        (LineReturned, '{"orderid":"o","sku":"RUG","scrapped":"yes"}', 'scrapped is "yes"'),
+        (RulesChanged, '{"sku":"RUG","strategy":"best"}', 'strategy is "best"'),
+        (AllocationRequired, '{"orderid":"o","sku":"RUG","qty":1,"priority":10}', "priority is 10"),
+        (AllocationRequired, '{"orderid":"o","sku":"RUG","qty":1,"priority":null}', "priority is null"),
+    ],
+)
+def test_moments_truths_words_and_priorities_have_limits_too(kind: type[Event], text: str, message: str) -> None:
+    assert refusal(kind, text)[0].startswith(message)
+
+
 def test_a_row_of_the_ledger_without_a_field_added_since_has_its_default() -> None:
     assert recall("BatchCreated", '{"ref":"b1","sku":"RUG","qty":3}') == BatchCreated("b1", "RUG", 3)
     assert recall("OutOfStock", '{"sku":"RUG","dropped":1}') == OutOfStock("RUG")
 
 
 def test_only_events_with_a_handler_come_from_outside() -> None:
-    assert incoming_types() == ["BatchCreated", "AllocationRequired", "BatchQuantityChanged", "RepairRequired"]
+    assert set(incoming_types()) == {name for name, kind in EVENTS.items() if HANDLERS[kind]}
+    assert {"BatchCreated", "AllocationRequired", "HoldExpired"} <= set(incoming_types())
     assert incoming("BatchCreated") is BatchCreated
     with pytest.raises(InvalidMessage, match=r'^Unknown event type "Allocated"$'):
         incoming(Allocated.__name__)
@@ -196,7 +227,13 @@ def test_the_rules_of_every_field_can_be_read() -> None:
         ("sku", "1 to 255 printable characters"),
         ("qty", "a whole number from 1 to 1,000,000,000"),
         ("eta", "a date such as 2026-01-31, or null"),
+        ("expires_on", "a date such as 2026-01-31, or null"),
+        ("location", "1 to 255 printable characters, or null"),
     ]
+    rules = {rule.name: str(rule) for kind in (StockHeld, LineReturned, RulesChanged) for rule in field_rules(kind)}
+    assert rules["expires_at"] == "a moment with its time zone, such as 2026-01-31T12:00:00Z"
+    assert rules["scrapped"] == "true or false"
+    assert rules["strategy"] == "one of warehouse-first, first-expired, preferred-location, just-in-time, or null"
     assert set(EVENTS) >= {"BatchCreated", "AllocationRequired", "BatchQuantityChanged", "OutOfStock"}
 
 

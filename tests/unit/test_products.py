@@ -14,6 +14,7 @@ from allocation.domain.events import (
     Deallocated,
     Event,
     OutOfStock,
+    PromiseChanged,
 )
 from allocation.domain.model import Batch, OrderLine, Product
 
@@ -22,7 +23,7 @@ TODAY, TOMORROW, LATER = date(2026, 1, 1), date(2026, 1, 2), date(2026, 2, 1)
 
 
 def product(*batches: tuple[str, int] | tuple[str, int, date]) -> Product:
-    made = Product(SKU, batches=[])
+    made = Product(SKU, batches=[], today=TODAY)
     for batch in batches:
         add(made, *batch)
     made.events.clear()
@@ -52,7 +53,7 @@ def play(of: Product) -> list[Event]:
         event = of.events.pop(0)
         raised.append(event)
         if isinstance(event, AllocationRequired):
-            of.allocate(OrderLine(event.orderid, event.sku, event.qty))
+            of.allocate(OrderLine(event.orderid, event.sku, event.qty, need_by=event.need_by, priority=event.priority))
     return raised
 
 
@@ -155,8 +156,10 @@ def test_a_smaller_count_frees_the_newest_lines_and_calls_them_oldest_first() ->
         AllocationRequired("o2", SKU, 10),
         AllocationRequired("o3", SKU, 10),
         Backordered("o2", SKU, 10),
+        PromiseChanged("o2", SKU, 10, TODAY, None, 0),
         OutOfStock(SKU),
         Backordered("o3", SKU, 10),
+        PromiseChanged("o3", SKU, 10, TODAY, None, 0),
         OutOfStock(SKU),
     ]
     assert (available(clocks), clocks.waiting_lines) == ({"b1": 2}, 2)

@@ -31,12 +31,9 @@ STATEMENT_TIMEOUT_S = 3_600.0  # until the first sorted row comes
 BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
 # {sku} is the column in the order of its code points, as Python compares texts, and spelled so that rows are sorted
 # rather than looked up one by one in the order of an index.
-PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products ORDER BY {sku}"
-BATCHES = (
-    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
-    " FROM batches ORDER BY {sku}"
-)
-LINES = "SELECT orderid, sku, qty, batchref, position FROM order_lines ORDER BY {sku}, {orderid}"
+PRODUCTS = "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY {sku}"
+BATCHES = f"SELECT {', '.join(BatchRow._fields)} FROM batches ORDER BY {{sku}}"  # noqa: S608 - names of our own
+LINES = "SELECT orderid, sku, qty, batchref, position, 0, NULL, NULL, closed FROM order_lines ORDER BY {sku}, {orderid}"
 MESSAGES = (
     "SELECT position, sku, type, orderid, body FROM messages"  # noqa: S608 - names of our own
     f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position, place"
@@ -170,7 +167,7 @@ def _side_by_side(*streams: Groups) -> Iterator[tuple[str, Sequence[Iterable[Row
 
 def _batch(row: Row) -> BatchRow:
     batch = BatchRow._make(row)
-    return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta))
+    return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta), expires_on=_day(batch.expires_on))
 
 
 def _day(value: str | date | None) -> date | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from allocation.domain.model import Miscount
+from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -47,7 +47,8 @@ class MemorySession:
     def load(self, wanted: Wanted) -> Loaded:
         tables = self._tables
         named = {ref: tables.batches[ref] for ref in wanted.refs if ref in tables.batches}
-        skus = wanted.skus | {batch.sku for batch in named.values()}
+        holds = [row for row in tables.lines.values() if row.orderid in wanted.holdids and row.expires_at is not None]
+        skus = wanted.skus | {batch.sku for batch in named.values()} | {row.sku for row in holds}
         return Loaded(
             products=[tables.products[sku] for sku in sorted(skus) if sku in tables.products],
             batches=[
@@ -55,7 +56,7 @@ class MemorySession:
                 for batch in tables.batches.values()
                 if batch.ref in named or (batch.sku in skus and batch.allocated_quantity < batch.purchased_quantity)
             ],
-            lines=[tables.lines[key] for key in wanted.lines if key in tables.lines],
+            lines=[tables.lines[key] for key in wanted.lines if key in tables.lines] + holds,
             messages=[row for id_ in wanted.message_ids for row, _ in tables.messages.get(id_, ())],
         )
 
@@ -66,19 +67,20 @@ class MemorySession:
     def line(self, sku: str, orderid: str) -> LineRow | None:
         return self._tables.lines.get((orderid, sku))
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
-        found = self._sorted_lines(sku, lambda line: line.batchref == ref and line.position < before)
+    def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
+        return sorted({line.priority for line in self._open_lines(sku, ref)} - {0})
+
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
+        found = [line for line in self._open_lines(sku, ref) if line.priority == priority and line.position < before]
         return found[::-1][:PAGE_SIZE]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
-        found = self._sorted_lines(
-            sku, lambda line: line.batchref is None and line.position > after and line.qty <= max_qty
-        )
-        return found[:PAGE_SIZE]
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+        found = (line for line in self._open_lines(sku, None) if line.priority == priority)
+        return [line for line in found if line.position > after and line.qty <= max_qty][:PAGE_SIZE]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         held = Counter[str | None]()
-        for line in self._sorted_lines(sku, lambda _: True):
+        for line in self._sorted_lines(sku, lambda line: line.batchref is not None or line.closed is None):
             held[line.batchref] += line.qty if line.batchref else 1
         counted: dict[str | None, int] = {
             batch.ref: batch.allocated_quantity for batch in self._tables.batches.values() if batch.sku == sku
@@ -98,12 +100,15 @@ class MemorySession:
     def _write(self, changes: Changes) -> None:
         tables = self._tables
         tables.products |= {product.sku: product for product in changes.new_products}
-        tables.products |= {sku: ProductRow(sku, version, waiting) for sku, version, waiting, _ in changes.products}
+        tables.products |= {
+            row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules) for row in changes.products
+        }
         tables.batches |= {batch.ref: batch for batch in changes.new_batches}
         for batch in changes.batches:
             tables.batches[batch.ref] = tables.batches[batch.ref]._replace(
                 purchased_quantity=batch.purchased_quantity, allocated_quantity=batch.allocated_quantity
             )
+        tables.batches |= {batch.ref: batch for batch in changes.rewritten_batches}
         for line in (*changes.new_lines, *changes.lines):
             tables.lines[line.orderid, line.sku] = line
         for message in changes.messages:
@@ -121,9 +126,12 @@ class MemorySession:
         _check_unique(messages, known)
         _check_unique(changes.deliveries, ())
         _check_numbers(changes)
-        for sku, _, _, loaded_version in changes.products:
-            if tables.products[sku].version_number != loaded_version:
-                raise StoreConflict(f"{sku} is not at version {loaded_version} any more")
+        for row in changes.products:
+            if tables.products[row.sku].version_number != row.loaded_version:
+                raise StoreConflict(f"{row.sku} is not at version {row.loaded_version} any more")
+
+    def _open_lines(self, sku: str, ref: str | None) -> list[LineRow]:
+        return self._sorted_lines(sku, lambda line: line.batchref == ref and line.closed is None)
 
     def _sorted_lines(self, sku: str, wanted: Callable[[LineRow], bool]) -> list[LineRow]:
         lines = (line for line in self._tables.lines.values() if line.sku == sku and wanted(line))
@@ -131,13 +139,13 @@ class MemorySession:
 
 
 def _check_numbers(changes: Changes) -> None:
-    for batch in (*changes.new_batches, *changes.batches):
-        if not 0 <= batch.allocated_quantity <= batch.purchased_quantity:
+    for batch in (*changes.new_batches, *changes.batches, *changes.rewritten_batches):
+        if not 0 <= batch.shipped_quantity <= batch.allocated_quantity <= batch.purchased_quantity:
             raise ValueError(f"never_oversold: {batch}")
     waiting = [row.waiting_lines for row in changes.new_products]
     if min(waiting + [row.waiting_lines for row in changes.products], default=0) < 0:
         raise ValueError("waiting_lines: fewer than none")
-    for line in changes.new_lines:
+    for line in (*changes.new_lines, *changes.lines):
         if line.qty <= 0:
             raise ValueError(f"qty: {line}")
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
-from allocation.domain.model import Miscount
+from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -65,32 +65,38 @@ WANTED = """
 WITH wanted AS MATERIALIZED (
     SELECT unnest($1::text::text[]) AS sku
     UNION SELECT sku FROM batches WHERE ref = ANY($2::text::text[])
+    UNION SELECT sku FROM order_lines WHERE orderid = ANY($6::text::text[]) AND expires_at IS NOT NULL
 ), own AS MATERIALIZED ({own})
 SELECT 'p' AS kind, own.sku, NULL::text AS key, own.version_number AS n1, own.waiting_lines AS n2,
-       own.seen AS n3, NULL::bigint AS n4, NULL::date AS d1, NULL::date AS d2,
-       NULL::text AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5
+       own.seen AS n3, NULL::bigint AS n4, NULL::bigint AS n5, NULL::date AS d1, NULL::date AS d2, NULL::date AS d3,
+       own.rules AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5, NULL::timestamptz AS m1
 FROM own
 UNION ALL
 SELECT 'b', w.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.eta, b.initial_eta, NULL, NULL, NULL, NULL, NULL
+       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, NULL, NULL, NULL, NULL
 FROM wanted AS w CROSS JOIN LATERAL (SELECT * FROM batches WHERE sku = w.sku AND has_room OFFSET 0) AS b
 UNION ALL
 SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.eta, b.initial_eta, NULL, NULL, NULL, NULL, NULL
+       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, NULL, NULL, NULL, NULL
 FROM batches AS b WHERE b.ref = ANY($2::text::text[]) AND NOT b.has_room
 UNION ALL
-SELECT 'l', l.sku, l.orderid, l.qty, l.position, NULL, NULL, NULL, NULL, l.batchref, NULL, NULL, NULL, NULL
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, NULL, NULL,
+       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
 FROM unnest($3::text::text[], $4::text::text[]) AS w (orderid, sku)
 CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
 UNION ALL
-SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL,
-       m.type, m.body, m.facts, m.result, m.actor
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, NULL, NULL,
+       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
+FROM order_lines AS l WHERE l.orderid = ANY($6::text::text[]) AND l.expires_at IS NOT NULL
+UNION ALL
+SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL, NULL, NULL,
+       m.type, m.body, m.facts, m.result, m.actor, NULL
 FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
 READ = WANTED.format(
     own="""
-    SELECT p.sku, p.version_number, p.waiting_lines, p.version_number AS seen
+    SELECT p.sku, p.version_number, p.waiting_lines, p.rules, p.version_number AS seen
     FROM wanted CROSS JOIN LATERAL (SELECT * FROM products WHERE sku = wanted.sku OFFSET 0) AS p
 """
 )
@@ -99,7 +105,7 @@ READ = WANTED.format(
 LOAD = WANTED.format(
     own="""
     SELECT locked.*, now.version_number AS seen FROM (
-        SELECT sku, version_number, waiting_lines FROM products
+        SELECT sku, version_number, waiting_lines, rules FROM products
         WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
     ) AS locked JOIN products AS now USING (sku)
 """
@@ -112,13 +118,28 @@ DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = $1 AND ref = $2"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = $2 AND sku = $1"
+PRIORITIES = (
+    "SELECT DISTINCT priority FROM order_lines"
+    " WHERE sku = $1 AND {standing} AND closed IS NULL AND priority <> 0 ORDER BY priority"
+)
+PRIORITIES_ON = PRIORITIES.format(standing="batchref = $2")
+PRIORITIES_WAITING = PRIORITIES.format(standing="batchref IS NULL")
+# The lines of the usual priority are found by an index of all lines, the few others by one of their own.
 NEWEST_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
-    f" ORDER BY position DESC LIMIT {PAGE_SIZE}"
+    f" AND closed IS NULL AND priority = 0 ORDER BY position DESC LIMIT {PAGE_SIZE}"
+)
+NEWEST_LINES_OF = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
+    f" AND closed IS NULL AND priority <> 0 AND priority = $4 ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
 WAITING_LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND position > $2 AND qty <= $3"
-    f" ORDER BY position LIMIT {PAGE_SIZE}"
+    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
+    f" AND qty <= $3 AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
+)
+WAITING_LINES_OF = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
+    f" AND qty <= $3 AND priority <> 0 AND priority = $4 ORDER BY position LIMIT {PAGE_SIZE}"
 )
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
@@ -129,7 +150,8 @@ MISCOUNTS = """
     UNION ALL
     SELECT NULL, waiting_lines - waiting FROM (
         SELECT waiting_lines, (
-            SELECT count(*) FROM order_lines WHERE order_lines.sku = products.sku AND batchref IS NULL
+            SELECT count(*) FROM order_lines
+            WHERE order_lines.sku = products.sku AND batchref IS NULL AND closed IS NULL
         ) AS waiting FROM products WHERE sku = $1
     ) AS counted WHERE waiting_lines <> waiting
 """
@@ -137,34 +159,44 @@ MISCOUNTS = """
 # What to do with the rows of each part of the changes, and their columns' types; None: it cannot have changed.
 WRITES = {
     "new_products": (
-        "INSERT INTO products (sku, version_number, waiting_lines) SELECT * FROM {rows}",
-        ("text", "bigint", "bigint"),
+        "INSERT INTO products (sku, version_number, waiting_lines, rules) SELECT * FROM {rows}",
+        ("text", "bigint", "bigint", "text"),
     ),
     "products": (
         (
-            "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3"
+            "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3, rules = new.c5"
             " FROM {rows} WHERE p.sku = new.c1 AND p.version_number = new.c4 RETURNING p.sku"
         ),
-        ("text", "bigint", "bigint", "bigint"),
+        ("text", "bigint", "bigint", "bigint", "text"),
     ),
     "new_batches": (
         f"INSERT INTO batches ({BATCH_COLUMNS}) SELECT * FROM {{rows}}",
-        ("text", "text", "date", "bigint", "bigint", "bigint", "bigint", "date"),
+        ("text", "text", "date", *["bigint"] * 4, "date", "bigint", "text", "date", "text"),
     ),
     "batches": (
         (
             "UPDATE batches AS b SET purchased_quantity = new.c4, allocated_quantity = new.c5"
             " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
         ),
-        ("text", "text", None, "bigint", "bigint", None, None, None),
+        ("text", "text", None, "bigint", "bigint", *[None] * 7),
+    ),
+    "rewritten_batches": (
+        (
+            "UPDATE batches AS b SET eta = new.c3, purchased_quantity = new.c4, allocated_quantity = new.c5,"
+            " shipped_quantity = new.c9, quarantine = new.c12 FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
+        ),
+        ("text", "text", "date", "bigint", "bigint", None, None, None, "bigint", None, None, "text"),
     ),
     "new_lines": (
         f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT * FROM {{rows}}",
-        ("text", "text", "bigint", "text", "bigint"),
+        ("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text"),
     ),
     "lines": (
-        "UPDATE order_lines AS l SET batchref = new.c4 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2",
-        ("text", "text", None, "text", None),
+        (
+            "UPDATE order_lines AS l SET qty = new.c3, batchref = new.c4, priority = new.c6, expires_at = new.c8,"
+            " closed = new.c9 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2"
+        ),
+        ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text"),
     ),
     "messages": (
         f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
@@ -226,11 +258,17 @@ class PostgresSession:
     def line(self, sku: str, orderid: str) -> LineRow | None:
         return next((LineRow(*record) for record in self.fetch(LINE, sku, orderid)), None)
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
-        return [LineRow(*record) for record in self.fetch(NEWEST_LINES, sku, ref, before)]
+    def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
+        found = self.fetch(PRIORITIES_WAITING, sku) if ref is None else self.fetch(PRIORITIES_ON, sku, ref)
+        return [record[0] for record in found]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
-        return [LineRow(*record) for record in self.fetch(WAITING_LINES, sku, after, max_qty)]
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
+        statement, *of = (NEWEST_LINES_OF, priority) if priority else (NEWEST_LINES,)
+        return [LineRow(*record) for record in self.fetch(statement, sku, ref, before, *of)]
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+        statement, *of = (WAITING_LINES_OF, priority) if priority else (WAITING_LINES,)
+        return [LineRow(*record) for record in self.fetch(statement, sku, after, max_qty, *of)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*record) for record in self.fetch(MISCOUNTS, sku)]
@@ -247,7 +285,7 @@ class PostgresSession:
 
 def _load_arguments(wanted: Wanted) -> Sequence[str]:
     orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
-    columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids)
+    columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids, wanted.holdids)
     return [array_literal(column) for column in columns]
 
 
@@ -265,14 +303,14 @@ def _save_call(changes: Changes) -> Sequence[Any]:
 
 def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
     loaded = Loaded()
-    for kind, sku, key, n1, n2, n3, n4, d1, d2, t1, t2, t3, t4, t5 in records:
+    for kind, sku, key, n1, n2, n3, n4, n5, d1, d2, d3, t1, t2, t3, t4, t5, m1 in records:
         match kind:
             case "p":
-                loaded.products.append(ProductRow(sku, n1, n2))
+                loaded.products.append(ProductRow(sku, n1, n2, t1))
             case "b":
-                loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2))
+                loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2, n5, t1, d3, t2))
             case "l":
-                loaded.lines.append(LineRow(key, sku, n1, t1, n2))
+                loaded.lines.append(LineRow(key, sku, n1, t1, n2, n3, d1, m1, t2))
             case "m":
                 loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4, t5))
     return loaded

@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime
 from typing import TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
-from allocation.domain.model import Miscount
+from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -44,7 +44,9 @@ BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
-PRODUCTS = "SELECT sku, version_number, waiting_lines FROM products WHERE sku IN (SELECT value FROM json_each(?))"
+PRODUCTS = (
+    "SELECT sku, version_number, waiting_lines, rules FROM products WHERE sku IN (SELECT value FROM json_each(?))"
+)
 BATCHES_WITH_ROOM = (
     f"SELECT {BATCH_COLUMNS} FROM batches INDEXED BY ix_batches_with_room"
     " WHERE has_room AND sku IN (SELECT value FROM json_each(?))"
@@ -53,13 +55,31 @@ BATCHES_NAMED = f"SELECT {BATCH_COLUMNS} FROM batches WHERE ref IN (SELECT value
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = ? AND ref = ?"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = ? AND sku = ?"
 MESSAGES = f"SELECT {MESSAGE_COLUMNS} FROM ledger WHERE correlation_id IN (SELECT value FROM json_each(?))"
+HOLDS = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines"
+    " WHERE orderid IN (SELECT value FROM json_each(?)) AND expires_at IS NOT NULL"
+)
+PRIORITIES = (
+    "SELECT DISTINCT priority FROM order_lines INDEXED BY ix_order_lines_by_priority"
+    " WHERE sku = ? AND batchref IS ? AND closed IS NULL AND priority <> 0 ORDER BY priority"
+)
+# The lines of the usual priority are found by an index of all lines, the few others by one of their own.
 NEWEST_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_of_batch"
-    f" WHERE batchref = ? AND position < ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
+    f" WHERE batchref = ? AND position < ? AND closed IS NULL AND priority = 0 ORDER BY position DESC LIMIT {PAGE_SIZE}"
+)
+NEWEST_LINES_OF = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref = ?"
+    f" AND position < ? AND closed IS NULL AND priority <> 0 AND priority = ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
 WAITING_LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting"
-    f" WHERE sku = ? AND batchref IS NULL AND position > ? AND qty <= ? ORDER BY position LIMIT {PAGE_SIZE}"
+    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting WHERE sku = ? AND batchref IS NULL"
+    f" AND closed IS NULL AND position > ? AND qty <= ? AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
+)
+WAITING_LINES_OF = (
+    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref IS NULL"
+    " AND closed IS NULL AND position > ? AND qty <= ? AND priority <> 0 AND priority = ?"
+    f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
@@ -70,7 +90,8 @@ MISCOUNTS = """
     UNION ALL
     SELECT NULL, waiting_lines - waiting FROM (
         SELECT waiting_lines, (
-            SELECT count(*) FROM order_lines WHERE order_lines.sku = products.sku AND batchref IS NULL
+            SELECT count(*) FROM order_lines
+            WHERE order_lines.sku = products.sku AND batchref IS NULL AND closed IS NULL
         ) AS waiting FROM products WHERE sku = ?1
     ) AS counted WHERE waiting_lines <> waiting
 """
@@ -78,15 +99,24 @@ MISCOUNTS = """
 # Rows come as one JSON array of arrays: a statement is one step of the driver, which leaves Python to others meanwhile.
 INSERT = "INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(?1) AS new"
 UPDATE_PRODUCTS = """
-    UPDATE products SET version_number = new.value ->> 1, waiting_lines = new.value ->> 2
+    UPDATE products
+    SET version_number = new.value ->> 1, waiting_lines = new.value ->> 2, rules = new.value ->> 4
     FROM json_each(?1) AS new WHERE sku = new.value ->> 0 AND version_number = new.value ->> 3
 """
 UPDATE_BATCHES = """
     UPDATE batches SET purchased_quantity = new.value ->> 3, allocated_quantity = new.value ->> 4
     FROM json_each(?1) AS new WHERE batches.sku = new.value ->> 1 AND batches.ref = new.value ->> 0
 """
+REWRITE_BATCHES = """
+    UPDATE batches SET
+        eta = new.value ->> 2, purchased_quantity = new.value ->> 3, allocated_quantity = new.value ->> 4,
+        shipped_quantity = new.value ->> 8, quarantine = new.value ->> 11
+    FROM json_each(?1) AS new WHERE batches.sku = new.value ->> 1 AND batches.ref = new.value ->> 0
+"""
 UPDATE_LINES = """
-    UPDATE order_lines SET batchref = new.value ->> 3
+    UPDATE order_lines SET
+        qty = new.value ->> 2, batchref = new.value ->> 3, priority = new.value ->> 5,
+        expires_at = new.value ->> 7, closed = new.value ->> 8
     FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
 """
 
@@ -103,6 +133,7 @@ WRITES = {
     "products": UPDATE_PRODUCTS,
     "new_batches": insert("batches", BatchRow._fields),
     "batches": UPDATE_BATCHES,
+    "rewritten_batches": REWRITE_BATCHES,
     "new_lines": insert("order_lines", LineRow._fields),
     "lines": UPDATE_LINES,
     "messages": insert("ledger", MessageRow._fields, recorded_at="?2"),
@@ -123,11 +154,15 @@ class SqliteSession:
             named = [_batch(row) for row in self._execute(BATCHES_NAMED, [json.dumps(list(wanted.refs))])]
             skus.update(row.sku for row in named)
             loaded.batches += [row for row in named if row.allocated_quantity >= row.purchased_quantity]
+        if wanted.holdids:
+            holds = [_line(row) for row in self._execute(HOLDS, [json.dumps(list(wanted.holdids))])]
+            skus.update(row.sku for row in holds)
+            loaded.lines += holds
         names = [json.dumps(list(skus))]
         loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
         loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
         for key in wanted.lines:
-            loaded.lines += [LineRow(*row) for row in self._execute(LINE, key)]
+            loaded.lines += [_line(row) for row in self._execute(LINE, key)]
         if wanted.message_ids:
             ids = [json.dumps(list(wanted.message_ids))]
             loaded.messages += [MessageRow(*row) for row in self._execute(MESSAGES, ids)]
@@ -137,13 +172,20 @@ class SqliteSession:
         return next((_batch(row) for row in self._execute(BATCH, (sku, ref))), None)
 
     def line(self, sku: str, orderid: str) -> LineRow | None:
-        return next((LineRow(*row) for row in self._execute(LINE, (orderid, sku))), None)
+        return next((_line(row) for row in self._execute(LINE, (orderid, sku))), None)
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
-        return [LineRow(*row) for row in self._execute(NEWEST_LINES, (ref, before))]
+    def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
+        return [row[0] for row in self._execute(PRIORITIES, (sku, ref))]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
-        return [LineRow(*row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
+        if priority:
+            return [_line(row) for row in self._execute(NEWEST_LINES_OF, (sku, ref, before, priority))]
+        return [_line(row) for row in self._execute(NEWEST_LINES, (ref, before))]
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+        if priority:
+            return [_line(row) for row in self._execute(WAITING_LINES_OF, (sku, after, max_qty, priority))]
+        return [_line(row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*row) for row in self._execute(MISCOUNTS, (sku,))]
@@ -163,7 +205,20 @@ class SqliteSession:
 
 def _batch(row: Sequence[object]) -> BatchRow:
     batch = BatchRow(*row)  # type: ignore[arg-type]
-    return batch._replace(eta=_as_date(batch.eta), initial_eta=_as_date(batch.initial_eta))
+    return batch._replace(
+        eta=_as_date(batch.eta), initial_eta=_as_date(batch.initial_eta), expires_on=_as_date(batch.expires_on)
+    )
+
+
+def _line(row: Sequence[object]) -> LineRow:
+    line = LineRow(*row)  # type: ignore[arg-type]
+    if line.need_by is None and line.expires_at is None:
+        return line
+    return line._replace(need_by=_as_date(line.need_by), expires_at=_as_moment(line.expires_at))
+
+
+def _as_moment(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def _as_date(text: object) -> date | None:

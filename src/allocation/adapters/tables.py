@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     TypeDecorator,
@@ -67,6 +68,7 @@ products = Table(
     Column("sku", Text, primary_key=True),
     Column("version_number", BigInteger, nullable=False),
     Column("waiting_lines", BigInteger, nullable=False),
+    Column("rules", Text),  # JSON; null: the usual ones
     CheckConstraint("waiting_lines >= 0", name="waiting_lines"),
     postgresql_with=ROOMY,
     sqlite_with_rowid=False,
@@ -85,9 +87,14 @@ batches = Table(
     Column("initial_eta", Date),
     # A column of its own: an index that depends on the counters would have to follow each of their changes.
     Column("has_room", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    Column("shipped_quantity", BigInteger, nullable=False, server_default=text("0")),  # of what is allocated
+    Column("location", Text),
+    Column("expires_on", Date),
+    Column("quarantine", Text),  # the reason
     PrimaryKeyConstraint("sku", "ref"),
     UniqueConstraint("ref"),
     CheckConstraint("allocated_quantity BETWEEN 0 AND purchased_quantity", name="never_oversold"),
+    CheckConstraint("shipped_quantity BETWEEN 0 AND allocated_quantity", name="never_overshipped"),
     postgresql_with=ROOMY,
 )
 # What is read to allocate a line, however many exhausted batches the product has.
@@ -106,6 +113,10 @@ order_lines = Table(
     Column("qty", BigInteger, nullable=False),
     Column("batchref", Text),
     Column("position", BigInteger, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default=text("0")),
+    Column("need_by", Date),
+    Column("expires_at", UtcDateTime),  # of a hold
+    Column("closed", Text),  # how it ended; null: it is open
     PrimaryKeyConstraint("orderid", "sku"),
     CheckConstraint("qty > 0", name="qty"),
     sqlite_with_rowid=False,
@@ -116,8 +127,31 @@ Index(
     order_lines.c.sku,
     order_lines.c.position,
     order_lines.c.qty,
-    postgresql_where=order_lines.c.batchref.is_(None),
-    sqlite_where=order_lines.c.batchref.is_(None),
+    postgresql_where=text("batchref IS NULL AND closed IS NULL"),
+    sqlite_where=text("batchref IS NULL AND closed IS NULL"),
+)
+# These hold only what few lines have, so that the others do not pay for them.
+Index(
+    "ix_order_lines_by_priority",
+    order_lines.c.sku,
+    order_lines.c.batchref,
+    order_lines.c.priority,
+    order_lines.c.position,
+    postgresql_where=text("closed IS NULL AND priority <> 0"),
+    sqlite_where=text("closed IS NULL AND priority <> 0"),
+)
+Index(
+    "ix_order_lines_needed",
+    order_lines.c.sku,
+    order_lines.c.need_by,
+    postgresql_where=text("closed IS NULL AND need_by IS NOT NULL"),
+    sqlite_where=text("closed IS NULL AND need_by IS NOT NULL"),
+)
+Index(
+    "ix_order_lines_expiring",
+    order_lines.c.expires_at,
+    postgresql_where=text("closed IS NULL AND expires_at IS NOT NULL"),
+    sqlite_where=text("closed IS NULL AND expires_at IS NOT NULL"),
 )
 
 ledger = Table(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from allocation.domain.model import Batch, OrderLine
+    from allocation.domain.batches import Batch
+    from allocation.domain.lines import OrderLine
 
 
 class Refusal(Exception):
@@ -83,14 +84,16 @@ class UnknownDeadLetter(Refusal):
 
 
 class LineConflict(Refusal):
-    """``(orderid, sku)`` identifies a line, and it was taken with another quantity."""
+    """``(orderid, sku)`` identifies a line, and it was taken with another quantity or day."""
 
     cure = "Repeat the line as it was taken, or use another order id."
 
     def __init__(self, taken: OrderLine, asked: OrderLine) -> None:
-        super().__init__(
-            f"Order {asked.orderid} already has a line of {asked.sku} with quantity {taken.qty}, not {asked.qty}"
-        )
+        if taken.qty != asked.qty:
+            differs = f"with quantity {taken.qty}, not {asked.qty}"
+        else:
+            differs = f"needed by {taken.need_by or 'no day'}, not {asked.need_by or 'no day'}"
+        super().__init__(f"Order {asked.orderid} already has a line of {asked.sku} {differs}")
 
 
 class BatchConflict(Refusal):
@@ -99,8 +102,11 @@ class BatchConflict(Refusal):
     cure = "Repeat the batch as it was created, or use another reference."
 
     def __init__(self, known: Batch) -> None:
-        eta = f"due {known.initial_eta}" if known.initial_eta else "in the warehouse"
-        super().__init__(f"Batch {known.reference} already exists: {known.initial_quantity} of {known.sku}, {eta}")
+        told = [f"due {known.initial_eta}" if known.initial_eta else "in the warehouse"]
+        told += [f"expires on {known.expires_on}"] if known.expires_on else []
+        told += [f"location {known.location}"] if known.location else []
+        bought = f"{known.initial_quantity} of {known.sku}"
+        super().__init__(f"Batch {known.reference} already exists: {bought}, {', '.join(told)}")
 
 
 class IdempotencyKeyReused(Refusal):
@@ -140,3 +146,118 @@ class TooManyWebhooks(Refusal):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"There are {most} webhooks, and no more are kept", "Remove one that nobody needs.")
+
+
+class UnknownLine(Refusal):
+    """The order has no line of this SKU."""
+
+    cure = "Check the order id and the SKU, or allocate the line first."
+
+    def __init__(self, orderid: str, sku: str) -> None:
+        super().__init__(f"Order {orderid} has no line of {sku}")
+
+
+class UnknownHold(Refusal):
+    """No stock was ever held under this id."""
+
+    cure = "Check the id of the hold, or hold the stock first."
+
+    def __init__(self, holdid: str) -> None:
+        super().__init__(f"Unknown hold {holdid}")
+
+
+class LineClosed(Refusal):
+    """A line that was cancelled, shipped or returned does not change any more."""
+
+    cure = "Order it again under another order id."
+
+    def __init__(self, orderid: str, sku: str, how: str) -> None:
+        super().__init__(f"The line of {sku} in order {orderid} was {how}")
+
+
+class NotShippable(Refusal):
+    """The line has no stock in the warehouse that could leave it."""
+
+    def __init__(self, line: OrderLine, why: str, cure: str) -> None:
+        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be shipped: {why}", cure)
+
+
+class NotReturnable(Refusal):
+    """Only what was shipped can come back."""
+
+    cure = "Return at most what was shipped and is still with the customer."
+
+    def __init__(self, line: OrderLine, qty: int | None, shipped: int) -> None:
+        asked = line.qty if qty is None else qty
+        super().__init__(f"{asked} of {line.sku} cannot come back from order {line.orderid}: {shipped} are shipped")
+
+
+class CountBelowShipped(Refusal):
+    """A batch was counted as smaller than what left it."""
+
+    cure = "Count what was purchased less what is lost; what was shipped stays counted."
+
+    def __init__(self, batch: Batch, qty: int) -> None:
+        super().__init__(f"Batch {batch.reference} cannot have {qty}: {batch.shipped_quantity} of it were shipped")
+
+
+class HoldEndedAlready(Refusal):
+    """A hold that was confirmed, released, lost or has expired is over, and is never revived."""
+
+    cure = "Hold the stock again under a new id."
+
+    def __init__(self, holdid: str, how: str) -> None:
+        super().__init__(f"Hold {holdid} is over: {how}")
+
+
+class HoldStillRuns(Refusal):
+    """A hold expires at its moment, not before."""
+
+    cure = "Release the hold if it is not wanted any more."
+
+    def __init__(self, line: OrderLine) -> None:
+        super().__init__(f"Hold {line.orderid} runs until {line.expires_at}")
+
+
+class HoldConflict(Refusal):
+    """The id belongs to a hold of something else, or to an order."""
+
+    cure = "Repeat the hold as it was made, or use another id."
+
+    def __init__(self, known: OrderLine) -> None:
+        kind = "order" if known.expires_at is None else "hold"
+        super().__init__(f"{known.orderid} is already the id of a {kind} of {known.qty} of {known.sku}")
+
+
+class InvalidMoment(Refusal):
+    """A hold can only end in the future."""
+
+    cure = "Give a moment in the future, with its time zone: 2026-01-31T12:00:00Z for example."
+
+    def __init__(self, expires_at: object) -> None:
+        super().__init__(f"expires_at is {expires_at}, which is past")
+
+
+class NotEnoughStock(Refusal):
+    """A hold does not wait: no batch has room for it now."""
+
+    cure = "Hold less, or order it: an order line waits for stock."
+
+    def __init__(self, sku: str, qty: int) -> None:
+        super().__init__(f"No batch of {sku} has room for {qty}")
+
+
+class TooManyWaiting(Refusal):
+    """As many lines of the product wait as its rules allow."""
+
+    cure = "Order less, or wait until stock comes."
+
+    def __init__(self, sku: str, most: int) -> None:
+        super().__init__(f"No batch of {sku} has room, and {most} lines may wait for it")
+
+
+class NotPinnable(Refusal):
+    """A line cannot be put on that batch."""
+
+    def __init__(self, line: OrderLine, ref: str, why: str, cure: str) -> None:
+        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be put on {ref}: {why}", cure)

@@ -1,4 +1,4 @@
-"""Products, their batches and the lines promised from them.
+"""Products: their batches and the lines promised from them.
 
 A product is loaded in part: the batches with room, and of its lines only those asked about. Whatever else a
 rule needs (the newest lines of a batch, the oldest that wait) it draws from `Records`, page by page. A product
@@ -8,214 +8,88 @@ made without records knows everything it has, so that the rules run on plain obj
 from __future__ import annotations
 
 import heapq
-import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Final, NamedTuple
 
 from allocation.domain import events
-from allocation.domain.errors import BatchConflict, LineConflict
+from allocation.domain.batches import Batch, by_age
+from allocation.domain.errors import (
+    HoldConflict,
+    HoldEndedAlready,
+    HoldStillRuns,
+    InvalidMoment,
+    LineClosed,
+    LineConflict,
+    NotEnoughStock,
+    NotPinnable,
+    NotReturnable,
+    NotShippable,
+    TooManyWaiting,
+    UnknownHold,
+    UnknownLine,
+)
+from allocation.domain.lines import (
+    CANCELLED,
+    CONFIRMED,
+    EXPIRED,
+    LOST,
+    NO_RECORDS,
+    PINNED_PRIORITY,
+    RELEASED,
+    RETURNED,
+    SHIPPED,
+    Miscount,
+    OrderLine,
+    Promise,
+    Records,
+)
+from allocation.domain.rules import USUAL, Choice, Rules, is_hold, late_days
+
+__all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
+
+_NO_DAY: Final = date.min  # for products that are asked nothing about days
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLine:
-    """What a customer ordered of one SKU; ``(orderid, sku)`` identifies it.
-
-    ``position`` is its age: the product's version when the line was taken. It keeps it wherever it moves.
-    """
-
-    orderid: str
-    sku: str
-    qty: int
-    position: int = field(default=0, compare=False)
-
-
-class Promise(NamedTuple):
-    """Where a line stands: on a batch, or waiting (``batchref`` is None)."""
+class _Freed(NamedTuple):
+    """A line between losing one promise and getting the next, and the day it was promised for."""
 
     line: OrderLine
-    batchref: str | None
-
-
-class Miscount(NamedTuple):
-    """By how much a counter is above what the lines say: a batch's, or that of the lines that wait (None)."""
-
-    batchref: str | None
-    excess: int
-
-
-class Records(Protocol):
-    """What storage knows of one product. Pages may be of any length; an empty page is the last."""
-
-    def promise(self, orderid: str) -> Promise | None:
-        """Where the order's line stands, or None if it was never taken."""
-
-    def batch(self, ref: str) -> Batch | None:
-        """The batch of this product with that reference, exhausted or not."""
-
-    def newest_lines(self, ref: str, before: int) -> Sequence[OrderLine]:
-        """A page of the lines on a batch, newest first, of positions below ``before``."""
-
-    def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
-        """A page of waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
-
-    def miscounts(self) -> Sequence[Miscount]:
-        """The counters that are off in storage."""
-
-
-class _NoRecords:
-    """The records of a product that knows everything it has."""
-
-    def promise(self, orderid: str) -> Promise | None:
-        return None
-
-    def batch(self, ref: str) -> Batch | None:
-        return None
-
-    def newest_lines(self, ref: str, before: int) -> Sequence[OrderLine]:
-        return ()
-
-    def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return ()
-
-    def miscounts(self) -> Sequence[Miscount]:
-        return ()
-
-
-NO_RECORDS: Records = _NoRecords()
-
-
-def _age(line: OrderLine) -> int:
-    return line.position
-
-
-def _preference(batch: Batch) -> tuple[date, int]:
-    """Warehouse batches first, then the earliest ETA; among equals the one created first."""
-    return (batch.eta or date.min, batch.position)
-
-
-class Batch:
-    """Stock bought together: in the warehouse (``eta`` is None), or inbound and due on a day.
-
-    The available quantity is never negative when a message is done. ``initial_quantity`` and ``initial_eta`` are
-    what the batch was created with, so that creating it again is recognised after it was counted anew.
-    """
-
-    def __init__(  # noqa: PLR0913 - the seed's four, and what storage remembers
-        self,
-        ref: str,
-        sku: str,
-        qty: int,
-        eta: date | None = None,
-        *,
-        allocated_quantity: int = 0,
-        position: int = 0,
-        initial: tuple[int, date | None] | None = None,
-        records: Records = NO_RECORDS,
-    ) -> None:
-        self.reference = ref
-        self.sku = sku
-        self.eta = eta
-        self.position = position
-        self.initial_quantity, self.initial_eta = initial or (qty, eta)
-        self._purchased_quantity = qty
-        self._allocated_quantity = allocated_quantity
-        self._records = records
-        self._lines: list[OrderLine] = []  # by age; complete from position _complete_from on
-        self._complete_from = 0 if records is NO_RECORDS else sys.maxsize
-
-    def __repr__(self) -> str:
-        return f"<Batch {self.reference}>"
-
-    @property
-    def purchased_quantity(self) -> int:
-        return self._purchased_quantity
-
-    @property
-    def allocated_quantity(self) -> int:
-        return self._allocated_quantity
-
-    @property
-    def available_quantity(self) -> int:
-        return self._purchased_quantity - self._allocated_quantity
-
-    def check_is_same(self, batch: Batch) -> None:
-        """Raise `BatchConflict` unless the other batch was created with the same SKU, quantity and ETA."""
-        created = (self.sku, self.initial_quantity, self.initial_eta)
-        if created != (batch.sku, batch.initial_quantity, batch.initial_eta):
-            raise BatchConflict(self)
-
-    def can_allocate(self, line: OrderLine) -> bool:
-        """Whether the whole line fits."""
-        return self._purchased_quantity - self._allocated_quantity >= line.qty and self.sku == line.sku
-
-    def allocate(self, line: OrderLine) -> None:
-        """Hold stock for the whole line."""
-        self._allocated_quantity += line.qty
-        insort(self._lines, line, key=_age)
-
-    def deallocate_one(self) -> OrderLine:
-        """Free the newest line and return it."""
-        while not self._lines or self._lines[-1].position < self._complete_from:
-            self._recall_older_lines()
-        line = self._lines.pop()
-        self._allocated_quantity -= line.qty
-        return line
-
-    def change_quantity(self, qty: int) -> list[OrderLine]:
-        """Set the purchased quantity; free the newest lines, no more than needed, and return them."""
-        if qty < 0:
-            raise ValueError(f"batch {self.reference} cannot hold {qty}")
-        self._purchased_quantity = qty
-        freed = []
-        while self.available_quantity < 0:
-            freed.append(self.deallocate_one())
-        return freed
-
-    def repair(self, excess: int) -> bool:
-        """Correct the allocated quantity; not if that would say that more is sold than was purchased."""
-        counted = self._allocated_quantity - excess
-        if not 0 <= counted <= self._purchased_quantity:
-            return False
-        self._allocated_quantity = counted
-        return True
-
-    def _recall_older_lines(self) -> None:
-        if self._complete_from == 0:
-            raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
-        page = self._records.newest_lines(self.reference, before=self._complete_from)
-        self._complete_from = page[-1].position if page else 0
-        self._lines.extend(page)  # none of them has left: only the newest do
-        self._lines.sort(key=_age)
+    before: date | None
 
 
 class Product:
     """One SKU: its batches, and the lines promised from them or waiting. The aggregate and the unit of locking.
 
     ``version_number`` grows with every change and numbers what the change brings: it is the position of a new batch
-    or line. ``changed_batches`` and ``changed_promises`` are what storage has yet to write.
+    or line. ``changed_batches`` and ``changed_promises`` are what storage has yet to write. ``today`` is the day that
+    promises of stock in the warehouse are for.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seed's three, and what storage remembers
         self,
         sku: str,
         batches: Iterable[Batch],
         version_number: int = 0,
         *,
         waiting_lines: int = 0,
+        rules: Rules = USUAL,
+        today: date = _NO_DAY,
         records: Records = NO_RECORDS,
     ) -> None:
         self.sku = sku
-        self.batches = sorted(batches, key=_preference)
+        self.rules = rules
+        self.batches = sorted(batches, key=rules.order)
         self.version_number = version_number
         self.waiting_lines = waiting_lines
+        self.today = today
         self.events: list[events.Event] = []
         self.changed_batches: dict[str, Batch] = {}
         self.changed_promises: dict[str, Promise] = {}
         self._records = records
-        self._freed: dict[str, OrderLine] = {}  # between losing one promise and getting the next
+        self._freed: dict[str, _Freed] = {}
         self._waiting: list[OrderLine] = []  # those that came to wait after loading, by age
         self._repaired = False
 
@@ -233,11 +107,13 @@ class Product:
         """The batch with that reference, whether it has room or not."""
         known = next((batch for batch in self.batches if batch.reference == ref), None)
         if known is None and (known := self._records.batch(ref)) is not None:
-            insort(self.batches, known, key=_preference)
+            insort(self.batches, known, key=self.rules.order)
         return known
 
+    # Stock
+
     def add_batch(self, batch: Batch) -> None:
-        """Take a new batch in, and call the waiting lines it can serve, oldest first.
+        """Take a new batch in, and call the waiting lines it can serve.
 
         The same batch again changes nothing; another one under its reference raises `BatchConflict`.
         """
@@ -247,54 +123,256 @@ class Product:
             return
         batch.position = self._next_version()
         self.changed_batches[batch.reference] = batch
-        insort(self.batches, batch, key=_preference)
+        insort(self.batches, batch, key=self.rules.order)
         self._call_lines(batch)
+
+    def change_batch_quantity(self, ref: str, qty: int) -> None:
+        """Set a batch's purchased quantity and free what no longer fits: the newest lines, no more than needed.
+
+        Lines of a higher priority, those on hold least, and those needed soon stay longest. The freed lines, and the
+        waiting ones that will find room, are called in the order they are served.
+        """
+        batch = self._known_batch(ref)
+        if batch.purchased_quantity == qty:
+            return
+        batch.check_quantity(qty)
+        self._change(batch)
+        freed = batch.change_quantity(qty, self._is_frozen)
+        for line in freed:
+            self._lost(line, batch)
+        self._call_lines(batch, freed)
+
+    def change_batch_eta(self, ref: str, eta: date) -> None:
+        """A batch is due on another day. Lines that would come too late, and fit another batch in time, are re-placed.
+
+        All others stay where they are, and are promised for the other day.
+        """
+        self._change_day(self._known_batch(ref), eta)
+
+    def receive_batch(self, ref: str, qty: int | None) -> None:
+        """A batch came into the warehouse; if it was counted, it has that quantity from now on."""
+        batch = self._known_batch(ref)
+        if qty is not None:
+            batch.check_quantity(qty)
+        self._change_day(batch, None)
+        if qty is not None:
+            self.change_batch_quantity(ref, qty)
+
+    def quarantine_batch(self, ref: str, reason: str, *, keep_lines: bool) -> None:
+        """Nothing is allocated to the batch any more. Its lines are freed and called, unless they are to keep it."""
+        batch = self._known_batch(ref)
+        self._change(batch)
+        batch.put_in_quarantine(reason)
+        freed = [] if keep_lines else list(batch.lines_to_lose())
+        for line in freed:
+            self._free(line, batch)
+        self._call_lines(batch, freed)
+
+    def release_batch(self, ref: str) -> None:
+        """The batch may be sold again: the waiting lines it can serve are called."""
+        batch = self._known_batch(ref)
+        self._change(batch)
+        batch.put_in_quarantine(None)
+        self._call_lines(batch)
+
+    def change_rules(self, rules: Rules) -> None:
+        """Allocate by these rules from now on. Promises stay; waiting lines that may be served now are called."""
+        self._next_version()
+        self.rules = rules
+        self.batches.sort(key=rules.order)
+        self._call_lines(None)
+
+    # Lines
 
     def allocate(self, line: OrderLine) -> str | None:
         """Promise the whole line from the first batch with room, and return the batch's reference.
 
         A line that no batch can take waits: None. The same line again gets the same answer and changes nothing; the
-        same line with another quantity raises `LineConflict`.
+        same line with another quantity or day raises `LineConflict`, one that was closed `LineClosed`.
         """
         known = self.promise(line.orderid)
         if known is not None:
-            if known.line.qty != line.qty:
-                raise LineConflict(known.line, line)
+            self._check_is_same(known, line)
             if known.batchref is not None:
                 return known.batchref
-        for batch in self.batches:
-            if batch.can_allocate(line):
-                break
-        else:
-            if known is None:
-                self._let_wait(self._freed_or_new(line))
-            return None
-        if known is not None:
             line = known.line
-            self._serve(line)
-        else:
-            line = self._freed_or_new(line)
-        self._promise(line, batch)
-        return batch.reference
+        elif line.orderid in self._freed:
+            line = self._freed[line.orderid].line
+        batch = self._choose(line)
+        if batch is not None:
+            if known is not None:
+                self._serve(line)
+            elif line.orderid not in self._freed:
+                line = self._taken(line)
+            self._promise(line, batch)
+            return batch.reference
+        if known is None:
+            self._let_wait(line)
+        return None
 
-    def change_batch_quantity(self, ref: str, qty: int) -> None:
-        """Set a batch's purchased quantity and free what no longer fits: the newest lines, no more than needed.
-
-        The freed lines, and the waiting ones that will find room, are called oldest first.
-        """
-        batch = self.batch(ref)
-        if batch is None:
-            raise LookupError(f"product {self.sku} has no batch {ref}")
-        if batch.purchased_quantity == qty:
+    def cancel_allocation(self, orderid: str) -> None:
+        """Take a line back, wherever it stands, and call the waiting lines that its stock can serve."""
+        line, batchref, closed = self._open_line(orderid, already=CANCELLED)
+        if closed is not None:
             return
         self._next_version()
-        self.changed_batches[ref] = batch
-        freed = batch.change_quantity(qty)
-        for line in freed:
-            self.changed_promises.pop(line.orderid, None)
-            self._freed[line.orderid] = line
-            self.events.append(events.Deallocated(line.orderid, line.sku, line.qty, ref))
-        self._call_lines(batch, sorted(freed, key=_age))
+        self.events.append(events.Cancelled(orderid, self.sku, line.qty, batchref))
+        batch = self._take_away(line, batchref, CANCELLED)
+        if batch is not None:
+            self._call_lines(batch)
+
+    def change_line_quantity(self, orderid: str, qty: int) -> str | None:
+        """Set what the customer wants of a line. It stays on its batch if that has room, otherwise it is re-placed."""
+        line, batchref, _ = self._open_line(orderid)
+        if line.qty == qty:
+            return batchref
+        self._next_version()
+        resized = replace(line, qty=qty)
+        if batchref is None:
+            self._forget_waiting(line)
+            insort(self._waiting, resized, key=by_age)
+            self.changed_promises[orderid] = Promise(resized, None)
+            self.events.append(events.Resized(orderid, self.sku, qty, line.qty))
+            if self._choose(resized) is not None:
+                self._require(resized)
+            return None
+        batch = self._known_batch(batchref)
+        fits = qty < line.qty or (batch.available_quantity >= qty - line.qty and batch.quarantine is None)
+        if fits:
+            batch.deallocate(line)
+            batch.allocate(resized)
+            self.changed_batches[batchref] = batch
+            self.changed_promises[orderid] = Promise(resized, batchref)
+            self.events.append(events.Resized(orderid, self.sku, qty, line.qty))
+            if qty < line.qty:
+                self._call_lines(batch)
+            return batchref
+        self._free(line, batch)
+        self._freed[orderid] = _Freed(resized, self._freed[orderid].before)
+        self.events.append(events.Resized(orderid, self.sku, qty, line.qty))
+        self._call_lines(batch, [resized])
+        return None
+
+    def ship_line(self, orderid: str) -> str:
+        """A line leaves the warehouse with its stock; return the batch it was taken from."""
+        line, batchref, closed = self._open_line(orderid, already=SHIPPED)
+        if closed is not None and batchref is not None:
+            return batchref
+        if batchref is None:
+            raise NotShippable(line, "it waits for stock", "Ship it when it is allocated.")
+        batch = self._known_batch(batchref)
+        if batch.eta is not None:
+            raise NotShippable(line, f"batch {batchref} is due {batch.eta}", "Receive the batch first.")
+        if batch.quarantine is not None:
+            raise NotShippable(line, f"batch {batchref} is in quarantine", "Release the batch first, or move the line.")
+        self._change(batch)
+        batch.ship(line)
+        self.changed_promises[orderid] = Promise(line, batchref, SHIPPED)
+        self.events.append(events.Shipped(orderid, self.sku, line.qty, batchref))
+        return batchref
+
+    def return_line(self, orderid: str, qty: int | None, *, scrapped: bool) -> None:
+        """A shipped line, or so much of it, comes back into its batch, for whom waits for it, or is scrapped."""
+        known = self.promise(orderid)
+        if known is None or is_hold(known.line):
+            raise UnknownLine(orderid, self.sku)
+        line, batchref, closed = known
+        if closed == RETURNED and qty in (None, line.qty):
+            return
+        if closed != SHIPPED or batchref is None or (qty is not None and qty > line.qty):
+            raise NotReturnable(line, qty, line.qty if closed == SHIPPED else 0)
+        back = line.qty if qty is None else qty
+        kept = line.qty - back
+        batch = self._known_batch(batchref)
+        self._change(batch)
+        batch.take_back(back, scrapped=scrapped)
+        self.changed_promises[orderid] = (
+            Promise(replace(line, qty=kept), batchref, SHIPPED) if kept else Promise(line, None, RETURNED)
+        )
+        self.events.append(events.Returned(orderid, self.sku, back, batchref, kept))
+        if scrapped:
+            self.events.append(events.StockScrapped(self.sku, batchref, back))
+        else:
+            self._call_lines(batch)
+
+    def pin_line(self, orderid: str, ref: str) -> None:
+        """Put a line on a batch; lines that have to make room for it are freed and called.
+
+        Those are the newest of the lowest priority. Pinned lines make no room, nor do lines needed soon.
+        """
+        line, batchref, _ = self._open_line(orderid)
+        batch = self._known_batch(ref)
+        if batchref == ref and line.priority == PINNED_PRIORITY:
+            return
+        if batch.quarantine is not None:
+            raise NotPinnable(line, ref, "it is in quarantine", "Release the batch first.")
+        displaced = [] if batchref == ref else self._to_displace(batch, line)
+        pinned = replace(line, priority=PINNED_PRIORITY)
+        self._next_version()
+        before = self._take_up(line, batchref)
+        for each in displaced:
+            self._free(each, batch)
+        self.events.append(events.Pinned(orderid, self.sku, line.qty, ref))
+        if before is not None:
+            self._freed[orderid] = _Freed(pinned, before)
+        self._promise(pinned, batch)
+        self._call_lines(None, displaced)
+
+    # Holds
+
+    def hold_stock(self, hold: OrderLine, now: datetime) -> str:
+        """Keep stock for a cart until its hold expires, and return the batch; a later moment extends the hold.
+
+        It counts as allocated. A hold does not wait: without room it raises `NotEnoughStock`.
+        """
+        if hold.expires_at is None or hold.expires_at <= now:
+            raise InvalidMoment(hold.expires_at)
+        known = self.promise(hold.orderid)
+        if known is None:
+            batch = self._choose(hold)
+            if batch is None:
+                raise NotEnoughStock(self.sku, hold.qty)
+            self._hold(self._taken(hold), batch)
+            return batch.reference
+        held, batchref, _ = self._running_hold(known, now)
+        if held.qty != hold.qty:
+            raise HoldConflict(held)
+        if held.expires_at is None or held.expires_at < hold.expires_at:
+            batch = self._known_batch(batchref or "")
+            batch.deallocate(held)
+            self._next_version()
+            self._hold(replace(held, expires_at=hold.expires_at), batch)
+        return batchref or ""
+
+    def confirm_hold(self, holdid: str, orderid: str, now: datetime) -> str:
+        """What a cart holds becomes a line of the order, on the batch it is held of; return the batch."""
+        known = self.promise(holdid)
+        line = self.promise(orderid)
+        if known is not None and known.closed == CONFIRMED and line is not None and line.line.qty == known.line.qty:
+            return line.batchref or ""
+        hold, batchref, _ = self._running_hold(known, now, holdid)
+        if line is not None:
+            raise LineConflict(line.line, OrderLine(orderid, self.sku, hold.qty))
+        batch = self._known_batch(batchref or "")
+        self._end_hold(hold, batch, CONFIRMED)
+        self._promise(self._taken(OrderLine(orderid, self.sku, hold.qty)), batch)
+        return batch.reference
+
+    def release_hold(self, holdid: str) -> None:
+        """Give back what a cart holds, and call the waiting lines that its stock can serve."""
+        known = self._hold_of(self.promise(holdid), holdid)
+        if known.closed == RELEASED:
+            return
+        self._give_back(known, RELEASED)
+
+    def expire_hold(self, holdid: str, now: datetime) -> None:
+        """Give back what a cart held, now that its moment has come. Raises `HoldStillRuns` before that."""
+        known = self._hold_of(self.promise(holdid), holdid)
+        if known.line.expires_at is not None and known.line.expires_at > now and known.closed is None:
+            raise HoldStillRuns(known.line)
+        self._give_back(known, EXPIRED)
+
+    # The books
 
     def repair_counters(self) -> None:
         """Set the counters to what the lines add up to. No promise is touched, and none is called to be served.
@@ -307,8 +385,7 @@ class Product:
             if batchref is None:
                 self._repair_waiting_lines(excess)
             elif (batch := self.batch(batchref)) is not None and batch.repair(excess):
-                self._next_version()
-                self.changed_batches[batchref] = batch
+                self._change(batch)
                 counted = batch.allocated_quantity
                 self.events.append(events.AllocatedQuantityRepaired(self.sku, batchref, counted + excess, counted))
 
@@ -318,58 +395,289 @@ class Product:
         self.waiting_lines -= excess
         self.events.append(events.WaitingLinesRepaired(self.sku, stored, self.waiting_lines))
 
+    # What the rules above are made of
+
+    def choice(self) -> Choice:
+        """The batches as they are now, to look at for a line."""
+        room = {batch.reference: batch.available_quantity for batch in self.batches}
+        return Choice(self.batches, self.rules, self.today, room)
+
+    def _choose(self, line: OrderLine) -> Batch | None:
+        if self.rules is not USUAL or line.need_by is not None:
+            return self.choice().of(line)
+        for batch in self.batches:
+            if batch.can_allocate(line):
+                if batch.expires_on is not None:
+                    return self.choice().of(line)
+                return batch
+        return None
+
+    def _known_batch(self, ref: str) -> Batch:
+        batch = self.batch(ref)
+        if batch is None:
+            raise LookupError(f"product {self.sku} has no batch {ref}")
+        return batch
+
     def _next_version(self) -> int:
         self.version_number += 1
         return self.version_number
 
-    def _freed_or_new(self, line: OrderLine) -> OrderLine:
-        if line.orderid in self._freed:
-            return self._freed.pop(line.orderid)
-        return OrderLine(line.orderid, line.sku, line.qty, self._next_version())
+    def _change(self, batch: Batch) -> None:
+        self._next_version()
+        self.changed_batches[batch.reference] = batch
+
+    def _check_is_same(self, known: Promise, line: OrderLine) -> None:
+        if is_hold(known.line):
+            raise HoldConflict(known.line)
+        if known.line.qty != line.qty or known.line.need_by != line.need_by:
+            raise LineConflict(known.line, line)
+        if known.closed is not None and known.closed != SHIPPED:
+            raise LineClosed(line.orderid, line.sku, known.closed)
+
+    def _open_line(self, orderid: str, already: str | None = None) -> Promise:
+        """The order's line. Raises `LineClosed` unless it is open, or ended as it is to end."""
+        known = self.promise(orderid)
+        if known is None or is_hold(known.line):
+            raise UnknownLine(orderid, self.sku)
+        if known.closed is not None and known.closed != already:
+            raise LineClosed(orderid, self.sku, known.closed)
+        return known
+
+    def _taken(self, line: OrderLine) -> OrderLine:
+        """A new line with its place among all others."""
+        return replace(line, position=self._next_version())
 
     def _promise(self, line: OrderLine, batch: Batch) -> None:
         batch.allocate(line)
         self.changed_batches[batch.reference] = batch
         self.changed_promises[line.orderid] = Promise(line, batch.reference)
         self.events.append(events.Allocated(line.orderid, line.sku, line.qty, batch.reference))
+        if self._freed and line.orderid in self._freed:
+            self._tell_day(line, self._freed.pop(line.orderid).before, batch.day(self.today))
 
     def _let_wait(self, line: OrderLine) -> None:
+        freed = self._freed.pop(line.orderid, None)
+        if freed is None:
+            if self.rules.most_waiting is not None and self.waiting_lines >= self.rules.most_waiting:
+                raise TooManyWaiting(self.sku, self.rules.most_waiting)
+            line = self._taken(line)
         self.waiting_lines += 1
-        insort(self._waiting, line, key=_age)
+        insort(self._waiting, line, key=by_age)
         self.changed_promises[line.orderid] = Promise(line, None)
         self.events.append(events.Backordered(line.orderid, line.sku, line.qty))
+        if freed is not None:
+            self._tell_day(line, freed.before, None)
         self.events.append(events.OutOfStock(line.sku))
 
+    def _tell_day(self, line: OrderLine, before: date | None, after: date | None) -> None:
+        if before != after:
+            late = late_days(line, after)
+            self.events.append(events.PromiseChanged(line.orderid, line.sku, line.qty, before, after, late))
+
     def _serve(self, line: OrderLine) -> None:
+        """The line waits no longer."""
         self._next_version()
+        self._forget_waiting(line)
         self.waiting_lines -= 1
-        place = bisect_left(self._waiting, line.position, key=_age)
+
+    def _forget_waiting(self, line: OrderLine) -> None:
+        place = bisect_left(self._waiting, line.position, key=by_age)
         if self._waiting[place : place + 1] == [line]:
             del self._waiting[place]
 
-    def _call_lines(self, batch: Batch, freed: Iterable[OrderLine] = ()) -> None:
-        """Require allocation for the freed lines, and for the waiting lines that will find room, oldest first.
+    def _free(self, line: OrderLine, batch: Batch) -> None:
+        """A line loses its batch and has to be placed anew."""
+        batch.deallocate(line)
+        self._lost(line, batch)
 
-        Which ones will is rehearsed on a copy of the room left, since an older line may take it from a younger one.
+    def _lost(self, line: OrderLine, batch: Batch) -> None:
+        self.changed_batches[batch.reference] = batch
+        self.changed_promises.pop(line.orderid, None)
+        self._freed[line.orderid] = _Freed(line, batch.day(self.today))
+        if not is_hold(line):
+            self.events.append(events.Deallocated(line.orderid, line.sku, line.qty, batch.reference))
+
+    def _take_away(self, line: OrderLine, batchref: str | None, how: str) -> Batch | None:
+        """A line stands nowhere any more; return the batch that it stood on."""
+        self.changed_promises[line.orderid] = Promise(line, None, how)
+        if batchref is None:
+            self._forget_waiting(line)
+            self.waiting_lines -= 1
+            return None
+        batch = self._known_batch(batchref)
+        batch.deallocate(line)
+        self.changed_batches[batchref] = batch
+        return batch
+
+    def _take_up(self, line: OrderLine, batchref: str | None) -> date | None:
+        """Take a line from where it stands, to be put elsewhere at once; return the day it was promised for."""
+        if batchref is None:
+            self._serve(line)
+            return None
+        batch = self._known_batch(batchref)
+        self._free(line, batch)
+        return self._freed.pop(line.orderid).before
+
+    def _to_displace(self, batch: Batch, line: OrderLine) -> Sequence[OrderLine]:
+        """The lines that make room for one that is pinned; raises `NotPinnable`."""
+        found: list[OrderLine] = []
+        missing = line.qty - batch.available_quantity
+        lines = batch.lines_to_lose()
+        while missing > 0:
+            each = next(lines, None)
+            if each is None:
+                raise NotPinnable(
+                    line, batch.reference, f"{missing} too few can make room", "Choose another batch, or count it anew."
+                )
+            if self._is_frozen(each):
+                continue
+            found.append(each)
+            missing -= each.qty
+            if self.rules.most_moved is not None and len(found) > self.rules.most_moved:
+                raise NotPinnable(
+                    line,
+                    batch.reference,
+                    f"more than {self.rules.most_moved} lines would have to move",
+                    "Choose another batch, or allow more with most_moved.",
+                )
+        return found
+
+    def _change_day(self, batch: Batch, eta: date | None) -> None:
+        before = batch.day(self.today)
+        self._change(batch)
+        batch.change_eta(eta)
+        self.batches.sort(key=self.rules.order)
+        lines = list(batch.lines_to_lose())
+        leaving = self._to_leave(batch, lines)
+        for line in lines:
+            if line.orderid in leaving:
+                self._free(line, batch)
+                self._freed[line.orderid] = _Freed(line, before)
+            elif not is_hold(line):
+                self._tell_day(line, before, batch.day(self.today))
+        self._call_lines(batch, leaving.values())
+
+    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine]) -> dict[str, OrderLine]:
+        """The lines that come too late on the batch and fit another one in time, served in order, by order id."""
+        late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
+        if not late:
+            return {}
+        room = {each.reference: each.available_quantity for each in self.batches}
+        choice = Choice(self.batches, self.rules, self.today, room)
+        leaving: dict[str, OrderLine] = {}
+        for line in self._in_order(late):
+            better = choice.on_time(line)
+            if better is not None and len(leaving) != self.rules.most_moved:
+                room[better.reference] -= line.qty
+                leaving[line.orderid] = line
+        return leaving
+
+    def _is_frozen(self, line: OrderLine) -> bool:
+        return self.rules.is_frozen(line, self.today)
+
+    def _stays(self, line: OrderLine) -> bool:
+        return line.priority == PINNED_PRIORITY or is_hold(line)
+
+    # Holds
+
+    def _hold(self, hold: OrderLine, batch: Batch) -> None:
+        assert hold.expires_at is not None  # noqa: S101 - what makes it a hold
+        batch.allocate(hold)
+        self.changed_batches[batch.reference] = batch
+        self.changed_promises[hold.orderid] = Promise(hold, batch.reference)
+        self.events.append(events.Held(hold.orderid, hold.sku, hold.qty, batch.reference, hold.expires_at))
+
+    def _hold_of(self, known: Promise | None, holdid: str) -> Promise:
+        if known is None:
+            raise UnknownHold(holdid)
+        if not is_hold(known.line):
+            raise HoldConflict(known.line)
+        return known
+
+    def _running_hold(self, known: Promise | None, now: datetime, holdid: str = "") -> Promise:
+        hold = self._hold_of(known, holdid)
+        if hold.closed is not None:
+            raise HoldEndedAlready(hold.line.orderid, hold.closed)
+        if hold.line.expires_at is not None and hold.line.expires_at <= now:
+            raise HoldEndedAlready(hold.line.orderid, EXPIRED)
+        return hold
+
+    def _end_hold(self, hold: OrderLine, batch: Batch, how: str) -> None:
+        self._next_version()
+        self._take_away(hold, batch.reference, how)
+        self.events.append(events.HoldEnded(hold.orderid, hold.sku, hold.qty, batch.reference, how))
+
+    def _give_back(self, known: Promise, how: str) -> None:
+        hold, batchref, closed = known
+        if closed is not None:
+            raise HoldEndedAlready(hold.orderid, closed)
+        batch = self._known_batch(batchref or "")
+        self._end_hold(hold, batch, how)
+        self._call_lines(batch)
+
+    # Who is served
+
+    def _in_order(self, lines: Iterable[OrderLine]) -> list[OrderLine]:
+        return sorted(lines, key=self._service_key)
+
+    def _service_key(self, line: OrderLine) -> tuple[int, int]:
+        return self.rules.service_key(line, self.version_number)
+
+    def _call_lines(self, batch: Batch | None, freed: Iterable[OrderLine] = ()) -> None:
+        """Require allocation for the freed lines, and for the waiting lines that will find room, in order.
+
+        Which ones will is rehearsed on a copy of the room left, since one line may take it from the next. ``batch`` is
+        the one that has more room than before; None: any may have. Holds come last and find their place at once.
         """
         room = {each.reference: each.available_quantity for each in self.batches}
-        waiting = self._waiting_lines(room, batch.reference) if self.waiting_lines else iter(())
-        for line in heapq.merge(freed, waiting, key=_age):
-            ref = next((ref for ref, left in room.items() if left >= line.qty), None)
-            if ref is not None:
-                room[ref] -= line.qty
-            if ref is not None or line.orderid in self._freed:
-                self.events.append(events.AllocationRequired(line.orderid, line.sku, line.qty))
+        choice = Choice(self.batches, self.rules, self.today, room)
+        holds = []
+        waiting = self._waiting_lines(room, batch) if self.waiting_lines else iter(())
+        for line in heapq.merge(self._in_order(freed), waiting, key=self._service_key):
+            if is_hold(line):
+                holds.append(line)
+                continue
+            chosen = choice.of(line)
+            if chosen is not None:
+                room[chosen.reference] -= line.qty
+            if chosen is not None or line.orderid in self._freed:
+                self._require(line)
+        for hold in holds:
+            self._place_hold(hold, choice.of(hold), room)
 
-    def _waiting_lines(self, room: dict[str, int], ref: str) -> Iterator[OrderLine]:
-        """The waiting lines that batch ``ref`` may have room for, oldest first."""
-        return heapq.merge(self._stored_waiting_lines(room, ref), self._waiting, key=_age)
+    def _require(self, line: OrderLine) -> None:
+        priority = min(line.priority, events.MAX_PRIORITY)
+        self.events.append(events.AllocationRequired(line.orderid, line.sku, line.qty, line.need_by, priority))
 
-    def _stored_waiting_lines(self, room: dict[str, int], ref: str) -> Iterator[OrderLine]:
+    def _place_hold(self, hold: OrderLine, batch: Batch | None, room: dict[str, int]) -> None:
+        del self._freed[hold.orderid]
+        if batch is not None:
+            room[batch.reference] -= hold.qty
+            self._hold(hold, batch)
+        else:
+            self.changed_promises[hold.orderid] = Promise(hold, None, LOST)
+            self.events.append(events.HoldEnded(hold.orderid, hold.sku, hold.qty, None, LOST))
+
+    def _waiting_lines(self, room: dict[str, int], batch: Batch | None) -> Iterator[OrderLine]:
+        """The waiting lines that may find room, in the order they are served."""
+        priorities = {0, *self._records.priorities(None)}
+        stored = [self._stored_waiting_lines(priority, room, batch) for priority in priorities]
+        return heapq.merge(*stored, iter(self._in_order(self._waiting)), key=self._service_key)
+
+    def _stored_waiting_lines(self, priority: int, room: dict[str, int], batch: Batch | None) -> Iterator[OrderLine]:
         after = 0
-        while room[ref] > 0 and (page := self._records.waiting_lines(after, max_qty=room[ref])):
+        while (most := self._most_room(room, batch)) > 0:
+            page = self._records.waiting_lines(priority, after, max_qty=most)
+            if not page:
+                return
             yield from (line for line in page if not self._has_moved(line.orderid))
             after = page[-1].position
+
+    def _most_room(self, room: dict[str, int], batch: Batch | None) -> int:
+        """How large a waiting line may be that finds room now and did not before."""
+        if batch is None or self.rules.safety_stock:
+            return max(room.values(), default=0)
+        return room[batch.reference]
 
     def _has_moved(self, orderid: str) -> bool:
         """Whether the order's line does not stand any more where storage has it."""

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from typing import Any, TypedDict
 
 from allocation.domain.events import (
     Allocated,
     AllocatedQuantityRepaired,
+    AllocationCancelled,
     AllocationRequired,
     Backordered,
     BatchCreated,
+    BatchEtaChanged,
     BatchQuantityChanged,
+    BatchQuarantined,
+    BatchReceived,
+    BatchReleased,
     Deallocated,
     Event,
+    HoldConfirmed,
+    HoldExpired,
+    HoldReleased,
+    LinePinned,
+    LineQuantityChanged,
+    LineReturned,
+    LineShipped,
+    PromiseChanged,
     RepairRequired,
+    RulesChanged,
+    StockHeld,
     WaitingLinesRepaired,
 )
 from allocation.service_layer.messages import Outcome
@@ -38,9 +54,46 @@ Move.__doc__ = "A line's way from batch to batch; null stands for waiting."
 
 
 class CountAnswer(TypedDict):
-    """The batch has the new quantity; ``moved`` are the lines that stand elsewhere than before."""
+    """The batch is as it was said to be; ``moved`` are the lines that stand elsewhere than before."""
 
     batchref: str
+    moved: list[Move]
+
+
+class Promised(TypedDict):
+    """The day a line was promised for and the day it is now (null: it waits), and by how many days that is late."""
+
+    orderid: str
+    sku: str
+    qty: int
+    before: date | None
+    after: date | None
+    late_days: int
+
+
+class DayAnswer(CountAnswer):
+    """``promises`` are the lines promised for another day than before."""
+
+    promises: list[Promised]
+
+
+class PlaceAnswer(TypedDict):
+    """Where the line stands: on a batch, or waiting (null); ``moved`` are other lines that stand elsewhere."""
+
+    batchref: str | None
+    moved: list[Move]
+
+
+class EndAnswer(TypedDict):
+    """The line or hold is no promise any more; ``moved`` are the lines that its stock was given to."""
+
+    moved: list[Move]
+
+
+class RulesAnswer(TypedDict):
+    """The product has the new rules; ``moved`` are the waiting lines that are served by them."""
+
+    sku: str
     moved: list[Move]
 
 
@@ -71,6 +124,38 @@ def count_answer(outcome: Outcome) -> CountAnswer:
     return {"batchref": outcome.result, "moved": moves(outcome.raised)}
 
 
+def day_answer(outcome: Outcome) -> DayAnswer:
+    promises: list[Promised] = [
+        {
+            "orderid": event.orderid,
+            "sku": event.sku,
+            "qty": event.qty,
+            "before": event.before,
+            "after": event.after,
+            "late_days": event.late_days,
+        }
+        for event in outcome.raised
+        if isinstance(event, PromiseChanged)
+    ]
+    return {"batchref": outcome.result, "moved": moves(outcome.raised), "promises": promises}
+
+
+def place_answer(outcome: Outcome) -> PlaceAnswer:
+    orderid = getattr(outcome.message.event, "orderid", None)
+    moved = moves(outcome.raised)
+    own = [move["to"] for move in moved if move["orderid"] == orderid]
+    others = [move for move in moved if move["orderid"] != orderid]
+    return {"batchref": own[0] if own else outcome.result, "moved": others}
+
+
+def end_answer(outcome: Outcome) -> EndAnswer:
+    return {"moved": moves(outcome.raised)}
+
+
+def rules_answer(outcome: Outcome) -> RulesAnswer:
+    return {"sku": outcome.result, "moved": moves(outcome.raised)}
+
+
 def repair_answer(outcome: Outcome) -> RepairAnswer:
     return {"sku": outcome.result, "repaired": list(_repairs(outcome.raised))}
 
@@ -79,6 +164,20 @@ ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     BatchCreated: batch_answer,
     AllocationRequired: line_answer,
     BatchQuantityChanged: count_answer,
+    BatchEtaChanged: day_answer,
+    BatchReceived: day_answer,
+    BatchQuarantined: count_answer,
+    BatchReleased: count_answer,
+    AllocationCancelled: end_answer,
+    LineQuantityChanged: place_answer,
+    LineShipped: line_answer,
+    LineReturned: end_answer,
+    LinePinned: place_answer,
+    StockHeld: line_answer,
+    HoldConfirmed: line_answer,
+    HoldReleased: end_answer,
+    HoldExpired: end_answer,
+    RulesChanged: rules_answer,
     RepairRequired: repair_answer,
 }
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NoReturn
 
-from allocation.domain.model import Miscount
-from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, ProductRow, Wanted
+from allocation.domain.lines import Miscount
+from allocation.service_layer.store import BatchRow, Changes, Loaded, ProductRow, Wanted
 
 
 class NotReadAhead(Exception):
@@ -38,10 +38,13 @@ class ReadAhead:
     def line(self, sku: str, orderid: str) -> NoReturn:
         raise NotReadAhead
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
+    def priorities(self, sku: str, ref: str | None) -> NoReturn:
         raise NotReadAhead
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> NoReturn:
+        raise NotReadAhead
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> NoReturn:
         raise NotReadAhead
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
@@ -52,10 +55,16 @@ class ReadAhead:
 
 
 def _with(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
+    if not wanted.holdids.isdisjoint(row.orderid for row in (*changes.new_lines, *changes.lines)):
+        raise NotReadAhead
     products = {row.sku: row for row in read.products}
     skus = wanted.skus | products.keys()
     products |= {row.sku: row for row in changes.new_products if row.sku in skus}
-    products |= {row.sku: ProductRow(*row[:3]) for row in changes.products if row.sku in skus}
+    products |= {
+        row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules)
+        for row in changes.products
+        if row.sku in skus
+    }
     lines = {row[:2]: row for row in read.lines}
     lines |= {row[:2]: row for row in (*changes.new_lines, *changes.lines) if row[:2] in wanted.lines}
     messages = {row[:2]: row for row in read.messages}  # which may have them already: the other is being written
@@ -71,7 +80,7 @@ def _with(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
 def _batches(changes: Changes, read: Loaded, skus: AbstractSet[str], named: AbstractSet[str]) -> list[BatchRow]:
     """Those with room and those named."""
     batches = {row.ref: row for row in read.batches}
-    for batch in (*changes.new_batches, *changes.batches):
+    for batch in (*changes.new_batches, *changes.batches, *changes.rewritten_batches):
         if batch.sku in skus:
             batches[batch.ref] = batch
         elif batch.ref in named:

@@ -19,11 +19,25 @@ from allocation.domain.events import (
     AllocatedQuantityRepaired,
     Backordered,
     BatchCreated,
+    BatchEtaChanged,
     BatchQuantityChanged,
+    BatchQuarantined,
+    BatchReceived,
+    BatchReleased,
+    Cancelled,
     Deallocated,
     Event,
+    Held,
+    HoldEnded,
+    Pinned,
+    Resized,
+    Returned,
+    RulesChanged,
+    Shipped,
+    StockScrapped,
     WaitingLinesRepaired,
 )
+from allocation.domain.lines import CANCELLED, LOST, RETURNED, SHIPPED
 from allocation.service_layer.messages import recall
 from allocation.service_layer.store import BatchRow, LineRow, ProductRow
 
@@ -31,9 +45,22 @@ from allocation.service_layer.store import BatchRow, LineRow, ProductRow
 BOOKED: Final[Sequence[type[Event]]] = (
     BatchCreated,
     BatchQuantityChanged,
+    BatchEtaChanged,
+    BatchReceived,
+    BatchQuarantined,
+    BatchReleased,
+    RulesChanged,
     Allocated,
     Deallocated,
     Backordered,
+    Cancelled,
+    Resized,
+    Shipped,
+    Returned,
+    StockScrapped,
+    Pinned,
+    Held,
+    HoldEnded,
     AllocatedQuantityRepaired,
     WaitingLinesRepaired,
 )
@@ -51,6 +78,7 @@ KINDS: Final = {
     "batch-unexplained": "there is a batch that the ledger does not have",
     "batch-differs": "a batch is not as it was bought",
     "purchased-quantity": "a batch's quantity is not as last counted",
+    "shipped-quantity": "what is counted as shipped of a batch is not what its shipped lines add up to",
     "unknown-batch": "a line stands on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
@@ -97,20 +125,24 @@ class BookedBatch:
     position: int
     initial_quantity: int
     last: int
+    initial_eta: date | None = None
+    quarantine: str | None = None
     allocated_quantity: int = 0
+    shipped_quantity: int = 0
 
 
 class BookedLine(NamedTuple):
-    """A line as the ledger has it. ``freed``: it lost its batch and has not found its place yet."""
+    """A line or hold as the ledger has it. ``freed``: it lost its batch and has not found its place yet."""
 
     qty: int
     batchref: str | None
     last: int
     freed: bool = False
+    closed: str | None = None
 
     @property
     def place(self) -> str:
-        return "freed" if self.freed else _place(self.batchref)
+        return "freed" if self.freed else _place(self.batchref, self.closed)
 
 
 class Books:
@@ -136,6 +168,13 @@ class Books:
                 return self._deallocated(event, line, fact.position)
             case Backordered():
                 return self._backordered(event, line, fact.position)
+            case Held():
+                return self._held(event, line, fact.position)
+            case Cancelled() | Resized() | Shipped() | Returned() | Pinned() | HoldEnded():
+                if line is None:
+                    self._contradiction(fact.orderid or "", f"nowhere, then {fact.type}", "taken first", fact.position)
+                    line = BookedLine(event.qty, None, last=fact.position)
+                return self._book_change(event, line, fact.position)
         self._book_batch(event, fact.position)
         return None
 
@@ -163,21 +202,75 @@ class Books:
         self._change_unless_freed(line)
         return BookedLine(event.qty, None, last=position)
 
+    def _held(self, event: Held, line: BookedLine | None, position: int) -> BookedLine:
+        """A new hold and a longer one are changes; one that moves to another batch is part of one."""
+        self.version_number += line is None or line.batchref == event.batchref
+        self._move(line, event.batchref, event.qty, position)
+        return BookedLine(event.qty, event.batchref, last=position)
+
+    def _book_change(self, event: Event, line: BookedLine, position: int) -> BookedLine:
+        """What happens to a line besides being placed."""
+        self.version_number += not (isinstance(event, HoldEnded) and event.how == LOST)
+        line = line._replace(last=position)
+        match event:
+            case Cancelled() | HoldEnded():
+                self._move(line, None, 0, position)
+                how = CANCELLED if isinstance(event, Cancelled) else event.how
+                return line._replace(batchref=None, closed=how)
+            case Resized():
+                self._move(line, line.batchref, event.qty, position)
+                return line._replace(qty=event.qty)
+            case Shipped():
+                self._touched(event.batchref, position).shipped_quantity += event.qty
+                return line._replace(closed=SHIPPED)
+            case Returned():
+                self._touched(event.batchref, position).shipped_quantity -= event.qty
+                self._move(line, event.batchref, event.kept, position)
+                return line._replace(qty=event.kept) if event.kept else line._replace(batchref=None, closed=RETURNED)
+        return line
+
+    def _move(self, line: BookedLine | None, ref: str | None, qty: int, position: int) -> None:
+        """So much is held of a batch now, and what the line held before is not any more."""
+        if line is not None and line.batchref is not None:
+            self._touched(line.batchref, position).allocated_quantity -= line.qty
+        if ref is not None:
+            self._touched(ref, position).allocated_quantity += qty
+
     def _book_batch(self, event: Event, position: int) -> None:
         match event:
             case BatchCreated(ref, _, qty, eta):
                 if ref not in self.batches:  # the same batch again changes nothing
                     self.version_number += 1
-                    self.batches[ref] = BookedBatch(eta, qty, self.version_number, qty, position)
+                    self.batches[ref] = BookedBatch(eta, qty, self.version_number, qty, position, eta)
             case BatchQuantityChanged(ref, qty):
-                batch = self._touched(ref, position)
-                self.version_number += batch.purchased_quantity != qty
-                batch.purchased_quantity = qty
+                self._recount(self._touched(ref, position), qty)
+            case StockScrapped(_, batchref, qty):
+                self._touched(batchref, position).purchased_quantity -= qty
             case AllocatedQuantityRepaired(_, batchref):
                 self.version_number += 1
                 self._touched(batchref, position)
-            case WaitingLinesRepaired():
+            case _:
                 self.version_number += 1
+                self._book_state(event, position)
+
+    def _book_state(self, event: Event, position: int) -> None:
+        """What is always a change, even where all stays as it was."""
+        match event:
+            case BatchEtaChanged(ref, eta):
+                self._touched(ref, position).eta = eta
+            case BatchReceived(ref, qty):
+                batch = self._touched(ref, position)
+                batch.eta = None
+                if qty is not None:
+                    self._recount(batch, qty)
+            case BatchQuarantined(ref, reason):
+                self._touched(ref, position).quarantine = reason
+            case BatchReleased(ref):
+                self._touched(ref, position).quarantine = None
+
+    def _recount(self, batch: BookedBatch, qty: int) -> None:
+        self.version_number += batch.purchased_quantity != qty
+        batch.purchased_quantity = qty
 
     def _change_unless_freed(self, line: BookedLine | None) -> None:
         """A line that is new or was served is a change; that one was freed has been one already."""
@@ -242,6 +335,7 @@ class _Audit:
         self._books = Books(rows.sku)
         self._stored = {batch.ref: batch for batch in rows.batches}
         self._held: defaultdict[str, int] = defaultdict(int)  # by batch: what its lines add up to
+        self._shipped: defaultdict[str, int] = defaultdict(int)  # and what of it was shipped
         self._waiting = 0
         self._version = rows.product.version_number if rows.product else 0
 
@@ -290,18 +384,19 @@ class _Audit:
         self._report.lines += 1
         ref = line.batchref
         if ref is None:
-            self._waiting += 1
+            self._waiting += line.closed is None
         else:
             self._held[ref] += line.qty
+            self._shipped[ref] += line.qty if line.closed else 0
             if ref not in self._stored:
                 self._differ("unknown-batch", line.orderid, ref, "a batch of the product", booked and booked.last)
         if not 0 < line.position <= self._version:
             self._differ("position", line.orderid, line.position, f"1 to {self._version}", booked and booked.last)
         if booked is None:
-            self._differ("line-unexplained", line.orderid, f"{line.qty}, {_place(ref)}", None)
+            self._differ("line-unexplained", line.orderid, f"{line.qty}, {_place(ref, line.closed)}", None)
             return
-        if ref != booked.batchref:
-            self._differ("line-elsewhere", line.orderid, _place(ref), booked.place, booked.last)
+        if (ref, line.closed) != (booked.batchref, booked.closed):
+            self._differ("line-elsewhere", line.orderid, _place(ref, line.closed), booked.place, booked.last)
         if line.qty != booked.qty:
             self._differ("line-differs", line.orderid, line.qty, booked.qty, booked.last)
 
@@ -332,18 +427,30 @@ class _Audit:
         last = booked.last
         if stored.purchased_quantity != booked.purchased_quantity:
             self._differ("purchased-quantity", ref, stored.purchased_quantity, booked.purchased_quantity, last)
-        bought, booked_as = (stored.initial_quantity, stored.initial_eta), (booked.initial_quantity, booked.eta)
+        bought = (stored.initial_quantity, stored.initial_eta)
+        booked_as = (booked.initial_quantity, booked.initial_eta)
         if bought != booked_as:
             self._differ("batch-differs", ref, _bought(*bought), _bought(*booked_as), last)
         if stored.eta != booked.eta:
             self._differ("batch-differs", ref, _due(stored.eta), _due(booked.eta), last)
+        if stored.quarantine != booked.quarantine:
+            self._differ("batch-differs", ref, _sold(stored.quarantine), _sold(booked.quarantine), last)
+        if stored.shipped_quantity != self._shipped[ref]:
+            self._differ("shipped-quantity", ref, stored.shipped_quantity, self._shipped[ref], last)
 
     def _differ(self, kind: str, name: str, stored: object, expected: object, position: int | None = None) -> None:
         self._report.add(Difference(kind, self._rows.sku, name, stored, expected, position))
 
 
-def _place(ref: str | None) -> str:
-    return f"on {ref}" if ref else WAITING
+def _place(ref: str | None, closed: str | None = None) -> str:
+    place = f"on {ref}" if ref else WAITING
+    if closed is not None:
+        return f"{closed} from {ref}" if ref else closed
+    return place
+
+
+def _sold(quarantine: str | None) -> str:
+    return f"in quarantine: {quarantine}" if quarantine else "on sale"
 
 
 def _bought(quantity: int, eta: date | None) -> str:

@@ -5,17 +5,21 @@ Inside a group ``commit`` accepts a handler's changes; the writer makes them dur
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
+from allocation.domain.batches import Batch
 from allocation.domain.errors import IdempotencyKeyReused
-from allocation.domain.events import BatchCreated, Event
-from allocation.domain.model import Batch, Miscount, OrderLine, Product, Promise
+from allocation.domain.events import BatchCreated, Event, StockHeld
+from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.model import Product
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import messagebus
 from allocation.service_layer.ledger import EffectsOf, declared_effects, fold, unfold
 from allocation.service_layer.messages import Message, Outcome
@@ -23,6 +27,7 @@ from allocation.service_layer.store import (
     BatchRow,
     Changes,
     LineRow,
+    Loaded,
     MessageRow,
     ProductRow,
     ProductVersion,
@@ -50,7 +55,7 @@ class StoredRecords:
     def promise(self, orderid: str) -> Promise | None:
         if orderid not in self._known:
             row = self._session.line(self._sku, orderid)
-            self._known[orderid] = Promise(_line(row), row.batchref) if row else None
+            self._known[orderid] = _promise(row) if row else None
         return self._known[orderid]
 
     def batch(self, ref: str) -> Batch | None:
@@ -59,11 +64,14 @@ class StoredRecords:
         row = self._session.batch(self._sku, ref)
         return _batch(row, self) if row else None
 
-    def newest_lines(self, ref: str, before: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.newest_lines(self._sku, ref, before)]
+    def priorities(self, ref: str | None) -> Sequence[int]:
+        return self._session.priorities(self._sku, ref)
 
-    def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.waiting_lines(self._sku, after, max_qty)]
+    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
+        return [_line(row) for row in self._session.newest_lines(self._sku, ref, before, priority)]
+
+    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        return [_line(row) for row in self._session.waiting_lines(self._sku, after, max_qty, priority)]
 
     def miscounts(self) -> Sequence[Miscount]:
         return self._session.miscounts(self._sku)
@@ -72,14 +80,17 @@ class StoredRecords:
 class StoredProducts(AbstractRepository):
     """The products of one transaction. Each is loaded once, in part, and locked."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, today: date, usual_rules: Rules) -> None:
         super().__init__()
         self._session = session
+        self._today = today
+        self._usual_rules = usual_rules
         self._products: dict[str, Product | None] = {}
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
         self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
         self._sku_of: dict[str, str | None] = {}
+        self._sku_of_hold: dict[str, str | None] = {}
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
         """Fetch all that is wanted at once; return the messages found."""
@@ -87,14 +98,12 @@ class StoredProducts(AbstractRepository):
         batches: dict[str, list[BatchRow]] = defaultdict(list)
         for batch in found.batches:
             batches[batch.sku].append(batch)
-            self._sku_of[batch.ref] = batch.sku
         known: dict[str, dict[str, Promise | None]] = defaultdict(dict)
         for orderid, sku in wanted.lines:
             known[sku][orderid] = None
         for line in found.lines:
-            known[line.sku][line.orderid] = Promise(_line(line), line.batchref)
-        for ref in wanted.refs:
-            self._sku_of.setdefault(ref, None)
+            known[line.sku][line.orderid] = _promise(line)
+        self._learn_skus(found, wanted)
         for sku in wanted.skus:
             self._products.setdefault(sku, None)
         for product in found.products:
@@ -108,9 +117,20 @@ class StoredProducts(AbstractRepository):
                 [_batch(row, records) for row in batches[product.sku]],
                 product.version_number,
                 waiting_lines=product.waiting_lines,
+                rules=self._usual_rules if product.rules is None else _rules(product.rules),
+                today=self._today,
                 records=records,
             )
         return found.messages
+
+    def _learn_skus(self, found: Loaded, wanted: Wanted) -> None:
+        self._sku_of |= {batch.ref: batch.sku for batch in found.batches}
+        for ref in wanted.refs:
+            self._sku_of.setdefault(ref, None)
+        if wanted.holdids:
+            self._sku_of_hold |= {line.orderid: line.sku for line in found.lines if line.expires_at is not None}
+            for holdid in wanted.holdids:
+                self._sku_of_hold.setdefault(holdid, None)
 
     def sku_of(self, ref: str) -> str | None:
         """The SKU that batch ``ref`` is of."""
@@ -118,9 +138,19 @@ class StoredProducts(AbstractRepository):
             self.load(Wanted(refs={ref}))
         return self._sku_of[ref]
 
-    def learn(self, ref: str, sku: str) -> None:
-        """Batch ``ref`` is of this SKU: a message of the group created it."""
-        self._sku_of[ref] = sku
+    def sku_of_hold(self, holdid: str) -> str | None:
+        """The SKU that stock is held of under this id."""
+        if holdid not in self._sku_of_hold:
+            self.load(Wanted(holdids={holdid}))
+        return self._sku_of_hold[holdid]
+
+    def learn(self, event: Event) -> None:
+        """A message of the group created a batch or a hold: it is of this SKU."""
+        match event:
+            case BatchCreated(ref, sku):
+                self._sku_of[ref] = sku
+            case StockHeld(holdid, sku):
+                self._sku_of_hold[holdid] = sku
 
     def write_to(self, changes: Changes) -> None:
         """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new.
@@ -133,15 +163,16 @@ class StoredProducts(AbstractRepository):
                 continue
             loaded = self._loaded_versions.get(sku, 0)
             numbers = (sku, product.version_number, product.waiting_lines)
+            rules = None if product.rules is self._usual_rules else _json(product.rules)  # which few products have
             if loaded:
-                changes.products.append(ProductVersion(*numbers, loaded))
+                changes.products.append(ProductVersion(*numbers, loaded, rules))
             else:
-                changes.new_products.append(ProductRow(*numbers))
+                changes.new_products.append(ProductRow(*numbers, rules))
             for batch in product.changed_batches.values():
-                (changes.new_batches if batch.position > loaded else changes.batches).append(_batch_row(batch))
-            for line, batchref in product.changed_promises.values():
-                rows = changes.new_lines if line.position > loaded else changes.lines
-                rows.append(LineRow(line.orderid, sku, line.qty, batchref, line.position))
+                _batches_for(batch, loaded, changes).append(_batch_row(batch))
+            for promise in product.changed_promises.values():
+                rows = changes.new_lines if promise.line.position > loaded else changes.lines
+                rows.append(_line_row(promise))
 
     def accept(self) -> None:
         """Keep what the products seen by now have become."""
@@ -157,6 +188,8 @@ class StoredProducts(AbstractRepository):
         return True
 
     def _add(self, product: Product) -> None:
+        product.rules = self._usual_rules
+        product.today = self._today
         self._products[product.sku] = product
         self._loaded_versions[product.sku] = 0
 
@@ -169,14 +202,26 @@ class StoredProducts(AbstractRepository):
         sku = self.sku_of(batchref)
         return None if sku is None else self._get(sku)
 
+    def _get_by_holdid(self, holdid: str) -> Product | None:
+        sku = self.sku_of_hold(holdid)
+        return None if sku is None else self._get(sku)
+
 
 class GroupUnitOfWork(AbstractUnitOfWork):
     """One transaction for many messages, each with its own outcome."""
 
     products: StoredProducts
 
-    def __init__(self, session: Session, recorded_at: datetime, effects_of: EffectsOf = declared_effects) -> None:
-        self.products = StoredProducts(session)
+    def __init__(
+        self,
+        session: Session,
+        recorded_at: datetime,
+        effects_of: EffectsOf = declared_effects,
+        usual_rules: Rules = USUAL,
+    ) -> None:
+        self.now = recorded_at
+        self.usual_rules = usual_rules
+        self.products = StoredProducts(session, recorded_at.date(), usual_rules)
         self._effects_of = effects_of
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
@@ -197,8 +242,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             return known
         self._trail = []
         results = messagebus.handle(message.event, self)
-        if isinstance(message.event, BatchCreated):
-            self.products.learn(message.event.ref, message.event.sku)
+        self.products.learn(message.event)
         outcome = Outcome(message, results[0], [event for event, _ in self._trail[1:]])
         if message.keyed:
             self._outcomes[message.id] = outcome
@@ -245,8 +289,12 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         self._changes.deliveries += deliveries
 
     def _sku_of(self, event: Event) -> str:
-        sku: str = getattr(event, "sku", None) or self.products.sku_of(getattr(event, "ref", "")) or ""
-        return sku
+        sku: str | None = getattr(event, "sku", None)
+        if sku is None and (holdid := getattr(event, "holdid", None)) is not None:
+            sku = self.products.sku_of_hold(holdid)
+        elif sku is None:
+            sku = self.products.sku_of(getattr(event, "ref", ""))
+        return sku or ""
 
 
 def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
@@ -264,16 +312,47 @@ def _want(event: Event, wanted: Wanted) -> None:
     sku: str | None = getattr(event, "sku", None)
     orderid: str | None = getattr(event, "orderid", None)
     ref: str | None = getattr(event, "ref", None)
+    holdid: str | None = getattr(event, "holdid", None)
     if sku is not None:
         wanted.skus.add(sku)
         if orderid is not None:
             wanted.lines.add((orderid, sku))
     if ref is not None:
         wanted.refs.add(ref)
+    if holdid is not None:
+        wanted.holdids.add(holdid)
 
 
 def _line(row: LineRow) -> OrderLine:
-    return OrderLine(row.orderid, row.sku, row.qty, row.position)
+    return OrderLine(row.orderid, row.sku, row.qty, row.position, row.need_by, row.priority, row.expires_at)
+
+
+def _promise(row: LineRow) -> Promise:
+    return Promise(_line(row), row.batchref, row.closed)
+
+
+def _line_row(promise: Promise) -> LineRow:
+    line, batchref, closed = promise
+    return LineRow(
+        line.orderid,
+        line.sku,
+        line.qty,
+        batchref,
+        line.position,
+        line.priority,
+        line.need_by,
+        line.expires_at,
+        closed,
+    )
+
+
+@functools.lru_cache(maxsize=1_000)
+def _rules(text: str) -> Rules:
+    return msgspec.json.decode(text, type=Rules)
+
+
+def _json(rules: Rules) -> str:
+    return msgspec.json.encode(rules).decode()
 
 
 def _batch(row: BatchRow, records: StoredRecords) -> Batch:
@@ -282,11 +361,21 @@ def _batch(row: BatchRow, records: StoredRecords) -> Batch:
         row.sku,
         row.purchased_quantity,
         row.eta,
+        expires_on=row.expires_on,
+        location=row.location,
+        quarantine=row.quarantine,
         allocated_quantity=row.allocated_quantity,
+        shipped_quantity=row.shipped_quantity,
         position=row.position,
         initial=(row.initial_quantity, row.initial_eta),
         records=records,
     )
+
+
+def _batches_for(batch: Batch, loaded: int, changes: Changes) -> list[BatchRow]:
+    if batch.position > loaded:
+        return changes.new_batches
+    return changes.rewritten_batches if batch.is_rewritten else changes.batches
 
 
 def _batch_row(batch: Batch) -> BatchRow:
@@ -299,4 +388,8 @@ def _batch_row(batch: Batch) -> BatchRow:
         batch.position,
         batch.initial_quantity,
         batch.initial_eta,
+        batch.shipped_quantity,
+        batch.location,
+        batch.expires_on,
+        batch.quarantine,
     )

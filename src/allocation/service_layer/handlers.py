@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from allocation.domain import events, model
-from allocation.domain.errors import InvalidSku, UnknownBatch, UnknownSku
-from allocation.domain.model import OrderLine
+from allocation.domain.errors import InvalidSku, UnknownBatch, UnknownHold, UnknownLine, UnknownSku
+from allocation.domain.lines import HELD_PRIORITY
+from allocation.domain.model import OrderLine, Product
+from allocation.domain.rules import Rules
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
 STOCK_TEAM = "stock@made.com"
@@ -27,7 +29,9 @@ class Notifications(Protocol):
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Take bought stock in; lines that wait for it are called."""
     with uow:
-        batch = model.Batch(event.ref, event.sku, event.qty, event.eta)
+        batch = model.Batch(
+            event.ref, event.sku, event.qty, event.eta, expires_on=event.expires_on, location=event.location
+        )
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
         if product is None:
             product = model.Product(event.sku, batches=[])
@@ -39,7 +43,7 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
 
 def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | None:
     """Promise a line from a batch, or let it wait."""
-    line = OrderLine(event.orderid, event.sku, event.qty)
+    line = OrderLine(event.orderid, event.sku, event.qty, need_by=event.need_by, priority=event.priority)
     with uow:
         product = uow.products.get(sku=line.sku)
         if product is None:
@@ -52,20 +56,143 @@ def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str |
 def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitOfWork) -> str:
     """Accept a new count of a batch; lines that no longer fit are freed and called again."""
     with uow:
-        product = uow.products.get_by_batchref(batchref=event.ref)
-        if product is None:
-            raise UnknownBatch(event.ref)
+        product = _of_batch(event.ref, uow)
         product.change_batch_quantity(ref=event.ref, qty=event.qty)
         uow.commit()
     return event.ref
 
 
+def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> str:
+    """Accept another day for a delivery; lines that would come too late are placed elsewhere where that is in time."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.change_batch_eta(ref=event.ref, eta=event.eta)
+        uow.commit()
+    return event.ref
+
+
+def receive_batch(event: events.BatchReceived, uow: AbstractUnitOfWork) -> str:
+    """Take a delivery into the warehouse, with the quantity counted."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.receive_batch(ref=event.ref, qty=event.qty)
+        uow.commit()
+    return event.ref
+
+
+def quarantine_batch(event: events.BatchQuarantined, uow: AbstractUnitOfWork) -> str:
+    """Take a batch out of sale; its lines are placed elsewhere, or keep it."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.quarantine_batch(ref=event.ref, reason=event.reason, keep_lines=event.keep_lines)
+        uow.commit()
+    return event.ref
+
+
+def release_batch(event: events.BatchReleased, uow: AbstractUnitOfWork) -> str:
+    """Put a batch back on sale; lines that wait for it are called."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.release_batch(ref=event.ref)
+        uow.commit()
+    return event.ref
+
+
+def cancel_allocation(event: events.AllocationCancelled, uow: AbstractUnitOfWork) -> None:
+    """Take a line back; lines that wait for its stock are called."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        product.cancel_allocation(orderid=event.orderid)
+        uow.commit()
+
+
+def change_line_quantity(event: events.LineQuantityChanged, uow: AbstractUnitOfWork) -> str | None:
+    """Give a line another quantity: on its batch where there is room, otherwise on another, or it waits."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        batchref = product.change_line_quantity(orderid=event.orderid, qty=event.qty)
+        uow.commit()
+    return batchref
+
+
+def ship_line(event: events.LineShipped, uow: AbstractUnitOfWork) -> str:
+    """Note that a line left the warehouse."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        batchref = product.ship_line(orderid=event.orderid)
+        uow.commit()
+    return batchref
+
+
+def return_line(event: events.LineReturned, uow: AbstractUnitOfWork) -> None:
+    """Take back what was shipped; lines that wait for it are called, unless it is scrapped."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        product.return_line(orderid=event.orderid, qty=event.qty, scrapped=event.scrapped)
+        uow.commit()
+
+
+def pin_line(event: events.LinePinned, uow: AbstractUnitOfWork) -> str:
+    """Put a line on a batch by hand; those that make room for it are placed elsewhere."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        if product.batch(event.batchref) is None:
+            raise UnknownBatch(event.batchref)
+        product.pin_line(orderid=event.orderid, ref=event.batchref)
+        uow.commit()
+    return event.batchref
+
+
+def hold_stock(event: events.StockHeld, uow: AbstractUnitOfWork) -> str:
+    """Keep stock for a cart, or longer than before."""
+    with uow:
+        product = _of_sku(event.sku, uow)
+        hold = OrderLine(event.holdid, event.sku, event.qty, priority=HELD_PRIORITY, expires_at=event.expires_at)
+        batchref = product.hold_stock(hold, uow.now)
+        uow.commit()
+    return batchref
+
+
+def confirm_hold(event: events.HoldConfirmed, uow: AbstractUnitOfWork) -> str:
+    """Make an order line of what a cart holds."""
+    with uow:
+        product = _of_hold(event.holdid, uow)
+        batchref = product.confirm_hold(event.holdid, event.orderid, uow.now)
+        uow.commit()
+    return batchref
+
+
+def release_hold(event: events.HoldReleased, uow: AbstractUnitOfWork) -> str:
+    """Give back what a cart holds; lines that wait for it are called."""
+    with uow:
+        product = _of_hold(event.holdid, uow)
+        product.release_hold(event.holdid)
+        uow.commit()
+    return event.holdid
+
+
+def expire_hold(event: events.HoldExpired, uow: AbstractUnitOfWork) -> str:
+    """Give back what a cart held, once its moment has come; lines that wait for it are called."""
+    with uow:
+        product = _of_hold(event.holdid, uow)
+        product.expire_hold(event.holdid, uow.now)
+        uow.commit()
+    return event.holdid
+
+
+def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
+    """Allocate a product by other rules from now on; promises stay as they are."""
+    with uow:
+        product = _of_sku(event.sku, uow)
+        product.change_rules(Rules.of(event, uow.usual_rules))
+        uow.commit()
+    return event.sku
+
+
 def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> str:
     """Count a product's counters again, from its lines; promises stay as they are."""
     with uow:
-        product = uow.products.get(sku=event.sku)
-        if product is None:
-            raise UnknownSku(event.sku)
+        product = _of_sku(event.sku, uow)
         product.repair_counters()
         uow.commit()
     return event.sku
@@ -76,6 +203,34 @@ def send_out_of_stock_notification(event: events.OutOfStock, notifications: Noti
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
 
 
+def _of_sku(sku: str, uow: AbstractUnitOfWork) -> Product:
+    product = uow.products.get(sku=sku)
+    if product is None:
+        raise UnknownSku(sku)
+    return product
+
+
+def _of_batch(ref: str, uow: AbstractUnitOfWork) -> Product:
+    product = uow.products.get_by_batchref(batchref=ref)
+    if product is None:
+        raise UnknownBatch(ref)
+    return product
+
+
+def _of_line(orderid: str, sku: str, uow: AbstractUnitOfWork) -> Product:
+    product = uow.products.get(sku=sku)
+    if product is None:
+        raise UnknownLine(orderid, sku)
+    return product
+
+
+def _of_hold(holdid: str, uow: AbstractUnitOfWork) -> Product:
+    product = uow.products.get_by_holdid(holdid=holdid)
+    if product is None:
+        raise UnknownHold(holdid)
+    return product
+
+
 Handler = Callable[[Any, AbstractUnitOfWork], Any]
 Effect = Callable[..., None]
 
@@ -83,19 +238,59 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.BatchCreated: [add_batch],
     events.AllocationRequired: [allocate],
     events.BatchQuantityChanged: [change_batch_quantity],
+    events.BatchEtaChanged: [change_batch_eta],
+    events.BatchReceived: [receive_batch],
+    events.BatchQuarantined: [quarantine_batch],
+    events.BatchReleased: [release_batch],
+    events.AllocationCancelled: [cancel_allocation],
+    events.LineQuantityChanged: [change_line_quantity],
+    events.LineShipped: [ship_line],
+    events.LineReturned: [return_line],
+    events.LinePinned: [pin_line],
+    events.StockHeld: [hold_stock],
+    events.HoldConfirmed: [confirm_hold],
+    events.HoldReleased: [release_hold],
+    events.HoldExpired: [expire_hold],
+    events.RulesChanged: [change_rules],
     events.RepairRequired: [repair_counters],
     events.Allocated: [],
     events.Deallocated: [],
     events.Backordered: [],
     events.OutOfStock: [],
+    events.PromiseChanged: [],
+    events.Cancelled: [],
+    events.Resized: [],
+    events.Shipped: [],
+    events.Returned: [],
+    events.StockScrapped: [],
+    events.Pinned: [],
+    events.Held: [],
+    events.HoldEnded: [],
     events.AllocatedQuantityRepaired: [],
     events.WaitingLinesRepaired: [],
 }
 
+# What may follow when lines and holds lose their batch.
+_FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
+
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: frozenset({events.AllocationRequired}),
-    allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock}),
-    change_batch_quantity: frozenset({events.Deallocated, events.AllocationRequired}),
+    allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock, events.PromiseChanged}),
+    change_batch_quantity: _FREES,
+    change_batch_eta: _FREES | {events.PromiseChanged},
+    receive_batch: _FREES | {events.PromiseChanged},
+    quarantine_batch: _FREES,
+    release_batch: frozenset({events.AllocationRequired}),
+    cancel_allocation: frozenset({events.Cancelled, events.AllocationRequired}),
+    change_line_quantity: frozenset({events.Resized, events.Deallocated, events.AllocationRequired}),
+    ship_line: frozenset({events.Shipped}),
+    return_line: frozenset({events.Returned, events.StockScrapped, events.AllocationRequired}),
+    pin_line: _FREES | {events.Pinned, events.Allocated, events.PromiseChanged},
+    hold_stock: frozenset({events.Held}),
+    confirm_hold: frozenset({events.HoldEnded, events.Allocated}),
+    release_hold: frozenset({events.HoldEnded, events.AllocationRequired}),
+    expire_hold: frozenset({events.HoldEnded, events.AllocationRequired}),
+    change_rules: frozenset({events.AllocationRequired}),
     repair_counters: frozenset({events.AllocatedQuantityRepaired, events.WaitingLinesRepaired}),
 }
 

@@ -1,7 +1,7 @@
 """What a message leaves in the ledger.
 
 Each message has a row of its own, but for the facts: what sets nothing off, and tells of the same line as its cause or
-of no line, is kept in the row of its cause. So an order that is allocated is one row and not two.
+of the product alone, is kept in the row of its cause. So an order that is allocated is one row and not two.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def fold(
     for step, (event, cause) in enumerate(trail):
         kind = type(event)
         body = encode(event)
-        if cause is not None and kind in _FACTS and _orderid(event) in (None, _orderid(trail[cause][0])):
+        if cause is not None and kind in _FACTS and _is_about_the_same(event, trail[cause][0]):
             facts[cause].append(f'[{step},"{kind.__name__}",{body}]')
         else:
             bodies.append((step, body))
@@ -69,5 +69,13 @@ def unfold(row: MessageRow) -> Iterator[tuple[int, Event]]:
         yield step, recall(type_, bytes(body))
 
 
+def _is_about_the_same(fact: Event, cause: Event) -> bool:
+    """Whether the fact tells of its cause's line, or only of the product they share."""
+    about = _orderid(fact)
+    return about == _orderid(cause) or (about is None and not hasattr(fact, "batchref"))
+
+
 def _orderid(event: Event) -> str | None:
-    return getattr(event, "orderid", None)
+    """The order or, of a hold, the hold that an event is about."""
+    orderid: str | None = getattr(event, "orderid", None) or getattr(event, "holdid", None)
+    return orderid

@@ -9,7 +9,7 @@ import functools
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 import uuid_utils
 
 from allocation.domain.errors import InvalidMessage
-from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
+from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, OneOf, Text
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
@@ -71,8 +71,17 @@ def split_id(id_: str) -> tuple[str, int]:
 
 
 def encode(event: Event) -> str:
-    """The event's fields as JSON, as the ledger keeps them."""
-    return msgspec.json.encode(event).decode()
+    """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
+    body = msgspec.json.encode(event).decode()
+    usual = _usual_end(type(event).__name__)
+    return f"{body[: -len(usual)]}}}" if usual and body.endswith(usual) else body
+
+
+@functools.cache
+def _usual_end(type_: str) -> str:
+    """How the JSON of an event ends whose optional fields, which are its last, all have their defaults."""
+    defaults = {rule.name: rule.default for rule in field_rules(EVENTS[type_]) if not rule.required}
+    return "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
 
 
 def decode(kind: type[Event], body: bytes | str) -> Event:
@@ -139,19 +148,26 @@ def incoming_types() -> list[str]:
     return [name for name, kind in EVENTS.items() if HANDLERS[kind]]
 
 
+SHAPES: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    date: "a date such as 2026-01-31",
+    datetime: "a moment with its time zone, such as 2026-01-31T12:00:00Z",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FieldRule:
     """One field of an event, as the places that are derived from it need to know it."""
 
     name: str
-    base: type  # str, int or date
-    limit: Text | Between | None
+    base: type  # str, int, bool, date or datetime
+    limit: Text | Between | OneOf | None
     required: bool
     default: Any
 
     def __str__(self) -> str:
-        rule = "a date such as 2026-01-31" if self.base is date else str(self.limit)
-        return rule if self.required else f"{rule}, or null"
+        rule = SHAPES.get(self.base) or str(self.limit)
+        return rule if self.required or self.default is not None else f"{rule}, or null"
 
 
 _RULES: dict[type[Event], Sequence[FieldRule]] = {}  # by event, as they are asked for
@@ -230,9 +246,13 @@ def _struct_field(rule: FieldRule) -> Any:
             hint: Any = typing.Annotated[str, msgspec.Meta(min_length=1, max_length=max_length)]
         case Between(least, most):
             hint = typing.Annotated[int, msgspec.Meta(ge=least, le=most)]
+        case OneOf(words):
+            hint = typing.Literal[words]
         case None:
-            hint = rule.base
-    return (rule.name, hint) if rule.required else (rule.name, hint | None, rule.default)
+            hint = typing.Annotated[datetime, msgspec.Meta(tz=True)] if rule.base is datetime else rule.base
+    if rule.required:
+        return (rule.name, hint)
+    return (rule.name, hint | None if rule.default is None else hint, rule.default)
 
 
 def _complaint(kind: type[Event], body: bytes | str, error: Exception) -> InvalidMessage:

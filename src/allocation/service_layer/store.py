@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
-from allocation.domain.model import Miscount
+from allocation.domain.lines import Miscount
 
 T = TypeVar("T")
 
@@ -28,15 +28,16 @@ class StoreUnavailable(Exception):
 
 
 class ProductRow(NamedTuple):
-    """``waiting_lines`` counts the product's lines without a batch."""
+    """``waiting_lines`` counts the product's open lines without a batch; ``rules`` are JSON, None: the usual ones."""
 
     sku: str
     version_number: int
     waiting_lines: int
+    rules: str | None = None
 
 
 class BatchRow(NamedTuple):
-    """``initial_…`` is what the batch was created with."""
+    """``initial_…`` is what the batch was created with; what was shipped is part of what is allocated."""
 
     ref: str
     sku: str
@@ -46,16 +47,24 @@ class BatchRow(NamedTuple):
     position: int
     initial_quantity: int
     initial_eta: date | None
+    shipped_quantity: int = 0
+    location: str | None = None
+    expires_on: date | None = None
+    quarantine: str | None = None
 
 
 class LineRow(NamedTuple):
-    """``batchref`` is None while the line waits."""
+    """``batchref`` is None while the line waits, and when it was ``closed`` in another way than by being shipped."""
 
     orderid: str
     sku: str
     qty: int
     batchref: str | None
     position: int
+    priority: int = 0
+    need_by: date | None = None
+    expires_at: datetime | None = None
+    closed: str | None = None
 
 
 class MessageRow(NamedTuple):
@@ -97,6 +106,7 @@ class ProductVersion(NamedTuple):
     version_number: int
     waiting_lines: int
     loaded_version: int
+    rules: str | None = None
 
 
 @dataclass(slots=True)
@@ -105,13 +115,14 @@ class Wanted:
 
     skus: set[str] = field(default_factory=set)
     refs: set[str] = field(default_factory=set)
+    holdids: set[str] = field(default_factory=set)
     lines: set[tuple[str, str]] = field(default_factory=set)  # (orderid, sku)
     message_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class Loaded:
-    """What was found of it: products locked, their batches with room and the batches named, lines, messages."""
+    """What was found of it: products locked, their batches with room and those named, lines and holds, messages."""
 
     products: list[ProductRow] = field(default_factory=list)
     batches: list[BatchRow] = field(default_factory=list)
@@ -123,7 +134,8 @@ class Loaded:
 class Changes:
     """What a group of messages changed: rows to insert (``new_…``), to update and to append.
 
-    Of a known batch only the quantities can have changed, of a known line only its batch.
+    Of a known batch only the quantities can have changed (``batches``), or also its ETA, what was shipped of it and its
+    quarantine (``rewritten_batches``); of a known line all but what names it, its position and the day it is needed by.
     """
 
     recorded_at: datetime
@@ -131,6 +143,7 @@ class Changes:
     products: list[ProductVersion] = field(default_factory=list)
     new_batches: list[BatchRow] = field(default_factory=list)
     batches: list[BatchRow] = field(default_factory=list)
+    rewritten_batches: list[BatchRow] = field(default_factory=list)
     new_lines: list[LineRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
@@ -143,7 +156,7 @@ class Session(Protocol):
     def load(self, wanted: Wanted) -> Loaded:
         """Lock and read what is wanted. Never all lines or all exhausted batches of a product.
 
-        Products are locked by SKU in ascending order: those named, and those of the batches named.
+        Products are locked by SKU in ascending order: those named, and those of the batches and holds named.
         """
 
     def batch(self, sku: str, ref: str) -> BatchRow | None:
@@ -152,10 +165,13 @@ class Session(Protocol):
     def line(self, sku: str, orderid: str) -> LineRow | None:
         """The order's line of that product."""
 
-    def newest_lines(self, sku: str, ref: str, before: int) -> Sequence[LineRow]:
-        """At most `PAGE_SIZE` lines on a batch, newest first, of positions below ``before``."""
+    def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
+        """The priorities besides 0 of the open lines on a batch, or of those that wait (None)."""
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int) -> Sequence[LineRow]:
+    def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
+        """At most `PAGE_SIZE` open lines of a priority on a batch, newest first, of positions below ``before``."""
+
+    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from allocation.domain.events import Event
 from allocation.domain.model import Product
+from allocation.domain.rules import USUAL, Rules
 
 
 class AbstractRepository(abc.ABC):
@@ -29,6 +31,10 @@ class AbstractRepository(abc.ABC):
         """The product that has the batch, or None if no batch has this reference."""
         return self._saw(self._get_by_batchref(batchref))
 
+    def get_by_holdid(self, holdid: str) -> Product | None:
+        """The product that stock is or was held of under this id, or None if there never was such a hold."""
+        return self._saw(self._get_by_holdid(holdid))
+
     def _saw(self, product: Product | None) -> Product | None:
         if product is not None:
             self.seen.add(product)
@@ -43,11 +49,19 @@ class AbstractRepository(abc.ABC):
     @abc.abstractmethod
     def _get_by_batchref(self, batchref: str) -> Product | None: ...
 
+    @abc.abstractmethod
+    def _get_by_holdid(self, holdid: str) -> Product | None: ...
+
 
 class AbstractUnitOfWork(abc.ABC):
-    """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back."""
+    """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back.
+
+    ``now`` is the moment all of it is recorded as; ``usual_rules`` are those of a product that has none of its own.
+    """
 
     products: AbstractRepository
+    now: datetime
+    usual_rules: Rules = USUAL
 
     def __enter__(self) -> Self:
         return self

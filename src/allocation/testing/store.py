@@ -233,7 +233,7 @@ class StoreCompliance:
                 lines=[line("o1", None), line("o2", "b2")],
             )
             found = kept.load(skus={SKU}, refs={"b1"}, lines={("o1", SKU), ("o2", SKU)})
-            assert found.products == [(SKU, 9, 1)]
+            assert found.products == [product(version=9, waiting=1)]
             assert sorted(found.batches) == [BatchRow("b1", SKU, None, 7, 7, 1, 10, None), batch("b2")]
             assert sorted(found.lines) == [line("o1", None), line("o2", "b2")]
             assert kept.load(skus={SKU}).batches == [batch("b2")]

@@ -53,7 +53,7 @@ QUERIES: Mapping[What, Query] = {
         ("orderid", "sku", "qty", "position"),
         "SELECT * FROM order_lines",
         {"sku": "", "position": 0},
-        "batchref IS NULL",
+        "batchref IS NULL AND closed IS NULL",
     ),
     What.LEDGER: Query(
         (

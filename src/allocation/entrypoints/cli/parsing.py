@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from allocation.domain.events import Event
 from allocation.service_layer.messages import FieldRule, field_rules, from_fields
 
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 MAX_DIGITS = 20  # longer numbers are out of every limit, and shown as they were given
 
 
@@ -23,7 +24,9 @@ def event_from_texts(kind: type[Event], texts: Mapping[str, str]) -> Event:
     )
 
 
-def _value(rule: FieldRule | None, text: str) -> str | int:
+def _value(rule: FieldRule | None, text: str) -> str | int | bool:
+    if rule is not None and rule.base is bool:
+        return TRUTHS.get(text.lower(), text)
     if rule is None or rule.base is not int or len(text) > MAX_DIGITS:
         return text
     return int(text) if text.isascii() and text.removeprefix("-").isdecimal() else text

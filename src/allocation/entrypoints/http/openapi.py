@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 import allocation
-from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Text
+from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, OneOf, Text
 from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
@@ -37,6 +37,12 @@ EXAMPLES: Mapping[str, Any] = {
 }
 
 Schema = dict[str, Any]
+
+SCHEMAS: Mapping[type, Schema] = {
+    bool: {"type": "boolean"},
+    date: {"type": "string", "format": "date"},
+    datetime: {"type": "string", "format": "date-time"},
+}
 
 
 def document() -> Schema:
@@ -81,8 +87,13 @@ def example(kind: type[Event]) -> dict[str, Any]:
 
 
 def _some_value(rule: FieldRule) -> str | int:
-    if isinstance(rule.limit, Between):
-        return rule.limit.least
+    match rule.limit:
+        case Between(least):
+            return least
+        case OneOf(words):
+            return words[0]
+    if rule.base is datetime:
+        return "2027-01-31T12:00:00Z"
     return "2027-01-31" if rule.base is date else rule.name
 
 
@@ -104,12 +115,18 @@ def field_schema(rule: FieldRule) -> Schema:
             schema: Schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": PRINTABLE}
         case Between(least, most):
             schema = {"type": "integer", "minimum": least, "maximum": most}
-        case None if rule.base is date:
-            schema = {"type": "string", "format": "date"}
+        case OneOf(words):
+            schema = {"type": "string", "enum": list(words)}
         case None:
-            schema = {}
+            schema = dict(SCHEMAS[rule.base])
     schema["description"] = str(rule)
-    return schema if rule.required else {**schema, "type": [schema["type"], "null"], "default": rule.default}
+    if rule.required:
+        return schema
+    if rule.default is None:
+        schema["type"] = [schema["type"], "null"]
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+    return {**schema, "default": rule.default}
 
 
 def _post(path: str, kind: type[Event]) -> Schema:

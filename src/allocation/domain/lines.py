@@ -1,0 +1,106 @@
+"""Order lines, where they stand, and what storage knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from allocation.domain.events import MAX_PRIORITY
+
+if TYPE_CHECKING:
+    from allocation.domain.batches import Batch
+
+HELD_PRIORITY: Final = -1  # a cart goes after every order
+PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # a line put on its batch by hand goes before every other
+
+# How a line ended. What was shipped still takes up the stock of its batch; all others stand nowhere.
+CANCELLED: Final = "cancelled"
+SHIPPED: Final = "shipped"
+RETURNED: Final = "returned"
+CONFIRMED: Final = "confirmed"
+RELEASED: Final = "released"
+EXPIRED: Final = "expired"
+LOST: Final = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """What a customer ordered of one SKU; ``(orderid, sku)`` identifies it. With ``expires_at`` it is a cart's hold.
+
+    ``position`` is its age: the product's version when the line was taken. It keeps it wherever it moves.
+    """
+
+    orderid: str
+    sku: str
+    qty: int
+    position: int = field(default=0, compare=False)
+    need_by: date | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
+
+
+class Promise(NamedTuple):
+    """Where a line stands: on a batch, or waiting (``batchref`` is None), unless it is closed, and how."""
+
+    line: OrderLine
+    batchref: str | None
+    closed: str | None = None
+
+
+class Miscount(NamedTuple):
+    """By how much a counter is above what the lines say: a batch's, or that of the lines that wait (None)."""
+
+    batchref: str | None
+    excess: int
+
+
+class Records(Protocol):
+    """What storage knows of one product. Pages may be of any length; an empty page is the last.
+
+    Lines that were shipped, or ended in another way, are in no page.
+    """
+
+    def promise(self, orderid: str) -> Promise | None:
+        """Where the order's line stands or how it ended, or None if it was never taken."""
+
+    def batch(self, ref: str) -> Batch | None:
+        """The batch of this product with that reference, exhausted or not."""
+
+    def priorities(self, ref: str | None) -> Sequence[int]:
+        """The priorities besides 0 that lines on a batch have, or waiting lines (None)."""
+
+    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
+        """A page of the lines of a priority on a batch, newest first, of positions below ``before``."""
+
+    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        """A page of waiting lines of a priority, oldest first, of positions above ``after``, none above ``max_qty``."""
+
+    def miscounts(self) -> Sequence[Miscount]:
+        """The counters that are off in storage."""
+
+
+class _NoRecords:
+    """The records of a product that knows everything it has."""
+
+    def promise(self, orderid: str) -> Promise | None:
+        return None
+
+    def batch(self, ref: str) -> Batch | None:
+        return None
+
+    def priorities(self, ref: str | None) -> Sequence[int]:
+        return ()
+
+    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
+        return ()
+
+    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        return ()
+
+    def miscounts(self) -> Sequence[Miscount]:
+        return ()
+
+
+NO_RECORDS: Records = _NoRecords()

@@ -1,0 +1,165 @@
+"""The rules by which a product's lines are promised: which batch comes first, and why one is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+from allocation.domain.batches import Batch
+from allocation.domain.events import RulesChanged
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine
+
+WAREHOUSE_FIRST: Final = "warehouse-first"
+FIRST_EXPIRED: Final = "first-expired"
+PREFERRED_LOCATION: Final = "preferred-location"
+JUST_IN_TIME: Final = "just-in-time"
+
+NO_ROOM: Final = "no room"
+QUARANTINED: Final = "quarantined"
+EXPIRES: Final = "expires too early"
+SAFETY_STOCK: Final = "safety stock"
+TOO_LATE: Final = "too late"
+
+Order = Callable[[Batch], tuple[object, ...]]
+Room = Mapping[str, int]  # what is available, by batch
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What `RulesChanged` says of a product."""
+
+    strategy: str = WAREHOUSE_FIRST
+    location: str | None = None
+    safety_stock: int = 0
+    shelf_life_days: int = 0
+    most_waiting: int | None = None
+    ages_after: int | None = None
+    frozen_days: int = 0
+    most_moved: int | None = None
+
+    @classmethod
+    def of(cls, event: RulesChanged, usual: Rules) -> Rules:
+        """The rules that the event sets; the usual strategy where it names none."""
+        return cls(
+            event.strategy or usual.strategy,
+            event.location,
+            event.safety_stock,
+            event.shelf_life_days,
+            event.most_waiting,
+            event.ages_after,
+            event.frozen_days,
+            event.most_moved,
+        )
+
+    @property
+    def order(self) -> Order:
+        """The key that puts the batches in the order they are looked at; among equals the one created first."""
+        match self.strategy:
+            case "first-expired":
+                return lambda batch: (batch.expires_on or date.max, batch.eta or date.min, batch.position)
+            case "preferred-location":
+                return lambda batch: (batch.location != self.location, batch.eta or date.min, batch.position)
+        return preference
+
+    def service_key(self, line: OrderLine, version_number: int) -> tuple[int, int]:
+        """The key that puts lines in the order they are served: by priority, then by age."""
+        priority = line.priority
+        if self.ages_after and priority >= 0:
+            priority = min(priority + (version_number - line.position) // self.ages_after, PINNED_PRIORITY)
+        return (-priority, line.position)
+
+    def is_frozen(self, line: OrderLine, today: date) -> bool:
+        """Whether the line is not displaced: it is needed soon, or somebody put it where it is."""
+        if line.priority >= PINNED_PRIORITY:
+            return True
+        return line.need_by is not None and self.frozen_days > 0 and (line.need_by - today).days <= self.frozen_days
+
+
+USUAL: Final = Rules()
+
+
+def preference(batch: Batch) -> tuple[date, int]:
+    """Warehouse batches first, then the earliest ETA; among equals the one created first."""
+    return (batch.eta or date.min, batch.position)
+
+
+class Candidate(NamedTuple):
+    """A batch that was looked at for a line, and why it was passed over; empty if it can take the line."""
+
+    batch: Batch
+    obstacle: str
+
+
+class Choice:
+    """Looks at batches for a line: those of one product, in order, with so much room in each."""
+
+    def __init__(self, batches: Sequence[Batch], rules: Rules, today: date, room: Room) -> None:
+        self._batches = batches
+        self._rules = rules
+        self._today = today
+        self._room = room
+
+    def of(self, line: OrderLine) -> Batch | None:
+        """The batch that takes the whole line.
+
+        A day after the one it is needed by is better than none: then it is the earliest there is.
+        """
+        on_time = None
+        late: Batch | None = None
+        for batch, obstacle in self.candidates(line):
+            if not obstacle:
+                on_time = batch
+                if self._rules.strategy != JUST_IN_TIME or line.need_by is None:
+                    break
+            elif obstacle == TOO_LATE and (late is None or preference(batch) < preference(late)):
+                late = batch
+        return on_time or late
+
+    def on_time(self, line: OrderLine) -> Batch | None:
+        """The batch that takes the whole line by the day it is needed."""
+        batch = self.of(line)
+        return batch if batch is not None and not self._is_late(batch, line) else None
+
+    def candidates(self, line: OrderLine) -> Iterator[Candidate]:
+        """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
+        return (Candidate(batch, self._obstacle(batch, line)) for batch in self._batches)
+
+    def _obstacle(self, batch: Batch, line: OrderLine) -> str:
+        if batch.quarantine is not None:
+            return QUARANTINED
+        if self._expires_too_early(batch, line):
+            return EXPIRES
+        if self._room[batch.reference] < line.qty:
+            return NO_ROOM
+        if (
+            batch.eta is None
+            and self._rules.safety_stock
+            and self._in_warehouse() - line.qty < self._rules.safety_stock
+        ):
+            return SAFETY_STOCK
+        return TOO_LATE if self._is_late(batch, line) else ""
+
+    def _is_late(self, batch: Batch, line: OrderLine) -> bool:
+        return line.need_by is not None and batch.day(self._today) > line.need_by
+
+    def _expires_too_early(self, batch: Batch, line: OrderLine) -> bool:
+        if batch.expires_on is None:
+            return False
+        from_day = max(batch.day(self._today), line.need_by or self._today)
+        return batch.expires_on < from_day + timedelta(days=self._rules.shelf_life_days)
+
+    def _in_warehouse(self) -> int:
+        return sum(
+            self._room[batch.reference] for batch in self._batches if batch.eta is None and batch.quarantine is None
+        )
+
+
+def late_days(line: OrderLine, day: date | None) -> int:
+    """By how many days the line is late when its stock is there on that day."""
+    return max(0, (day - line.need_by).days) if day is not None and line.need_by is not None else 0
+
+
+def is_hold(line: OrderLine) -> bool:
+    return line.priority == HELD_PRIORITY
