@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -31,12 +31,7 @@ def lost_event(patch: pytest.MonkeyPatch) -> None:
 
 def lines_freed_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
     """The lines freed are called newest first."""
-    call_lines = Product._call_lines
-
-    def mutated(self: Product, batch: Batch, freed: Iterable[OrderLine] = ()) -> None:
-        call_lines(self, batch, list(freed)[::-1])
-
-    patch.setattr(Product, "_call_lines", mutated)
+    patch.setattr(Product, "_service_key", lambda _, line: (-line.priority, -line.position))
 
 
 def oldest_lines_freed(patch: pytest.MonkeyPatch) -> None:
