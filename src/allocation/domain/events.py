@@ -216,7 +216,8 @@ class RulesChanged(Event):
     ``strategy`` orders the batches. ``safety_stock`` is kept in the warehouse, ``shelf_life_days`` is how long stock
     has to last after the promised day, ``location`` the one preferred. At most ``most_waiting`` lines may wait, and
     each gains a priority with every ``ages_after`` changes of the product. Lines needed within ``frozen_days`` make no
-    room for others, and no change moves more than ``most_moved`` lines by choice.
+    room for others, and no change moves more than ``most_moved`` lines by choice. With ``least_harm`` the lines that
+    leave a batch, and where they go, are those that do the least harm: the fewest, then the least late, by priority.
     """
 
     sku: Reference
@@ -228,6 +229,7 @@ class RulesChanged(Event):
     ages_after: Quantity | None = None
     frozen_days: Days = 0
     most_moved: Count | None = None
+    least_harm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

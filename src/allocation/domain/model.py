@@ -31,6 +31,7 @@ from allocation.domain.errors import (
     UnknownHold,
     UnknownLine,
 )
+from allocation.domain.harm import Place, Placing, Solver, Task, fewest, kinds_of, least_harmful, no_solver
 from allocation.domain.lines import (
     CANCELLED,
     CONFIRMED,
@@ -50,6 +51,7 @@ from allocation.domain.rules import USUAL, Choice, Rules, is_hold, late_days
 
 __all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
 
+MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
 _NO_DAY: Final = date.min  # for products that are asked nothing about days
 
 
@@ -91,6 +93,7 @@ class Product:
         self._records = records
         self._freed: dict[str, _Freed] = {}
         self._waiting: list[OrderLine] = []  # those that came to wait after loading, by age
+        self._planned: dict[str, str] = {}  # the batches that lines now called are to go to, by order id
         self._repaired = False
 
     def __repr__(self) -> str:
@@ -126,7 +129,7 @@ class Product:
         insort(self.batches, batch, key=self.rules.order)
         self._call_lines(batch)
 
-    def change_batch_quantity(self, ref: str, qty: int) -> None:
+    def change_batch_quantity(self, ref: str, qty: int, solve: Solver = no_solver) -> None:
         """Set a batch's purchased quantity and free what no longer fits: the newest lines, no more than needed.
 
         Lines of a higher priority, those on hold least, and those needed soon stay longest. The freed lines, and the
@@ -136,27 +139,28 @@ class Product:
         if batch.purchased_quantity == qty:
             return
         batch.check_quantity(qty)
+        self._plan_cut(batch, batch.allocated_quantity - qty, solve)
         self._change(batch)
-        freed = batch.change_quantity(qty, self._is_frozen)
+        freed = batch.change_quantity(qty, self._is_spared)
         for line in freed:
             self._lost(line, batch)
         self._call_lines(batch, freed)
 
-    def change_batch_eta(self, ref: str, eta: date) -> None:
+    def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
         """A batch is due on another day. Lines that would come too late, and fit another batch in time, are re-placed.
 
         All others stay where they are, and are promised for the other day.
         """
-        self._change_day(self._known_batch(ref), eta)
+        self._change_day(self._known_batch(ref), eta, solve)
 
-    def receive_batch(self, ref: str, qty: int | None) -> None:
+    def receive_batch(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
         """A batch came into the warehouse; if it was counted, it has that quantity from now on."""
         batch = self._known_batch(ref)
         if qty is not None:
             batch.check_quantity(qty)
-        self._change_day(batch, None)
+        self._change_day(batch, None, solve)
         if qty is not None:
-            self.change_batch_quantity(ref, qty)
+            self.change_batch_quantity(ref, qty, solve)
 
     def quarantine_batch(self, ref: str, reason: str, *, keep_lines: bool) -> None:
         """Nothing is allocated to the batch any more. Its lines are freed and called, unless they are to keep it."""
@@ -403,6 +407,10 @@ class Product:
         return Choice(self.batches, self.rules, self.today, room)
 
     def _choose(self, line: OrderLine) -> Batch | None:
+        if self._planned and (planned := self._planned.pop(line.orderid, "")):
+            batch = self._known_batch(planned)
+            if batch.can_allocate(line):
+                return batch
         if self.rules is not USUAL or line.need_by is not None:
             return self.choice().of(line)
         for batch in self.batches:
@@ -542,13 +550,13 @@ class Product:
                 )
         return found
 
-    def _change_day(self, batch: Batch, eta: date | None) -> None:
+    def _change_day(self, batch: Batch, eta: date | None, solve: Solver) -> None:
         before = batch.day(self.today)
         self._change(batch)
         batch.change_eta(eta)
         self.batches.sort(key=self.rules.order)
         lines = list(batch.lines_to_lose())
-        leaving = self._to_leave(batch, lines)
+        leaving = self._to_leave(batch, lines, solve)
         for line in lines:
             if line.orderid in leaving:
                 self._free(line, batch)
@@ -557,8 +565,9 @@ class Product:
                 self._tell_day(line, before, batch.day(self.today))
         self._call_lines(batch, leaving.values())
 
-    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine]) -> dict[str, OrderLine]:
+    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> dict[str, OrderLine]:
         """The lines that come too late on the batch and fit another one in time, served in order, by order id."""
+        self._planned = {}
         late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
         if not late:
             return {}
@@ -570,7 +579,63 @@ class Product:
             if better is not None and len(leaving) != self.rules.most_moved:
                 room[better.reference] -= line.qty
                 leaving[line.orderid] = line
+                self._planned[line.orderid] = better.reference
+        if self.rules.least_harm:
+            most = len(late) if self.rules.most_moved is None else self.rules.most_moved
+            task = Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today))
+            greedy = [Placing(line, self._planned[orderid]) for orderid, line in leaving.items()]
+            placings = least_harmful(task, greedy, solve)
+            self._planned = {line.orderid: ref for line, ref in placings if ref is not None}
+            leaving = {line.orderid: line for line, _ in placings}
         return leaving
+
+    def _plan_cut(self, batch: Batch, missing: int, solve: Solver) -> None:
+        """Where the rules ask for it, plan which lines leave the batch, and where they go."""
+        self._planned = {}
+        if missing <= 0 or not self.rules.least_harm:
+            return
+        lines = [line for line in batch.lines_to_lose() if not self._is_frozen(line)]
+        leaving = fewest(lines, missing)
+        if leaving is None or len(lines) > MAX_PLANNED:
+            return
+        task = Task(kinds_of(lines), self._places(batch), leaving, missing, None)
+        placings = least_harmful(task, self._greedy_cut(batch, lines, missing), solve)
+        self._planned = {line.orderid: ref or "" for line, ref in placings}
+
+    def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:
+        """What would become of the lines of a batch without a plan."""
+        freed = []
+        for line in lines:
+            if missing <= 0:
+                break
+            freed.append(line)
+            missing -= line.qty
+        room = {each.reference: each.available_quantity for each in self.batches} | {batch.reference: -missing}
+        choice = Choice(self.batches, self.rules, self.today, room)
+        placings = []
+        for line in self._in_order(freed):
+            chosen = choice.of(line)
+            if chosen is not None:
+                room[chosen.reference] -= line.qty
+            if chosen is not batch:
+                placings.append(Placing(line, chosen.reference if chosen else None))
+        return placings
+
+    def _places(self, batch: Batch) -> list[Place]:
+        """The other batches that any line may go to as far as there is room."""
+        return [
+            Place(each.reference, each.available_quantity, each.day(self.today))
+            for each in self.batches
+            if each is not batch
+            and each.available_quantity > 0
+            and each.quarantine is None
+            and each.expires_on is None
+            and not (each.eta is None and self.rules.safety_stock)
+        ]
+
+    def _is_spared(self, line: OrderLine) -> bool:
+        """Whether the line loses its batch only if there is no other."""
+        return line.orderid not in self._planned if self._planned else self._is_frozen(line)
 
     def _is_frozen(self, line: OrderLine) -> bool:
         return self.rules.is_frozen(line, self.today)
@@ -637,7 +702,8 @@ class Product:
             if is_hold(line):
                 holds.append(line)
                 continue
-            chosen = choice.of(line)
+            planned = self._planned.get(line.orderid)
+            chosen = self._known_batch(planned) if planned else choice.of(line)
             if chosen is not None:
                 room[chosen.reference] -= line.qty
             if chosen is not None or line.orderid in self._freed:

@@ -38,6 +38,7 @@ class Rules:
     ages_after: int | None = None
     frozen_days: int = 0
     most_moved: int | None = None
+    least_harm: bool = False
 
     @classmethod
     def of(cls, event: RulesChanged, usual: Rules) -> Rules:
@@ -51,6 +52,7 @@ class Rules:
             event.ages_after,
             event.frozen_days,
             event.most_moved,
+            event.least_harm,
         )
 
     @property

@@ -57,7 +57,7 @@ def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitO
     """Accept a new count of a batch; lines that no longer fit are freed and called again."""
     with uow:
         product = _of_batch(event.ref, uow)
-        product.change_batch_quantity(ref=event.ref, qty=event.qty)
+        product.change_batch_quantity(ref=event.ref, qty=event.qty, solve=uow.solve)
         uow.commit()
     return event.ref
 
@@ -66,7 +66,7 @@ def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> 
     """Accept another day for a delivery; lines that would come too late are placed elsewhere where that is in time."""
     with uow:
         product = _of_batch(event.ref, uow)
-        product.change_batch_eta(ref=event.ref, eta=event.eta)
+        product.change_batch_eta(ref=event.ref, eta=event.eta, solve=uow.solve)
         uow.commit()
     return event.ref
 
@@ -75,7 +75,7 @@ def receive_batch(event: events.BatchReceived, uow: AbstractUnitOfWork) -> str:
     """Take a delivery into the warehouse, with the quantity counted."""
     with uow:
         product = _of_batch(event.ref, uow)
-        product.receive_batch(ref=event.ref, qty=event.qty)
+        product.receive_batch(ref=event.ref, qty=event.qty, solve=uow.solve)
         uow.commit()
     return event.ref
 

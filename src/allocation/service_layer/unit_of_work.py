@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from allocation.domain.events import Event
+from allocation.domain.harm import Solver, no_solver
 from allocation.domain.model import Product
 from allocation.domain.rules import USUAL, Rules
 
@@ -57,11 +58,13 @@ class AbstractUnitOfWork(abc.ABC):
     """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back.
 
     ``now`` is the moment all of it is recorded as; ``usual_rules`` are those of a product that has none of its own.
+    ``solve`` finds the least harmful way to place lines anew, for products whose rules ask for it.
     """
 
     products: AbstractRepository
     now: datetime
     usual_rules: Rules = USUAL
+    solve: Solver = staticmethod(no_solver)
 
     def __enter__(self) -> Self:
         return self
