@@ -110,7 +110,7 @@ def least_harmful(task: Task, greedy: Sequence[Placing], solve: Solver) -> Seque
 
 
 def harm_of(task: Task, placings: Sequence[Placing]) -> tuple[int, int]:
-    """What counts, first things first: of a cut who leaves, and their harm; of a late batch all harm, and who leaves."""
+    """What counts, in this order: of a cut who leaves and their harm, of a late batch all harm and who leaves."""
     kind_of = {line.orderid: kind for kind in task.kinds for line in kind.lines}
     day_of = {place.batchref: place.day for place in task.places}
     harm = sum(kind_of[line.orderid].harm(day_of.get(ref or "")) for line, ref in placings)
