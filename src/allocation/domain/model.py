@@ -182,6 +182,12 @@ class Batch:
         self._allocated_quantity = counted
         return True
 
+    def leave_lines(self, records: Records) -> None:
+        """Know none of the lines any more: the records have them all."""
+        self._records = records
+        self._lines = []
+        self._complete_from = sys.maxsize
+
     def _recall_older_lines(self) -> None:
         if self._complete_from == 0:
             raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
@@ -311,6 +317,19 @@ class Product:
                 self.changed_batches[batchref] = batch
                 counted = batch.allocated_quantity
                 self.events.append(events.AllocatedQuantityRepaired(self.sku, batchref, counted + excess, counted))
+
+    def leave_changes(self) -> bool:
+        """Be as if loaded anew, with all that was changed in the records; False if not all of it can be there."""
+        if self._records is NO_RECORDS or self._freed or self.events:
+            return False
+        for batch in self.changed_batches.values():
+            batch.leave_lines(self._records)
+        self.batches = [batch for batch in self.batches if batch.available_quantity > 0]
+        self.changed_batches = {}
+        self.changed_promises = {}
+        self._waiting = []
+        self._repaired = False
+        return True
 
     def _repair_waiting_lines(self, excess: int) -> None:
         self._next_version()

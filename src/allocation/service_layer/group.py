@@ -6,10 +6,10 @@ Inside a group ``commit`` accepts a handler's changes; the writer makes them dur
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,91 +36,107 @@ class SpoiledGroup(Exception):
     """A message left changes behind that it must not: what the group has in memory cannot be trusted any more."""
 
 
+class LookedUp:
+    """What a group was told by storage, beside its products, and the session to ask for more."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.promises: dict[tuple[str, str], Promise | None] = {}  # by order and SKU; None: it was never taken
+        self.sku_of: dict[str, str | None] = {}  # by batch; None: there is none
+
+
 class StoredRecords:
     """What storage knows of one product: rows that were fetched ahead, otherwise a look-up in the session."""
 
-    def __init__(
-        self, session: Session, sku: str, known: dict[str, Promise | None], sku_of: Mapping[str, str | None]
-    ) -> None:
-        self._session = session
+    def __init__(self, sku: str, looked_up: LookedUp) -> None:
         self._sku = sku
-        self._known = known
-        self._sku_of = sku_of  # of the batches looked up so far; None: there is none
+        self.looked_up = looked_up  # by the group that has the product now
 
     def promise(self, orderid: str) -> Promise | None:
-        if orderid not in self._known:
-            row = self._session.line(self._sku, orderid)
-            self._known[orderid] = Promise(_line(row), row.batchref) if row else None
-        return self._known[orderid]
+        promises, key = self.looked_up.promises, (orderid, self._sku)
+        if key not in promises:
+            row = self.looked_up.session.line(self._sku, orderid)
+            promises[key] = Promise(_line(row), row.batchref) if row else None
+        return promises[key]
 
     def batch(self, ref: str) -> Batch | None:
-        if self._sku_of.get(ref, self._sku) != self._sku:
+        if self.looked_up.sku_of.get(ref, self._sku) != self._sku:
             return None
-        row = self._session.batch(self._sku, ref)
+        row = self.looked_up.session.batch(self._sku, ref)
         return _batch(row, self) if row else None
 
     def newest_lines(self, ref: str, before: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.newest_lines(self._sku, ref, before)]
+        return [_line(row) for row in self.looked_up.session.newest_lines(self._sku, ref, before)]
 
     def waiting_lines(self, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.waiting_lines(self._sku, after, max_qty)]
+        return [_line(row) for row in self.looked_up.session.waiting_lines(self._sku, after, max_qty)]
 
     def miscounts(self) -> Sequence[Miscount]:
-        return self._session.miscounts(self._sku)
+        return self.looked_up.session.miscounts(self._sku)
+
+
+class Kept(NamedTuple):
+    """A product that a group leaves in memory for the next, and its records."""
+
+    product: Product
+    records: StoredRecords
+
+
+NOTHING_KEPT: Final[Mapping[str, Kept]] = {}
 
 
 class StoredProducts(AbstractRepository):
-    """The products of one transaction. Each is loaded once, in part, and locked."""
+    """The products of one group. Each is there from a group before, or is loaded once, in part."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, kept: Mapping[str, Kept]) -> None:
         super().__init__()
-        self._session = session
+        self._looked_up = LookedUp(session)
         self._products: dict[str, Product | None] = {}
+        self._records: dict[str, StoredRecords] = {}
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
         self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
-        self._sku_of: dict[str, str | None] = {}
+        for product, records in kept.values():
+            records.looked_up = self._looked_up
+            self._hold(product, records)
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
         """Fetch all that is wanted at once; return the messages found."""
-        found = self._session.load(wanted)
+        looked_up = self._looked_up
+        found = looked_up.session.load(wanted)
         batches: dict[str, list[BatchRow]] = defaultdict(list)
         for batch in found.batches:
             batches[batch.sku].append(batch)
-            self._sku_of[batch.ref] = batch.sku
-        known: dict[str, dict[str, Promise | None]] = defaultdict(dict)
-        for orderid, sku in wanted.lines:
-            known[sku][orderid] = None
+            looked_up.sku_of[batch.ref] = batch.sku
+        looked_up.promises |= dict.fromkeys(wanted.lines)
         for line in found.lines:
-            known[line.sku][line.orderid] = Promise(_line(line), line.batchref)
+            looked_up.promises[line.orderid, line.sku] = Promise(_line(line), line.batchref)
         for ref in wanted.refs:
-            self._sku_of.setdefault(ref, None)
+            looked_up.sku_of.setdefault(ref, None)
         for sku in wanted.skus:
             self._products.setdefault(sku, None)
-        for product in found.products:
-            if self._products.get(product.sku) is not None:
-                continue
-            records = StoredRecords(self._session, product.sku, known[product.sku], self._sku_of)
-            self._loaded_versions[product.sku] = product.version_number
-            self._accepted_versions[product.sku] = product.version_number
-            self._products[product.sku] = Product(
-                product.sku,
-                [_batch(row, records) for row in batches[product.sku]],
-                product.version_number,
-                waiting_lines=product.waiting_lines,
-                records=records,
-            )
+        for sku, version_number, waiting_lines in found.products:
+            if self._products.get(sku) is None:
+                records = StoredRecords(sku, looked_up)
+                loaded = [_batch(row, records) for row in batches[sku]]
+                product = Product(sku, loaded, version_number, waiting_lines=waiting_lines, records=records)
+                self._hold(product, records)
         return found.messages
 
     def sku_of(self, ref: str) -> str | None:
         """The SKU that batch ``ref`` is of."""
-        if ref not in self._sku_of:
+        if ref not in self._looked_up.sku_of:
             self.load(Wanted(refs={ref}))
-        return self._sku_of[ref]
+        return self._looked_up.sku_of[ref]
 
     def learn(self, ref: str, sku: str) -> None:
         """Batch ``ref`` is of this SKU: a message of the group created it."""
-        self._sku_of[ref] = sku
+        self._looked_up.sku_of[ref] = sku
+
+    @property
+    def skus(self) -> Iterable[str]:
+        """Of all products asked for."""
+        return self._products
 
     def write_to(self, changes: Changes) -> None:
         """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new.
@@ -143,6 +159,18 @@ class StoredProducts(AbstractRepository):
                 rows = changes.new_lines if line.position > loaded else changes.lines
                 rows.append(LineRow(line.orderid, sku, line.qty, batchref, line.position))
 
+    def leave(self) -> Iterator[Kept]:
+        """The products as the next group finds them: what they had to write was taken out, and is storage's to tell.
+
+        Those that the group created are not among them. Nothing can be asked for here any more.
+        """
+        for sku, records in self._records.items():
+            product = self._products[sku]
+            if product is not None and product.leave_changes():
+                yield Kept(product, records)
+        self._looked_up.promises = {}
+        self._looked_up.sku_of = {}
+
     def accept(self) -> None:
         """Keep what the products seen by now have become."""
         for product in self.seen:
@@ -155,6 +183,11 @@ class StoredProducts(AbstractRepository):
             if product.version_number != self._accepted_versions.get(product.sku, 0):
                 return False
         return True
+
+    def _hold(self, product: Product, records: StoredRecords) -> None:
+        self._products[product.sku] = product
+        self._records[product.sku] = records
+        self._loaded_versions[product.sku] = self._accepted_versions[product.sku] = product.version_number
 
     def _add(self, product: Product) -> None:
         self._products[product.sku] = product
@@ -175,8 +208,14 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     products: StoredProducts
 
-    def __init__(self, session: Session, recorded_at: datetime, effects_of: EffectsOf = declared_effects) -> None:
-        self.products = StoredProducts(session)
+    def __init__(
+        self,
+        session: Session,
+        recorded_at: datetime,
+        effects_of: EffectsOf = declared_effects,
+        kept: Mapping[str, Kept] = NOTHING_KEPT,
+    ) -> None:
+        self.products = StoredProducts(session, kept)
         self._effects_of = effects_of
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}

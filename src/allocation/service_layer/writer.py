@@ -32,7 +32,8 @@ from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Changes, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
@@ -91,6 +92,7 @@ class Writer:
         self._pile = pile
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
+        self._warm = WarmProducts()
         self._queue: deque[tuple[Message, Reply]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._enough = 1  # messages that are worth a look
@@ -181,14 +183,18 @@ class Writer:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
+        kept = self._warm.take(wanted)
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
-            session = ReadAhead(await self._store.read(wanted), unwritten)
-            uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
+            session = ReadAhead(await self._store.read(wanted) if wanted else Loaded(), unwritten)
+            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, kept)
             uow.load(wanted)
-            return _Group(entries, _handle_each(messages, uow), uow.changes())
+            group = _Group(entries, _handle_each(messages, uow), uow.changes())
+            self._warm.forget(uow.products.skus)
+            self._warm.keep(uow.products.leave())
         except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
             return None
+        return group
 
     def _take_off(self, group: _Group) -> _Flight:
         written = asyncio.create_task(self._write(group.changes))
@@ -205,8 +211,10 @@ class Writer:
             await flight.written
         except StoreConflict:
             self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
+            self._warm.clear()
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
+            self._warm.clear()
         else:
             self._lost_at = None
             return True
@@ -291,6 +299,7 @@ class Writer:
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes = _handle_each(messages, uow)
         changes = uow.changes()
+        self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
         return outcomes
