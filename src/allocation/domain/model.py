@@ -324,7 +324,8 @@ class Product:
             return False
         for batch in self.changed_batches.values():
             batch.leave_lines(self._records)
-        self.batches = [batch for batch in self.batches if batch.available_quantity > 0]
+            if batch.available_quantity == 0:
+                self.batches.remove(batch)
         self.changed_batches = {}
         self.changed_promises = {}
         self._waiting = []
