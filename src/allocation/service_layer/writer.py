@@ -8,9 +8,10 @@ leave behind, so that memory and database are both at work. What the writer prom
 - A message and all it sets off are committed together or not at all, and nobody is answered before that.
 - A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
   only the message that causes it.
-- A group is read without a lock, and written only if nobody else changed its products meanwhile. Otherwise, and where
-  it needs more than was read, it is done again in a transaction that locks them. After a lost connection it is done
-  again with every message id looked up in the ledger, which tells whether the lost commit had happened.
+- A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
+  nobody else changed them meanwhile. Otherwise, and where it needs more than that, it is done again in a transaction
+  that locks them. After a lost connection it is done again with every message id looked up in the ledger, which tells
+  whether the lost commit had happened.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - The queue is bounded. Closing handles everything that was accepted.
 """
@@ -28,7 +29,7 @@ from typing import NamedTuple
 import structlog
 
 from allocation.domain.errors import Refusal
-from allocation.service_layer.ahead import ReadAhead
+from allocation.service_layer.ahead import NotReadAhead, ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
@@ -56,6 +57,7 @@ class _Group(NamedTuple):
     entries: Sequence[tuple[Message, Reply]]
     outcomes: Sequence[Outcome | Exception]
     changes: Changes
+    fresh: bool  # all of its products were read for it; none was warm
 
 
 class _Flight(NamedTuple):
@@ -178,7 +180,7 @@ class Writer:
         return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
-        """Read and handle a group on what the one before leaves behind; None if that cannot be done."""
+        """Read and handle a group on what the ones before leave behind; None if that cannot be done."""
         if asyncio.get_running_loop().time() < self._contended_until:
             return None
         messages = _messages(entries)
@@ -189,10 +191,13 @@ class Writer:
             session = ReadAhead(await self._store.read(wanted) if wanted else Loaded(), unwritten)
             uow = GroupUnitOfWork(session, self._clock(), self._effects_of, kept)
             uow.load(wanted)
-            group = _Group(entries, _handle_each(messages, uow), uow.changes())
+            group = _Group(entries, _handle_each(messages, uow), uow.changes(), fresh=not kept)
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
+        except NotReadAhead:
+            return None
         except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+            self._warm.clear()
             return None
         return group
 
@@ -210,14 +215,14 @@ class Writer:
         try:
             await flight.written
         except StoreConflict:
-            self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
-            self._warm.clear()
+            if flight.group.fresh:  # else somebody may have changed a warm product long ago
+                self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
-            self._warm.clear()
         else:
             self._lost_at = None
             return True
+        self._warm.clear()
         return False
 
     async def _settle(self, group: _Group, *, landed: bool) -> None:
@@ -278,6 +283,7 @@ class Writer:
                 if conflicts > MAX_CONFLICTS:
                     raise
             except StoreUnavailable:
+                self._warm.clear()  # who answers next may be a server that has lost commits
                 if tries >= MIN_TRIES and self._has_been_lost_too_long():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
