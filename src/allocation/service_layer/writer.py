@@ -29,7 +29,7 @@ from typing import NamedTuple
 import structlog
 
 from allocation.domain.errors import Refusal
-from allocation.service_layer.ahead import NotReadAhead, ReadAhead
+from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
@@ -194,10 +194,9 @@ class Writer:
             group = _Group(entries, _handle_each(messages, uow), uow.changes(), fresh=not kept)
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
-        except NotReadAhead:
-            return None
-        except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
-            self._warm.clear()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+            if isinstance(error, StoreUnavailable):
+                self._warm.clear()  # who answers next may be a server that has lost commits
             return None
         return group
 
@@ -283,7 +282,7 @@ class Writer:
                 if conflicts > MAX_CONFLICTS:
                     raise
             except StoreUnavailable:
-                self._warm.clear()  # who answers next may be a server that has lost commits
+                self._warm.clear()
                 if tries >= MIN_TRIES and self._has_been_lost_too_long():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
