@@ -123,9 +123,10 @@ class SqliteSession:
             named = [_batch(row) for row in self._execute(BATCHES_NAMED, [json.dumps(list(wanted.refs))])]
             skus.update(row.sku for row in named)
             loaded.batches += [row for row in named if row.allocated_quantity >= row.purchased_quantity]
-        names = [json.dumps(list(skus))]
-        loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
-        loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
+        if skus:
+            names = [json.dumps(list(skus))]
+            loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
+            loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
         for key in wanted.lines:
             loaded.lines += [LineRow(*row) for row in self._execute(LINE, key)]
         if wanted.message_ids:

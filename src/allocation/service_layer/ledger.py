@@ -42,10 +42,11 @@ def fold(
     bodies: list[tuple[int, str]] = []
     facts: defaultdict[int, list[str]] = defaultdict(list)  # by the step of the row they are kept in
     deliveries = []
+    orderids: list[str | None] = [getattr(event, "orderid", None) for event, _ in trail]
     for step, (event, cause) in enumerate(trail):
         kind = type(event)
         body = encode(event)
-        if cause is not None and kind in _FACTS and _orderid(event) in (None, _orderid(trail[cause][0])):
+        if cause is not None and kind in _FACTS and orderids[step] in (None, orderids[cause]):
             facts[cause].append(f'[{step},"{kind.__name__}",{body}]')
         else:
             bodies.append((step, body))
@@ -58,7 +59,7 @@ def fold(
         kept = f"[{','.join(facts[step])}]" if step in facts else None
         told = None if step else msgspec.json.encode(result).decode()
         name = type(event).__name__
-        rows.append(MessageRow(id_, step, cause, name, sku_of(event), _orderid(event), body, kept, told, actor))
+        rows.append(MessageRow(id_, step, cause, name, sku_of(event), orderids[step], body, kept, told, actor))
     return rows, deliveries
 
 
@@ -67,7 +68,3 @@ def unfold(row: MessageRow) -> Iterator[tuple[int, Event]]:
     yield row.step, recall(row.type, row.body)
     for step, type_, body in msgspec.json.decode(row.facts or "[]", type=list[tuple[int, str, msgspec.Raw]]):
         yield step, recall(type_, bytes(body))
-
-
-def _orderid(event: Event) -> str | None:
-    return getattr(event, "orderid", None)

@@ -24,6 +24,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HAND
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what JSON that is none, or too deep, raises
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Message(NamedTuple):
     """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat."""
@@ -72,7 +74,7 @@ def split_id(id_: str) -> tuple[str, int]:
 
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them."""
-    return msgspec.json.encode(event).decode()
+    return _encode(event).decode()
 
 
 def decode(kind: type[Event], body: bytes | str) -> Event:
