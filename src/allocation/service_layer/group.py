@@ -6,7 +6,7 @@ Inside a group ``commit`` accepts a handler's changes; the writer makes them dur
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -92,13 +92,13 @@ class StoredProducts(AbstractRepository):
         super().__init__()
         self._looked_up = LookedUp(session)
         self._products: dict[str, Product | None] = {}
-        self._records: dict[str, StoredRecords] = {}
+        self._held: dict[str, Kept] = {}  # those that storage knows
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
         self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
-        for product, records in kept.values():
-            records.looked_up = self._looked_up
-            self._hold(product, records)
+        for each in kept.values():
+            each.records.looked_up = self._looked_up
+            self._hold(each)
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
         """Fetch all that is wanted at once; return the messages found."""
@@ -115,12 +115,9 @@ class StoredProducts(AbstractRepository):
             looked_up.sku_of.setdefault(ref, None)
         for sku in wanted.skus:
             self._products.setdefault(sku, None)
-        for sku, version_number, waiting_lines in found.products:
-            if self._products.get(sku) is None:
-                records = StoredRecords(sku, looked_up)
-                loaded = [_batch(row, records) for row in batches[sku]]
-                product = Product(sku, loaded, version_number, waiting_lines=waiting_lines, records=records)
-                self._hold(product, records)
+        for product in found.products:
+            if self._products.get(product.sku) is None:
+                self._hold(_loaded(product, batches[product.sku], looked_up))
         return found.messages
 
     def sku_of(self, ref: str) -> str | None:
@@ -159,17 +156,14 @@ class StoredProducts(AbstractRepository):
                 rows = changes.new_lines if line.position > loaded else changes.lines
                 rows.append(LineRow(line.orderid, sku, line.qty, batchref, line.position))
 
-    def leave(self) -> Iterator[Kept]:
+    def leave(self) -> Sequence[Kept]:
         """The products as the next group finds them: what they had to write was taken out, and is storage's to tell.
 
         Those that the group created are not among them. Nothing can be asked for here any more.
         """
-        for sku, records in self._records.items():
-            product = self._products[sku]
-            if product is not None and product.leave_changes():
-                yield Kept(product, records)
         self._looked_up.promises = {}
         self._looked_up.sku_of = {}
+        return [kept for kept in self._held.values() if kept.product.leave_changes()]
 
     def accept(self) -> None:
         """Keep what the products seen by now have become."""
@@ -184,9 +178,10 @@ class StoredProducts(AbstractRepository):
                 return False
         return True
 
-    def _hold(self, product: Product, records: StoredRecords) -> None:
+    def _hold(self, kept: Kept) -> None:
+        product = kept.product
+        self._held[product.sku] = kept
         self._products[product.sku] = product
-        self._records[product.sku] = records
         self._loaded_versions[product.sku] = self._accepted_versions[product.sku] = product.version_number
 
     def _add(self, product: Product) -> None:
@@ -309,6 +304,18 @@ def _want(event: Event, wanted: Wanted) -> None:
             wanted.lines.add((orderid, sku))
     if ref is not None:
         wanted.refs.add(ref)
+
+
+def _loaded(row: ProductRow, batches: Iterable[BatchRow], looked_up: LookedUp) -> Kept:
+    records = StoredRecords(row.sku, looked_up)
+    product = Product(
+        row.sku,
+        [_batch(batch, records) for batch in batches],
+        row.version_number,
+        waiting_lines=row.waiting_lines,
+        records=records,
+    )
+    return Kept(product, records)
 
 
 def _line(row: LineRow) -> OrderLine:

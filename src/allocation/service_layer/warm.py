@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from allocation.domain.model import Product
 from allocation.service_layer.group import Kept
 from allocation.service_layer.store import Wanted
 
