@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from allocation.service_layer.group import Kept
 from allocation.service_layer.store import Wanted
 
-MAX_PRODUCTS = 20_000
-MAX_BATCHES = 50  # of one product: one that has more of them with room is read again each time
+MAX_PRODUCTS = 10_000
+MAX_BATCHES = 20  # of one product: one that has more of them with room is read again each time
 
 
 class WarmProducts:
