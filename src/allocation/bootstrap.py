@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
+from allocation.adapters.least_harm import solve
 from allocation.adapters.migrate import migrate
 from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
@@ -74,7 +75,7 @@ def bootstrap(settings: Settings) -> Service:
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
-    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of)
+    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of, solve=solve)
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)

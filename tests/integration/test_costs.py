@@ -28,7 +28,7 @@ from tests.contract.conftest import MOMENT
 
 GROUP = 100
 SKUS = 10
-MAX_CALLS_PER_MESSAGE = 86  # of functions, in the bus, the domain and the group
+MAX_CALLS_PER_MESSAGE = 86
 
 
 async def warmed_up(store: Store) -> Writer:
@@ -45,14 +45,14 @@ def orders(name: str) -> list[Any]:
 
 
 def test_a_group_is_two_round_trips_to_postgresql_and_one_commit(postgres_url: str) -> None:
-    sent: list[str] = []
+    sent: list[tuple[str, Any]] = []
 
     async def scenario() -> None:
         store = PostgresStore(make_url(postgres_url))
 
         @event.listens_for(store._engine.sync_engine, "connect")
         def watch(connection: Any, _: object) -> None:
-            connection.driver_connection.add_query_logger(lambda query: sent.append(query.query.strip()))
+            connection.driver_connection.add_query_logger(lambda query: sent.append((query.query.strip(), query.args)))
 
         writer = await warmed_up(store)
         sent.clear()
@@ -61,8 +61,9 @@ def test_a_group_is_two_round_trips_to_postgresql_and_one_commit(postgres_url: s
         await store.close()
 
     asyncio.run(scenario())
-    assert [statement.split()[0] for statement in sent] == ["WITH", "WITH"]
-    read, write = sent
+    assert [statement.split()[0] for statement, _ in sent] == ["WITH", "WITH"]
+    (read, (skus, refs, orderids, *_)), (write, _) = sent
+    assert (skus, refs, orderids.count(",")) == ("{}", "{}", GROUP - 1), "products in memory are not read again"
     assert "INSERT" not in read
     assert "FOR UPDATE" not in read
     assert "INSERT INTO ledger" in write
@@ -84,6 +85,23 @@ def test_a_group_is_one_commit_and_a_statement_for_each_kind_of_row_on_sqlite(sq
     asyncio.run(scenario())
     kinds = Counter(statement.split()[0] for statement in sent)
     assert kinds == {"BEGIN": 1, "UPDATE": 2, "INSERT": 2, "COMMIT": 1}, sent
+
+
+def test_of_products_in_memory_sqlite_is_asked_for_lines_only(sqlite_url: str) -> None:
+    sent: list[str] = []
+
+    async def scenario() -> None:
+        store = SqliteStore(make_url(sqlite_url))
+        writer = await warmed_up(store)
+        assert store._reader is not None
+        store._reader.set_trace_callback(sent.append)
+        await handle_together(writer, *orders("o"))
+        await writer.close()
+        await store.close()
+
+    asyncio.run(scenario())
+    read = Counter(statement.partition(" FROM ")[2].split()[0] for statement in sent if statement.startswith("SELECT"))
+    assert read == {"order_lines": GROUP}
 
 
 def test_an_order_that_is_allocated_is_one_line_and_one_row_of_the_ledger(sqlite_url: str) -> None:

@@ -15,11 +15,12 @@ from allocation.service_layer import ahead, group, ledger, messagebus, writer
 from allocation.service_layer.group import GroupUnitOfWork, StoredProducts
 from allocation.service_layer.messages import Message
 from allocation.service_layer.store import Changes, Loaded, Wanted
+from allocation.service_layer.warm import WarmProducts
 from allocation.service_layer.writer import Writer
 from tests.simulation.plan import told
 from tests.simulation.search import search
 
-SEEDS = 3_000
+SEEDS = 10_000
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -184,6 +185,28 @@ def read_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ahead, "_with", mutated)
 
 
+def unwritten_products_kept(patch: pytest.MonkeyPatch) -> None:
+    """Products stay as a group made them that was never written, until another process makes the same version."""
+    patch.setattr(WarmProducts, "clear", lambda _: None)
+    patch.setattr(WarmProducts, "forget", lambda *_: None)
+
+
+def lines_of_the_flight_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A line is not known while it is being written, and the store takes the same line twice."""
+    with_changes = ahead._with
+
+    def mutated(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
+        return with_changes(dataclasses.replace(changes, new_lines=[], lines=[]), read, wanted)
+
+    check = MemorySession._check
+
+    def careless(self: MemorySession, changes: Changes) -> None:
+        check(self, dataclasses.replace(changes, new_lines=[]))
+
+    patch.setattr(ahead, "_with", mutated)
+    patch.setattr(MemorySession, "_check", careless)
+
+
 def handled_out_of_order(patch: pytest.MonkeyPatch) -> None:
     """The newest message of a group is handled first."""
     take = Writer._take
@@ -218,6 +241,8 @@ MUTATIONS: Sequence[Mutation] = (
     answers_mixed_up,
     torn_commit,
     read_twice,
+    unwritten_products_kept,
+    lines_of_the_flight_forgotten,
     handled_out_of_order,
     raised_last_first,
 )

@@ -158,9 +158,10 @@ class SqliteSession:
             holds = [_line(row) for row in self._execute(HOLDS, [json.dumps(list(wanted.holdids))])]
             skus.update(row.sku for row in holds)
             loaded.lines += holds
-        names = [json.dumps(list(skus))]
-        loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
-        loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
+        if skus:
+            names = [json.dumps(list(skus))]
+            loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
+            loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
         for key in wanted.lines:
             loaded.lines += [_line(row) for row in self._execute(LINE, key)]
         if wanted.message_ids:

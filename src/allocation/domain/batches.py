@@ -192,6 +192,13 @@ class Batch:
         self._allocated_quantity = counted
         return True
 
+    def leave_lines(self, records: Records) -> None:
+        """Know none of the lines any more: the records have them all."""
+        self._records = records
+        self._lines.clear()
+        self._left.clear()
+        self.is_rewritten = False
+
     def _sparing(self, is_spared: Callable[[OrderLine], bool]) -> Iterator[OrderLine]:
         spared = []
         for line in self.lines_to_lose():

@@ -393,6 +393,21 @@ class Product:
                 counted = batch.allocated_quantity
                 self.events.append(events.AllocatedQuantityRepaired(self.sku, batchref, counted + excess, counted))
 
+    def leave_changes(self) -> bool:
+        """Be as if loaded anew, with all that was changed in the records; False if not all of it can be there."""
+        if self._records is NO_RECORDS or self._freed or self.events:
+            return False
+        for batch in self.changed_batches.values():
+            batch.leave_lines(self._records)
+            if batch.available_quantity == 0:
+                self.batches.remove(batch)
+        self.changed_batches = {}
+        self.changed_promises = {}
+        self._waiting = []
+        self._planned = {}
+        self._repaired = False
+        return True
+
     def _repair_waiting_lines(self, excess: int) -> None:
         self._next_version()
         stored = self.waiting_lines
@@ -453,7 +468,8 @@ class Product:
 
     def _taken(self, line: OrderLine) -> OrderLine:
         """A new line with its place among all others."""
-        return replace(line, position=self._next_version())
+        orderid, qty, position = line.orderid, line.qty, self._next_version()
+        return OrderLine(orderid, self.sku, qty, position, line.need_by, line.priority, line.expires_at)  # no slow copy
 
     def _promise(self, line: OrderLine, batch: Batch) -> None:
         batch.allocate(line)

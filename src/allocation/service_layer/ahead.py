@@ -29,8 +29,9 @@ class ReadAhead:
         """What was read; once, for it is all there is."""
         if self._read is None:
             raise NotReadAhead
-        read, self._read = self._read, None
-        return read if self._before is None else _with(self._before, read, wanted)
+        read, before = self._read, self._before
+        self._read = self._before = None
+        return read if before is None else _with(before, read, wanted)
 
     def batch(self, sku: str, ref: str) -> NoReturn:
         raise NotReadAhead

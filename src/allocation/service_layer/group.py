@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from allocation.domain.batches import Batch
 from allocation.domain.errors import IdempotencyKeyReused
 from allocation.domain.events import BatchCreated, Event, StockHeld
+from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import Miscount, OrderLine, Promise
 from allocation.domain.model import Product
 from allocation.domain.rules import USUAL, Rules
@@ -41,116 +42,127 @@ class SpoiledGroup(Exception):
     """A message left changes behind that it must not: what the group has in memory cannot be trusted any more."""
 
 
+class LookedUp:
+    """What a group was told by storage, beside its products, and the session to ask for more."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.promises: dict[tuple[str, str], Promise | None] = {}  # by order and SKU; None: it was never taken
+        self.sku_of: dict[str, str | None] = {}  # by batch; None: there is none
+        self.sku_of_hold: dict[str, str | None] = {}  # by hold; the same
+
+
 class StoredRecords:
     """What storage knows of one product: rows that were fetched ahead, otherwise a look-up in the session."""
 
-    def __init__(
-        self, session: Session, sku: str, known: dict[str, Promise | None], sku_of: Mapping[str, str | None]
-    ) -> None:
-        self._session = session
+    def __init__(self, sku: str, looked_up: LookedUp) -> None:
         self._sku = sku
-        self._known = known
-        self._sku_of = sku_of  # of the batches looked up so far; None: there is none
+        self.looked_up = looked_up  # by the group that has the product now
 
     def promise(self, orderid: str) -> Promise | None:
-        if orderid not in self._known:
-            row = self._session.line(self._sku, orderid)
-            self._known[orderid] = _promise(row) if row else None
-        return self._known[orderid]
+        promises, key = self.looked_up.promises, (orderid, self._sku)
+        if key not in promises:
+            row = self.looked_up.session.line(self._sku, orderid)
+            promises[key] = _promise(row) if row else None
+        return promises[key]
 
     def batch(self, ref: str) -> Batch | None:
-        if self._sku_of.get(ref, self._sku) != self._sku:
+        if self.looked_up.sku_of.get(ref, self._sku) != self._sku:
             return None
-        row = self._session.batch(self._sku, ref)
+        row = self.looked_up.session.batch(self._sku, ref)
         return _batch(row, self) if row else None
 
     def priorities(self, ref: str | None) -> Sequence[int]:
-        return self._session.priorities(self._sku, ref)
+        return self.looked_up.session.priorities(self._sku, ref)
 
     def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.newest_lines(self._sku, ref, before, priority)]
+        return [_line(row) for row in self.looked_up.session.newest_lines(self._sku, ref, before, priority)]
 
     def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return [_line(row) for row in self._session.waiting_lines(self._sku, after, max_qty, priority)]
+        return [_line(row) for row in self.looked_up.session.waiting_lines(self._sku, after, max_qty, priority)]
 
     def miscounts(self) -> Sequence[Miscount]:
-        return self._session.miscounts(self._sku)
+        return self.looked_up.session.miscounts(self._sku)
+
+
+class Kept(NamedTuple):
+    """A product that a group leaves in memory for the next, and its records."""
+
+    product: Product
+    records: StoredRecords
+
+
+NOTHING_KEPT: Final[Mapping[str, Kept]] = {}
 
 
 class StoredProducts(AbstractRepository):
-    """The products of one transaction. Each is loaded once, in part, and locked."""
+    """The products of one group. Each is there from a group before, or is loaded once, in part."""
 
-    def __init__(self, session: Session, today: date, usual_rules: Rules) -> None:
+    def __init__(self, session: Session, today: date, usual_rules: Rules, kept: Mapping[str, Kept]) -> None:
         super().__init__()
-        self._session = session
+        self._looked_up = LookedUp(session)
         self._today = today
         self._usual_rules = usual_rules
         self._products: dict[str, Product | None] = {}
+        self._held: dict[str, Kept] = {}  # those that storage knows
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
         self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
-        self._sku_of: dict[str, str | None] = {}
-        self._sku_of_hold: dict[str, str | None] = {}
+        for each in kept.values():
+            each.records.looked_up = self._looked_up
+            self._hold(each)
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
         """Fetch all that is wanted at once; return the messages found."""
-        found = self._session.load(wanted)
+        looked_up = self._looked_up
+        found = looked_up.session.load(wanted)
         batches: dict[str, list[BatchRow]] = defaultdict(list)
         for batch in found.batches:
             batches[batch.sku].append(batch)
-        known: dict[str, dict[str, Promise | None]] = defaultdict(dict)
-        for orderid, sku in wanted.lines:
-            known[sku][orderid] = None
+        looked_up.promises |= dict.fromkeys(wanted.lines)
         for line in found.lines:
-            known[line.sku][line.orderid] = _promise(line)
+            looked_up.promises[line.orderid, line.sku] = _promise(line)
         self._learn_skus(found, wanted)
         for sku in wanted.skus:
             self._products.setdefault(sku, None)
         for product in found.products:
-            if self._products.get(product.sku) is not None:
-                continue
-            records = StoredRecords(self._session, product.sku, known[product.sku], self._sku_of)
-            self._loaded_versions[product.sku] = product.version_number
-            self._accepted_versions[product.sku] = product.version_number
-            self._products[product.sku] = Product(
-                product.sku,
-                [_batch(row, records) for row in batches[product.sku]],
-                product.version_number,
-                waiting_lines=product.waiting_lines,
-                rules=self._usual_rules if product.rules is None else _rules(product.rules),
-                today=self._today,
-                records=records,
-            )
+            if self._products.get(product.sku) is None:
+                self._hold(_loaded(product, batches[product.sku], self._usual_rules, looked_up))
         return found.messages
-
-    def _learn_skus(self, found: Loaded, wanted: Wanted) -> None:
-        self._sku_of |= {batch.ref: batch.sku for batch in found.batches}
-        for ref in wanted.refs:
-            self._sku_of.setdefault(ref, None)
-        if wanted.holdids:
-            self._sku_of_hold |= {line.orderid: line.sku for line in found.lines if line.expires_at is not None}
-            for holdid in wanted.holdids:
-                self._sku_of_hold.setdefault(holdid, None)
 
     def sku_of(self, ref: str) -> str | None:
         """The SKU that batch ``ref`` is of."""
-        if ref not in self._sku_of:
+        if ref not in self._looked_up.sku_of:
             self.load(Wanted(refs={ref}))
-        return self._sku_of[ref]
+        return self._looked_up.sku_of[ref]
 
     def sku_of_hold(self, holdid: str) -> str | None:
         """The SKU that stock is held of under this id."""
-        if holdid not in self._sku_of_hold:
+        if holdid not in self._looked_up.sku_of_hold:
             self.load(Wanted(holdids={holdid}))
-        return self._sku_of_hold[holdid]
+        return self._looked_up.sku_of_hold[holdid]
 
-    def learn(self, event: Event) -> None:
+    def learn(self, event: BatchCreated | StockHeld) -> None:
         """A message of the group created a batch or a hold: it is of this SKU."""
-        match event:
-            case BatchCreated(ref, sku):
-                self._sku_of[ref] = sku
-            case StockHeld(holdid, sku):
-                self._sku_of_hold[holdid] = sku
+        if isinstance(event, BatchCreated):
+            self._looked_up.sku_of[event.ref] = event.sku
+        else:
+            self._looked_up.sku_of_hold[event.holdid] = event.sku
+
+    def _learn_skus(self, found: Loaded, wanted: Wanted) -> None:
+        looked_up = self._looked_up
+        looked_up.sku_of |= {batch.ref: batch.sku for batch in found.batches}
+        for ref in wanted.refs:
+            looked_up.sku_of.setdefault(ref, None)
+        if wanted.holdids:
+            looked_up.sku_of_hold |= {line.orderid: line.sku for line in found.lines if line.expires_at is not None}
+            for holdid in wanted.holdids:
+                looked_up.sku_of_hold.setdefault(holdid, None)
+
+    @property
+    def skus(self) -> Iterable[str]:
+        """Of all products asked for."""
+        return self._products
 
     def write_to(self, changes: Changes) -> None:
         """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new.
@@ -174,6 +186,16 @@ class StoredProducts(AbstractRepository):
                 rows = changes.new_lines if promise.line.position > loaded else changes.lines
                 rows.append(_line_row(promise))
 
+    def leave(self) -> Sequence[Kept]:
+        """The products as the next group finds them: what they had to write was taken out, and is storage's to tell.
+
+        Those that the group created are not among them. Nothing can be asked for here any more.
+        """
+        self._looked_up.promises = {}
+        self._looked_up.sku_of = {}
+        self._looked_up.sku_of_hold = {}
+        return [kept for kept in self._held.values() if kept.product.leave_changes()]
+
     def accept(self) -> None:
         """Keep what the products seen by now have become."""
         for product in self.seen:
@@ -186,6 +208,13 @@ class StoredProducts(AbstractRepository):
             if product.version_number != self._accepted_versions.get(product.sku, 0):
                 return False
         return True
+
+    def _hold(self, kept: Kept) -> None:
+        product = kept.product
+        product.today = self._today
+        self._held[product.sku] = kept
+        self._products[product.sku] = product
+        self._loaded_versions[product.sku] = self._accepted_versions[product.sku] = product.version_number
 
     def _add(self, product: Product) -> None:
         product.rules = self._usual_rules
@@ -218,10 +247,13 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         recorded_at: datetime,
         effects_of: EffectsOf = declared_effects,
         usual_rules: Rules = USUAL,
+        solve: Solver = no_solver,
+        kept: Mapping[str, Kept] = NOTHING_KEPT,
     ) -> None:
         self.now = recorded_at
         self.usual_rules = usual_rules
-        self.products = StoredProducts(session, recorded_at.date(), usual_rules)
+        self.solve = solve
+        self.products = StoredProducts(session, recorded_at.date(), usual_rules, kept)
         self._effects_of = effects_of
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
@@ -242,7 +274,8 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             return known
         self._trail = []
         results = messagebus.handle(message.event, self)
-        self.products.learn(message.event)
+        if isinstance(message.event, BatchCreated | StockHeld):
+            self.products.learn(message.event)
         outcome = Outcome(message, results[0], [event for event, _ in self._trail[1:]])
         if message.keyed:
             self._outcomes[message.id] = outcome
@@ -321,6 +354,19 @@ def _want(event: Event, wanted: Wanted) -> None:
         wanted.refs.add(ref)
     if holdid is not None:
         wanted.holdids.add(holdid)
+
+
+def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, looked_up: LookedUp) -> Kept:
+    records = StoredRecords(row.sku, looked_up)
+    product = Product(
+        row.sku,
+        [_batch(batch, records) for batch in batches],
+        row.version_number,
+        waiting_lines=row.waiting_lines,
+        rules=usual_rules if row.rules is None else _rules(row.rules),
+        records=records,
+    )
+    return Kept(product, records)
 
 
 def _line(row: LineRow) -> OrderLine:

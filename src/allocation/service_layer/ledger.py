@@ -14,7 +14,7 @@ import msgspec
 
 from allocation.domain.events import Event
 from allocation.service_layer.handlers import EFFECTS, HANDLERS
-from allocation.service_layer.messages import Message, encode, recall
+from allocation.service_layer.messages import Message, encode, field_rules, recall
 from allocation.service_layer.store import DeliveryRow, MessageRow
 
 Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the step of its cause
@@ -22,6 +22,7 @@ Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the
 EffectsOf = Callable[[type[Event]], Sequence[str]]
 
 _FACTS: Final = frozenset(kind for kind, handlers in HANDLERS.items() if not handlers)
+_OF_THE_PRODUCT: Final = frozenset(kind for kind in _FACTS if [rule.name for rule in field_rules(kind)] == ["sku"])
 _DECLARED: Final = {kind: [effect.__name__ for effect in effects] for kind, effects in EFFECTS.items()}
 
 
@@ -42,10 +43,11 @@ def fold(
     bodies: list[tuple[int, str]] = []
     facts: defaultdict[int, list[str]] = defaultdict(list)  # by the step of the row they are kept in
     deliveries = []
+    orderids = [_orderid(event) for event, _ in trail]
     for step, (event, cause) in enumerate(trail):
         kind = type(event)
         body = encode(event)
-        if cause is not None and kind in _FACTS and _is_about_the_same(event, trail[cause][0]):
+        if cause is not None and kind in _FACTS and (orderids[step] == orderids[cause] or kind in _OF_THE_PRODUCT):
             facts[cause].append(f'[{step},"{kind.__name__}",{body}]')
         else:
             bodies.append((step, body))
@@ -58,7 +60,7 @@ def fold(
         kept = f"[{','.join(facts[step])}]" if step in facts else None
         told = None if step else msgspec.json.encode(result).decode()
         name = type(event).__name__
-        rows.append(MessageRow(id_, step, cause, name, sku_of(event), _orderid(event), body, kept, told, actor))
+        rows.append(MessageRow(id_, step, cause, name, sku_of(event), orderids[step], body, kept, told, actor))
     return rows, deliveries
 
 
@@ -67,12 +69,6 @@ def unfold(row: MessageRow) -> Iterator[tuple[int, Event]]:
     yield row.step, recall(row.type, row.body)
     for step, type_, body in msgspec.json.decode(row.facts or "[]", type=list[tuple[int, str, msgspec.Raw]]):
         yield step, recall(type_, bytes(body))
-
-
-def _is_about_the_same(fact: Event, cause: Event) -> bool:
-    """Whether the fact tells of its cause's line, or only of the product they share."""
-    about = _orderid(fact)
-    return about == _orderid(cause) or (about is None and not hasattr(fact, "batchref"))
 
 
 def _orderid(event: Event) -> str | None:

@@ -24,6 +24,9 @@ EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HAND
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what JSON that is none, or too deep, raises
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
+_encode = msgspec.json.Encoder().encode
+_USUAL_ENDS: dict[type[Event], str] = {}  # by event, as they are asked for
+
 
 class Message(NamedTuple):
     """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat."""
@@ -72,16 +75,17 @@ def split_id(id_: str) -> tuple[str, int]:
 
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
-    body = msgspec.json.encode(event).decode()
-    usual = _usual_end(type(event).__name__)
+    body = _encode(event).decode()
+    kind = type(event)
+    usual = _USUAL_ENDS[kind] if kind in _USUAL_ENDS else _usual_end(kind)
     return f"{body[: -len(usual)]}}}" if usual and body.endswith(usual) else body
 
 
-@functools.cache
-def _usual_end(type_: str) -> str:
+def _usual_end(kind: type[Event]) -> str:
     """How the JSON of an event ends whose optional fields, which are its last, all have their defaults."""
-    defaults = {rule.name: rule.default for rule in field_rules(EVENTS[type_]) if not rule.required}
-    return "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
+    defaults = {rule.name: rule.default for rule in field_rules(kind) if not rule.required}
+    _USUAL_ENDS[kind] = "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
+    return _USUAL_ENDS[kind]
 
 
 def decode(kind: type[Event], body: bytes | str) -> Event:

@@ -119,6 +119,9 @@ class Wanted:
     lines: set[tuple[str, str]] = field(default_factory=set)  # (orderid, sku)
     message_ids: set[str] = field(default_factory=set)
 
+    def __bool__(self) -> bool:
+        return bool(self.skus or self.refs or self.holdids or self.lines or self.message_ids)
+
 
 @dataclass(slots=True)
 class Loaded:

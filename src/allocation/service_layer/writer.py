@@ -8,9 +8,10 @@ leave behind, so that memory and database are both at work. What the writer prom
 - A message and all it sets off are committed together or not at all, and nobody is answered before that.
 - A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
   only the message that causes it.
-- A group is read without a lock, and written only if nobody else changed its products meanwhile. Otherwise, and where
-  it needs more than was read, it is done again in a transaction that locks them. After a lost connection it is done
-  again with every message id looked up in the ledger, which tells whether the lost commit had happened.
+- A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
+  nobody else changed them meanwhile. Otherwise, and where it needs more than that, it is done again in a transaction
+  that locks them. After a lost connection it is done again with every message id looked up in the ledger, which tells
+  whether the lost commit had happened.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - The queue is bounded. Closing handles everything that was accepted.
 """
@@ -28,11 +29,14 @@ from typing import NamedTuple
 import structlog
 
 from allocation.domain.errors import Refusal
+from allocation.domain.harm import Solver, no_solver
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Changes, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
@@ -55,6 +59,7 @@ class _Group(NamedTuple):
     entries: Sequence[tuple[Message, Reply]]
     outcomes: Sequence[Outcome | Exception]
     changes: Changes
+    fresh: bool  # all of its products were read for it; none was warm
 
 
 class _Flight(NamedTuple):
@@ -82,15 +87,20 @@ class Writer:
         pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
         effects_of: EffectsOf = declared_effects,
+        usual_rules: Rules = USUAL,
+        solve: Solver = no_solver,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._effects_of = effects_of
+        self._usual_rules = usual_rules
+        self._solve = solve
         self._max_queued = max_queued
         self._max_group = max_group
         self._pile = pile
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
+        self._warm = WarmProducts()
         self._queue: deque[tuple[Message, Reply]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._enough = 1  # messages that are worth a look
@@ -176,19 +186,25 @@ class Writer:
         return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
-        """Read and handle a group on what the one before leaves behind; None if that cannot be done."""
+        """Read and handle a group on what the ones before leave behind; None if that cannot be done."""
         if asyncio.get_running_loop().time() < self._contended_until:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
+        kept = self._warm.take(wanted)
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
-            session = ReadAhead(await self._store.read(wanted), unwritten)
-            uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
+            session = ReadAhead(await self._store.read(wanted) if wanted else Loaded(), unwritten)
+            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules, self._solve, kept)
             uow.load(wanted)
-            return _Group(entries, _handle_each(messages, uow), uow.changes())
-        except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+            group = _Group(entries, _handle_each(messages, uow), uow.changes(), fresh=not kept)
+            self._warm.forget(uow.products.skus)
+            self._warm.keep(uow.products.leave())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+            if isinstance(error, StoreUnavailable):
+                self._warm.clear()  # who answers next may be a server that has lost commits
             return None
+        return group
 
     def _take_off(self, group: _Group) -> _Flight:
         written = asyncio.create_task(self._write(group.changes))
@@ -204,12 +220,14 @@ class Writer:
         try:
             await flight.written
         except StoreConflict:
-            self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
+            if flight.group.fresh:  # else somebody may have changed a warm product long ago
+                self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
         else:
             self._lost_at = None
             return True
+        self._warm.clear()
         return False
 
     async def _settle(self, group: _Group, *, landed: bool) -> None:
@@ -270,6 +288,7 @@ class Writer:
                 if conflicts > MAX_CONFLICTS:
                     raise
             except StoreUnavailable:
+                self._warm.clear()
                 if tries >= MIN_TRIES and self._has_been_lost_too_long():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
@@ -287,10 +306,11 @@ class Writer:
     def _handle(
         self, messages: Sequence[Message], session: Session, *, check_ids: bool
     ) -> Sequence[Outcome | Exception]:
-        uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
+        uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules, self._solve)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes = _handle_each(messages, uow)
         changes = uow.changes()
+        self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
         return outcomes

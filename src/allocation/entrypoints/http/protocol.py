@@ -42,6 +42,41 @@ class ShortWayProtocol(HttpToolsProtocol):
         self._exchange = _Exchange()
         self.cycle = self._exchange  # type: ignore[assignment]
         self._kind: type[Event] | None = None  # of the request being read; None: it takes the long way
+        self._idle_since: float | None = None  # None: there is something to do
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """One timer runs all the time: to set one for every answer costs more than to look again when it ends."""
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_again_in(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_again_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -77,15 +112,17 @@ class ShortWayProtocol(HttpToolsProtocol):
 
     def _is_plain(self) -> bool:
         """Whether nothing is under way on this connection, and the request is one that can be read to its end."""
-        length = next((value for name, value in self.headers if name == b"content-length"), b"")
-        return (
-            self.cycle.response_complete
-            and self.parser.get_method() == b"POST"
-            and not self.expect_100_continue
-            and not self.parser.should_upgrade()
-            and length.isdigit()
-            and int(length) <= MAX_BODY_BYTES
-        )
+        for name, value in self.headers:
+            if name == b"content-length":
+                return (
+                    self.cycle.response_complete
+                    and self.parser.get_method() == b"POST"
+                    and not self.expect_100_continue
+                    and not self.parser.should_upgrade()
+                    and value.isdigit()
+                    and int(value) <= MAX_BODY_BYTES
+                )
+        return False
 
     def _take_the_long_way(self) -> None:
         """Do what uvicorn does when a request begins, and was not done yet because its route was not known."""

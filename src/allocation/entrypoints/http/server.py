@@ -22,6 +22,7 @@ BACKLOG = 4_096
 KEEP_ALIVE_TIMEOUT_S = 75
 SHUTDOWN_TIMEOUT_S = 30
 GC_THRESHOLD = 50_000  # objects made and not gone again
+SWITCH_INTERVAL_S = 0.00005  # for which the event loop keeps SQLite's thread waiting, between two of its statements
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has shut down
             signal.signal(number, lambda *_: None)
         _spare_garbage_collection()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         _Server(config, stopping).run(sockets=[listener])
 
 
