@@ -26,7 +26,7 @@ from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.webhooks import PostWebhook
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writer import MAX_GROUP, Writer
 
 DAY_S = 86_400
 
@@ -64,8 +64,11 @@ class Service:
         await self.store.close()
 
 
-def bootstrap(settings: Settings) -> Service:
-    """Check the flow of events, bring the database up to date, and wire the parts. Nothing runs yet."""
+def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
+    """Check the flow of events, bring the database up to date, and wire the parts. Nothing runs yet.
+
+    ``max_group``: how many messages the writer commits together at most.
+    """
     flow.check()
     url = parse_url(settings.database_url)
     migrate(url)
@@ -74,7 +77,7 @@ def bootstrap(settings: Settings) -> Service:
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
-    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of)
+    writer = Writer(store, max_queued=settings.max_queued, max_group=max_group, effects_of=subscriptions.effects_of)
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)

@@ -87,7 +87,7 @@ class Writer:
         self._store = store
         self._effects_of = effects_of
         self._max_queued = max_queued
-        self._max_group = max_group
+        self.max_group = max_group
         self._pile = pile
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
@@ -173,7 +173,7 @@ class Writer:
             await self._due.wait()
 
     def _take(self) -> Sequence[tuple[Message, Reply]]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
+        return [self._queue.popleft() for _ in range(min(len(self._queue), self.max_group))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
         """Read and handle a group on what the one before leaves behind; None if that cannot be done."""
@@ -221,7 +221,10 @@ class Writer:
 
     def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
-            _tell(reply, outcome, message_id=message.id)
+            try:
+                reply(outcome)
+            except Exception:
+                log.exception("reply failed", message_id=message.id)
         for listener in self._committed:
             _tell(listener)
 
@@ -312,9 +315,9 @@ def _handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Sequence[
     return outcomes
 
 
-def _tell(listener: Callable[..., None], *news: object, **about: str) -> None:
+def _tell(listener: Callable[[], None]) -> None:
     """Call a listener. Whatever it raises is its own failure: the writer goes on for all others."""
     try:
-        listener(*news)
+        listener()
     except Exception:
-        log.exception("listener failed", **about)
+        log.exception("listener failed")
