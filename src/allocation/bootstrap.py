@@ -15,6 +15,7 @@ from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.adapters.turns import PostgresTurns
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
@@ -41,6 +42,7 @@ class Service:
     reader: Reader
     effects: Relay
     store: Store
+    turns: PostgresTurns | None
     webhooks: SqlWebhooks
     subscriptions: Subscriptions
     sender: HttpSender
@@ -55,6 +57,8 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         await self.writer.close()
+        if self.turns is not None:
+            await self.turns.close()
         await self.effects.close()
         await self.subscriptions.close()
         await self.webhooks.close()
@@ -77,7 +81,14 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
-    writer = Writer(store, max_queued=settings.max_queued, max_group=max_group, effects_of=subscriptions.effects_of)
+    turns = None if is_sqlite(url) else PostgresTurns(url)
+    writer = Writer(
+        store,
+        max_queued=settings.max_queued,
+        max_group=max_group,
+        turns=turns,
+        effects_of=subscriptions.effects_of,
+    )
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
@@ -88,6 +99,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         reader=Reader(url),
         effects=effects,
         store=store,
+        turns=turns,
         webhooks=webhooks,
         subscriptions=subscriptions,
         sender=sender,

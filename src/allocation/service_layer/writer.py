@@ -12,6 +12,7 @@ leave behind, so that memory and database are both at work. What the writer prom
   it needs more than was read, it is done again in a transaction that locks them. After a lost connection it is done
   again with every message id looked up in the ledger, which tells whether the lost commit had happened.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
+- While others are found to change the same products, groups are written in turns with them.
 - The queue is bounded. Closing handles everything that was accepted.
 """
 
@@ -23,7 +24,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -37,7 +38,7 @@ from allocation.service_layer.store import Changes, Session, Store, StoreConflic
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
-CONTENDED_S = 1.0  # for which products are locked at once, after somebody else was found to change them too
+CONTENDED_S = 1.0  # for which groups are written in turns, or products locked at once, after others changed them too
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -70,6 +71,16 @@ class Unavailable(Exception):
     retry_after_s = RETRY_AFTER_S
 
 
+class Turns(Protocol):
+    """The turn to write, among processes that change the same products: for speed alone, nothing relies on it."""
+
+    async def take(self) -> bool:
+        """Wait for the turn, behind all who wait already. False if it cannot be had in time."""
+
+    async def give_back(self) -> None:
+        """Let the next have it, if it was taken."""
+
+
 class Writer:
     """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
 
@@ -81,6 +92,7 @@ class Writer:
         max_group: int = MAX_GROUP,
         pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
+        turns: Turns | None = None,
         effects_of: EffectsOf = declared_effects,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -97,6 +109,8 @@ class Writer:
         self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
         self._contended_until = 0.0
+        self._turns = turns  # None: there are none to take
+        self._has_turn = False
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._committed: list[Callable[[], None]] = []
 
@@ -153,7 +167,7 @@ class Writer:
         before: _Flight | None = None
         while before or self._queue or not self._closing:
             await self._pile_up(before)
-            entries = self._take()
+            entries = self._take() if await self._may_take(before) else []
             group = await self._handle_ahead(entries, before) if entries else None
             landed = before is None or await self._has_landed(before)
             flight = self._take_off(group) if group and landed else None
@@ -167,17 +181,43 @@ class Writer:
 
     async def _pile_up(self, before: _Flight | None) -> None:
         """Wait for a message; while a group is written, for about as many as are in it, or until it is written."""
+        if not before:
+            await self._end_turn()
         self._enough = max(self._pile, len(before.group.entries) // 2) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
             await self._due.wait()
+
+    async def _may_take(self, before: _Flight | None) -> bool:
+        """Whether to take a group now; first the one before is answered, where others change the same products.
+
+        Then groups are written in turns with them. A group is taken when its turn has come, so that all that has piled
+        up while waiting is in it.
+        """
+        if self._has_turn and before:
+            await asyncio.wait([before.written])
+            await self._end_turn()
+        if self._turns is None or not self._is_contended():
+            return True
+        if before or not self._queue:
+            return False
+        self._has_turn = await self._turns.take()
+        return True
+
+    async def _end_turn(self) -> None:
+        if self._turns and self._has_turn:
+            self._has_turn = False
+            await self._turns.give_back()
+
+    def _is_contended(self) -> bool:
+        return asyncio.get_running_loop().time() < self._contended_until
 
     def _take(self) -> Sequence[tuple[Message, Reply]]:
         return [self._queue.popleft() for _ in range(min(len(self._queue), self.max_group))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
         """Read and handle a group on what the one before leaves behind; None if that cannot be done."""
-        if asyncio.get_running_loop().time() < self._contended_until:
+        if self._is_contended() and not self._has_turn:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
