@@ -16,6 +16,7 @@ from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.adapters.turns import PostgresTurns
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
@@ -27,7 +28,7 @@ from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.webhooks import PostWebhook
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writer import MAX_GROUP, Writer
 
 DAY_S = 86_400
 
@@ -42,6 +43,7 @@ class Service:
     reader: Reader
     effects: Relay
     store: Store
+    turns: PostgresTurns | None
     webhooks: SqlWebhooks
     subscriptions: Subscriptions
     sender: HttpSender
@@ -56,6 +58,8 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         await self.writer.close()
+        if self.turns is not None:
+            await self.turns.close()
         await self.effects.close()
         await self.subscriptions.close()
         await self.webhooks.close()
@@ -65,8 +69,11 @@ class Service:
         await self.store.close()
 
 
-def bootstrap(settings: Settings) -> Service:
-    """Check the flow of events, bring the database up to date, and wire the parts. Nothing runs yet."""
+def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
+    """Check the flow of events, bring the database up to date, and wire the parts. Nothing runs yet.
+
+    ``max_group``: how many messages the writer commits together at most.
+    """
     flow.check()
     url = parse_url(settings.database_url)
     migrate(url)
@@ -75,7 +82,15 @@ def bootstrap(settings: Settings) -> Service:
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
-    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of, solve=solve)
+    turns = None if is_sqlite(url) else PostgresTurns(url)
+    writer = Writer(
+        store,
+        max_queued=settings.max_queued,
+        max_group=max_group,
+        turns=turns,
+        effects_of=subscriptions.effects_of,
+        solve=solve,
+    )
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
@@ -86,6 +101,7 @@ def bootstrap(settings: Settings) -> Service:
         reader=Reader(url),
         effects=effects,
         store=store,
+        turns=turns,
         webhooks=webhooks,
         subscriptions=subscriptions,
         sender=sender,

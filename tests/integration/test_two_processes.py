@@ -16,6 +16,7 @@ from sqlalchemy import make_url
 from allocation.adapters.database import is_sqlite
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
+from allocation.adapters.turns import PostgresTurns
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.store import Store
@@ -57,7 +58,8 @@ def events_of(number: int) -> list[Event]:
 async def hammer(url: str, number: int) -> None:
     """Run by each process: all its callers at once, each asking again as soon as it was answered."""
     store = store_at(url)
-    writer = Writer(store)
+    turns = None if is_sqlite(make_url(url)) else PostgresTurns(make_url(url))
+    writer = Writer(store, turns=turns)
     writer.start()
     left = iter(events_of(number))
     answers: list[tuple[str, str | None]] = []
@@ -70,6 +72,8 @@ async def hammer(url: str, number: int) -> None:
 
     await asyncio.gather(*[call() for _ in range(CALLERS)])
     await writer.close()
+    if turns is not None:
+        await turns.close()
     await store.close()
     sys.stdout.write(json.dumps(answers))
 

@@ -54,6 +54,10 @@ BATCHES_WITH_ROOM = (
 BATCHES_NAMED = f"SELECT {BATCH_COLUMNS} FROM batches WHERE ref IN (SELECT value FROM json_each(?))"
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = ? AND ref = ?"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = ? AND sku = ?"
+LINES = (
+    f"SELECT {LINE_COLUMNS} FROM json_each(?) AS wanted"
+    " CROSS JOIN order_lines ON orderid = wanted.value ->> 0 AND sku = wanted.value ->> 1"
+)
 MESSAGES = f"SELECT {MESSAGE_COLUMNS} FROM ledger WHERE correlation_id IN (SELECT value FROM json_each(?))"
 HOLDS = (
     f"SELECT {LINE_COLUMNS} FROM order_lines"
@@ -162,8 +166,9 @@ class SqliteSession:
             names = [json.dumps(list(skus))]
             loaded.products += [ProductRow(*row) for row in self._execute(PRODUCTS, names)]
             loaded.batches += [_batch(row) for row in self._execute(BATCHES_WITH_ROOM, names)]
-        for key in wanted.lines:
-            loaded.lines += [_line(row) for row in self._execute(LINE, key)]
+        if wanted.lines:
+            keys = [msgspec.json.encode(wanted.lines).decode()]
+            loaded.lines += [_line(row) for row in self._execute(LINES, keys)]
         if wanted.message_ids:
             ids = [json.dumps(list(wanted.message_ids))]
             loaded.messages += [MessageRow(*row) for row in self._execute(MESSAGES, ids)]

@@ -24,7 +24,7 @@ from allocation.domain.errors import InvalidMessage
 from allocation.service_layer.messages import Message, Outcome, decode_object, decode_typed, from_typed, new_message
 from allocation.service_layer.writer import Unavailable, Writer
 
-WINDOW = 4_000  # messages read and not yet yielded: while one group commits, the next has to pile up
+GROUPS_UNDER_WAY = 4  # of messages read and not yet yielded: written, handled ahead, piled up, and being read
 ROOM_POLL_S = 0.005
 ROOM_TIMEOUT_S = 30.0
 
@@ -49,15 +49,16 @@ def parse_line(line: bytes | str, actor: str) -> Message:
 
 
 async def handle_stream(
-    writer: Writer, batches: AsyncIterable[Iterable[tuple[T, Message | Exception]]], *, window: int = WINDOW
+    writer: Writer, batches: AsyncIterable[Iterable[tuple[T, Message | Exception]]], *, window: int | None = None
 ) -> AsyncGenerator[list[tuple[T, Outcome | Exception]]]:
     """Hand every message to the writer and yield each item's result: outcome, refusal, or why there is none.
 
-    Reading waits while ``window`` items are under way or the writer has no room; only after `ROOM_TIMEOUT_S` without
-    room is a message answered `Unavailable`. What the source raises is raised here, after the results of all that
-    came before. Closing the generator stops reading; what the writer has accepted it will still handle.
+    Reading waits while ``window`` items, by default some groups of the writer, are under way or the writer has no room;
+    only after `ROOM_TIMEOUT_S` without room is a message answered `Unavailable`. What the source raises is raised here,
+    after the results of all that came before. Closing the generator stops reading; what the writer has accepted it will
+    still handle.
     """
-    flight: _Flight[T] = _Flight(writer, window)
+    flight: _Flight[T] = _Flight(writer, window or GROUPS_UNDER_WAY * writer.max_group)
     feeding = asyncio.create_task(flight.feed(batches), name="stream")
     try:
         while True:
@@ -89,7 +90,11 @@ class _Flight(Generic[T]):
         try:
             async for batch in batches:
                 for tag, item in batch:
-                    await self._add(tag, item)
+                    if len(self.entries) >= self._window:
+                        await self._wait_for_space()
+                    if not (self._writer.has_room or isinstance(item, Exception)):
+                        await self._wait_for_room()
+                    self._add(tag, item)
         finally:
             self.progress.set()
 
@@ -103,21 +108,21 @@ class _Flight(Generic[T]):
             self._space.set()
         return ready
 
-    async def _add(self, tag: T, item: Message | Exception) -> None:
-        while len(self.entries) >= self._window:
-            self._space.clear()
-            await self._space.wait()
+    def _add(self, tag: T, item: Message | Exception) -> None:
         entry = _Entry(tag, self.progress)
         self.entries.append(entry)
         if isinstance(item, Exception):
             entry.answer(item)
             return
-        if not self._writer.has_room:
-            await self._wait_for_room()
         try:
             self._writer.submit(item, entry.answer)
         except Unavailable as unavailable:
             entry.answer(unavailable)
+
+    async def _wait_for_space(self) -> None:
+        while len(self.entries) >= self._window:
+            self._space.clear()
+            await self._space.wait()
 
     async def _wait_for_room(self) -> None:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ leave behind, so that memory and database are both at work. What the writer prom
   that locks them. After a lost connection it is done again with every message id looked up in the ledger, which tells
   whether the lost commit had happened.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
+- While others are found to change the same products, groups are written in turns with them.
 - The queue is bounded. Closing handles everything that was accepted.
 """
 
@@ -24,7 +25,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -41,7 +42,7 @@ from allocation.service_layer.warm import WarmProducts
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
-CONTENDED_S = 1.0  # for which products are locked at once, after somebody else was found to change them too
+CONTENDED_S = 1.0  # for which groups are written in turns, or products locked at once, after others changed them too
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -75,6 +76,16 @@ class Unavailable(Exception):
     retry_after_s = RETRY_AFTER_S
 
 
+class Turns(Protocol):
+    """The turn to write, among processes that change the same products: for speed alone, nothing relies on it."""
+
+    async def take(self) -> bool:
+        """Wait for the turn, behind all who wait already. False if it cannot be had in time."""
+
+    async def give_back(self) -> None:
+        """Let the next have it, if it was taken."""
+
+
 class Writer:
     """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
 
@@ -86,6 +97,7 @@ class Writer:
         max_group: int = MAX_GROUP,
         pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
+        turns: Turns | None = None,
         effects_of: EffectsOf = declared_effects,
         usual_rules: Rules = USUAL,
         solve: Solver = no_solver,
@@ -96,7 +108,7 @@ class Writer:
         self._usual_rules = usual_rules
         self._solve = solve
         self._max_queued = max_queued
-        self._max_group = max_group
+        self.max_group = max_group
         self._pile = pile
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
@@ -107,6 +119,8 @@ class Writer:
         self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
         self._contended_until = 0.0
+        self._turns = turns  # None: there are none to take
+        self._has_turn = False
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._committed: list[Callable[[], None]] = []
 
@@ -163,7 +177,7 @@ class Writer:
         before: _Flight | None = None
         while before or self._queue or not self._closing:
             await self._pile_up(before)
-            entries = self._take()
+            entries = self._take() if await self._may_take(before) else []
             group = await self._handle_ahead(entries, before) if entries else None
             landed = before is None or await self._has_landed(before)
             flight = self._take_off(group) if group and landed else None
@@ -177,17 +191,44 @@ class Writer:
 
     async def _pile_up(self, before: _Flight | None) -> None:
         """Wait for a message; while a group is written, for about as many as are in it, or until it is written."""
+        if not before:
+            await self._end_turn()
         self._enough = max(self._pile, len(before.group.entries) // 2) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
             await self._due.wait()
 
+    async def _may_take(self, before: _Flight | None) -> bool:
+        """Whether to take a group now; first the one before is answered, where others change the same products.
+
+        Then groups are written in turns with them. A group is taken when its turn has come, so that all that has piled
+        up while waiting is in it.
+        """
+        if self._has_turn and before:
+            await asyncio.wait([before.written])
+            await self._end_turn()
+        if self._turns is None or not self._is_contended():
+            return True
+        if before or not self._queue:
+            return False
+        self._has_turn = await self._turns.take()
+        self._warm.clear()  # others had theirs meanwhile
+        return True
+
+    async def _end_turn(self) -> None:
+        if self._turns and self._has_turn:
+            self._has_turn = False
+            await self._turns.give_back()
+
+    def _is_contended(self) -> bool:
+        return asyncio.get_running_loop().time() < self._contended_until
+
     def _take(self) -> Sequence[tuple[Message, Reply]]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
+        return [self._queue.popleft() for _ in range(min(len(self._queue), self.max_group))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
         """Read and handle a group on what the ones before leave behind; None if that cannot be done."""
-        if asyncio.get_running_loop().time() < self._contended_until:
+        if self._is_contended() and not self._has_turn:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
@@ -239,7 +280,10 @@ class Writer:
 
     def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
-            _tell(reply, outcome, message_id=message.id)
+            try:
+                reply(outcome)
+            except Exception:
+                log.exception("reply failed", message_id=message.id)
         for listener in self._committed:
             _tell(listener)
 
@@ -332,9 +376,9 @@ def _handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Sequence[
     return outcomes
 
 
-def _tell(listener: Callable[..., None], *news: object, **about: str) -> None:
+def _tell(listener: Callable[[], None]) -> None:
     """Call a listener. Whatever it raises is its own failure: the writer goes on for all others."""
     try:
-        listener(*news)
+        listener()
     except Exception:
-        log.exception("listener failed", **about)
+        log.exception("listener failed")

@@ -31,6 +31,8 @@ from allocation.service_layer.writer import Unavailable
 STDIN = "-"
 REFUSED_SUFFIX = ".refused.jsonl"
 GC_THRESHOLD = 100_000
+# Nobody waits for one line of a file; in a large group more lines share what is read and written of a product.
+MAX_GROUP = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,15 @@ class Count:
     file: str
     lines: int = 0
     taken: int = 0
-    repeated: int = 0  # were in the ledger already
     refused: int = 0
     refused_file: str | None = None
     seconds: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def repeated(self) -> int:
+        """Lines that were in the ledger already."""
+        return self.lines - self.taken - self.refused
 
     @property
     def rate(self) -> float:
@@ -96,7 +102,7 @@ def _check(request: Request) -> None:
 
 async def _import_all(settings: Settings, request: Request, kind: type[Event] | None) -> list[Count]:
     counts = []
-    async with bootstrap(settings) as service:
+    async with bootstrap(settings, max_group=MAX_GROUP) as service:
         for name in request.files:
             with _opened(name) as file, RefusedLines(name, request.refused) as refused, Display(name, file) as display:
                 reader = read_json_lines(file, request.label) if kind is None else read_csv(file, kind, request.label)
@@ -128,19 +134,18 @@ async def _import(
 ) -> None:
     async with aclosing(handle_stream(service.writer, reader)) as stream:
         async for results in stream:
+            taken = 0
             for line, result in results:
                 if isinstance(result, Outcome):
-                    if result.message is line.message:
-                        count.taken += 1
-                    else:
-                        count.repeated += 1
+                    taken += result.message is line.message
                 elif isinstance(result, Refusal):
                     count.refused += 1
                     refused.add(line, result)
                 else:
                     raise result
             count.lines += len(results)
-            display.show(count, sum(len(line.text) + 1 for line, _ in results))
+            count.taken += taken
+            display.show(count, results)
 
 
 class RefusedLines:
@@ -196,8 +201,9 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(self, count: Count, read: int) -> None:
+    def show(self, count: Count, results: Sequence[tuple[Line, object]]) -> None:
         if not self._progress.disable:
+            read = sum(len(line.text) + 1 for line, _ in results)
             self._progress.update(self._task, advance=read, lines=count.lines, rate=count.rate)
 
 
