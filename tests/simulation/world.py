@@ -118,8 +118,9 @@ class World:
         self.targets = Targets(self, self.other_dice)
         self.played = Played(plan, self.database.tables, tellings=self.targets.tellings, marks=self.owed.marks)
         self.away_until = 0.0
+        self.stopped_until = 0.0  # no process stands still after it
         self.waits_for = "answered"
-        self._mended = False
+        self.mended = False
         self._faults = {(place, call): kind for place, kind, call in plan.faults}
         self._calls = {place: itertools.count(1) for place in PLACES}
         self._moments = itertools.count(1)
@@ -134,7 +135,6 @@ class World:
         self.waits_for = "told or given up"
         await asyncio.wait_for(self._until_told(), LONGEST_S)
         self._mend()
-        await asyncio.sleep(2 * LONG_S)  # until the last process has died
         await SimulatedDeadLetters(self.owed).retry(Which())
         self.waits_for = "told in the end"
         await asyncio.wait_for(self._until_told(), LONGEST_S)
@@ -148,12 +148,15 @@ class World:
 
     def _mend(self) -> None:
         """From now on nothing goes wrong."""
-        self._mended = True
+        self.mended = True
         self.away_until = 0.0
         self.targets.mend()
 
     async def _until_told(self) -> None:
-        while self.owed.are_due(dead_letters_hold=self.plan.relays.dead_letters_hold):  # noqa: ASYNC110 - of a database
+        """Also until whoever stands still has gone on, with what it knew."""
+        clock = asyncio.get_running_loop().time
+        hold = self.plan.relays.dead_letters_hold
+        while self.owed.are_due(dead_letters_hold=hold) or clock() < self.stopped_until + LOOK_S:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
 
     async def _send_everything(self) -> None:
@@ -196,7 +199,7 @@ class World:
 
     def next_fault(self, place: str) -> str | None:
         """What goes wrong at the call that begins now."""
-        kind = None if self._mended else self._faults.get((place, next(self._calls[place])))
+        kind = None if self.mended else self._faults.get((place, next(self._calls[place])))
         if kind is not None:
             self.played.faults[place, kind] += 1
         if kind == "outage":
@@ -259,6 +262,8 @@ class Process:
         return await answer
 
     def die(self) -> None:
+        if self._world.mended:
+            return
         self.lives = False
         self._world.replace(self)
         for answer in self._waiting:
@@ -268,6 +273,7 @@ class Process:
     def stop(self, seconds: float) -> None:
         """It stands still, and does not know of it."""
         self._stopped_until = asyncio.get_running_loop().time() + seconds
+        self._world.stopped_until = max(self._world.stopped_until, self._stopped_until)
 
     def restart(self) -> None:
         if self.lives:
