@@ -25,8 +25,6 @@ from tests.simulation.world import Attempt, Gone, Played
 
 PLACED = {"Allocated", "Deallocated", "Backordered"}
 UNEXPECTED = (Unavailable, Gone, ZeroDivisionError)  # answers that say nothing about what became of the message
-# A message that was refused while another was committed, and nobody learnt of it, is handled again, after the other.
-UNKNOWN = {("store", "lost after"), ("store", "lost late")}
 
 Cascade = Sequence[tuple[int, Event]]  # the messages of one from outside, by step
 
@@ -100,8 +98,7 @@ def _order(played: Played, ids: Sequence[str]) -> Iterator[str]:
             later = min(each.sent for each in several) > (first.answered or 0)
             if later and position[id_] < position[first.send.id]:
                 yield f"order: {id_} was sent after {first.send.id} was acknowledged, and comes before it"
-    if played.faults.keys().isdisjoint(UNKNOWN):
-        yield from _as_handed_in(once, position)
+    yield from _as_handed_in(once, position)
 
 
 def _as_handed_in(once: Sequence[Attempt], position: Mapping[str, int]) -> Iterator[str]:

@@ -145,6 +145,11 @@ def applied_twice_after_a_lost_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(writer, "wanted_by", lambda messages, **_: group.wanted_by(messages, check_ids=False))
 
 
+def refused_handled_again(patch: pytest.MonkeyPatch) -> None:
+    """After a commit that nobody learnt of, who was refused is handled on what came after."""
+    patch.setattr(writer, "_handle_again", lambda messages, uow, _: writer._handle_each(messages, uow))
+
+
 def outcome_not_recalled(patch: pytest.MonkeyPatch) -> None:
     """A repeated key is handled as if it were new."""
     patch.setattr(GroupUnitOfWork, "_recall_outcomes", lambda *_: None)
@@ -288,6 +293,7 @@ MUTATIONS: Sequence[Mutation] = (
     refused_write_taken_for_done,
     following_group_not_done_again,
     applied_twice_after_a_lost_commit,
+    refused_handled_again,
     outcome_not_recalled,
     outcome_recalled_in_part,
     delivery_not_written,

@@ -337,6 +337,20 @@ def test_a_lost_connection_loses_nothing_and_applies_nothing_twice(lost: str, ke
     run(scenario)
 
 
+@pytest.mark.parametrize("lost_before", [0, 1], ids=["read ahead", "locked"])
+@pytest.mark.parametrize("lost_after", [1, 2])
+def test_who_was_refused_stays_so_when_the_commit_that_was_lost_had_happened(lost_before: int, lost_after: int) -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        store.lost_before, store.lost_after = lost_before, lost_after
+        too_early, asked = message(order("o1", sku="LAMP"), "early"), message(order("o2"))
+        answers = await handle_together(writer, too_early, message(BatchCreated("b2", "LAMP", 9)), asked)
+        assert results(answers) == [InvalidSku, "b2", "b1"]
+        assert "early" not in store.store.tables.messages
+        assert results(await handle_together(writer, too_early)) == ["b2"]
+
+    run(scenario)
+
+
 def test_a_database_that_stays_away_is_said_to_everybody_and_the_writer_goes_on() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         store.lost_before = 1_000_000
