@@ -44,6 +44,7 @@ RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
 MIN_TRIES = 2  # of a group, however long the database has been away: a connection from before is found dead by using it
 RETRY_AFTER_S = 1
+TROUBLE_S = 10.0  # for which a database that could not be written is taken to be so still, unless it is written again
 
 Reply = Callable[[Outcome | Exception], None]
 Outcomes = Sequence[Outcome | Exception]
@@ -100,6 +101,7 @@ class Writer:
         self._closing = False
         self._contended_until = 0.0
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
+        self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
         self._committed: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -121,6 +123,14 @@ class Writer:
     def has_room(self) -> bool:
         """Whether a message handed in now would be taken."""
         return len(self._queue) < self._max_queued and not self._closing
+
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Why the last messages could not be written, a short while ago; None: they were, or another try is due."""
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None or self._trouble is None or now > self._trouble[1] + TROUBLE_S:
+            return None
+        return self._trouble[0]
 
     def submit(self, message: Message, reply: Reply) -> None:
         """Queue a message; ``reply`` is called once, with its outcome or the exception that says why there is none.
@@ -238,6 +248,7 @@ class Writer:
         except StoreUnavailable as error:
             log.warning("database unavailable", messages=len(messages), reason=str(error))
             unavailable = Unavailable(f"The database is unavailable: {error}")
+            self._trouble = unavailable, asyncio.get_running_loop().time()
             return [unavailable] * len(messages)
         except Exception as error:
             if len(messages) > 1:
