@@ -96,7 +96,8 @@ The process is alive.
 
 ### `GET /readyz`
 
-The database answers and messages are taken; otherwise 503.
+The database answers, messages are taken, and the last ones could be written; otherwise 503. What could not be written
+is held against it for 10 s: on a full disk a database still answers.
 """
 FACTS = """\
 ## Facts

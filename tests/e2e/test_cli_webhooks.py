@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from allocation.adapters.database import parse_url
+from allocation.adapters.webhooks import SqlWebhooks
 from allocation.entrypoints.cli.exits import UNDELIVERED
-from allocation.service_layer.webhooks import DEFAULT_OVERLAP_H, MAX_OVERLAP_H
+from allocation.service_layer.webhooks import DEFAULT_OVERLAP_H, MAX_OVERLAP_H, disabled
 from tests.e2e.program import Done, run
 from tests.receiver import Receiver, answer
 
@@ -63,6 +67,23 @@ def test_prints_the_secret_once(sqlite_url: str) -> None:
     assert len(told(sqlite_url, "list")["webhooks"][0]["secrets"]) == 1
 
 
+def test_enables_what_was_disabled(database_url: str) -> None:
+    id_ = told(database_url, "add", URL)["id"]
+    asyncio.run(disable(database_url, id_))
+    assert told(database_url, "list")["webhooks"][0]["disabled_reason"] == "answered 410"
+    assert webhooks(database_url, "enable", id_) == Done(0, f"enabled: {id_}\n", "")
+    enabled = told(database_url, "enable", id_)
+    assert (enabled["disabled_at"], enabled["disabled_reason"]) == (None, "")
+    assert told(database_url, "list")["webhooks"] == [enabled]
+
+
+async def disable(database_url: str, id_: str) -> None:
+    """As a target does that answers 410."""
+    stored = SqlWebhooks(parse_url(database_url))
+    await stored.change(id_, lambda found: disabled(found, "answered 410", datetime.now(UTC)))
+    await stored.close()
+
+
 def test_tells_what_the_target_said(sqlite_url: str, receiver: Receiver) -> None:
     id_ = told(sqlite_url, "add", receiver.url)["id"]
     assert webhooks(sqlite_url, "test", id_) == Done(0, "delivered: answered 204\n", "")
@@ -82,6 +103,7 @@ def test_tells_what_the_target_said(sqlite_url: str, receiver: Receiver) -> None
         (("add",), 2, "Missing argument"),
         (("rotate", NOBODY, "--overlap-hours", "721"), 2, "less than or equal to 720"),
         (("rotate", NOBODY), 3, f"Unknown webhook {NOBODY}"),
+        (("enable", NOBODY), 3, f"Unknown webhook {NOBODY}"),
         (("remove", NOBODY), 3, f"Unknown webhook {NOBODY}"),
         (("test", "nope"), 3, "Unknown webhook nope"),
         (("test", "a\x01b"), 3, "Unknown webhook"),
@@ -117,7 +139,7 @@ def test_explains_itself() -> None:
     for arguments in (("webhooks",), ("webhooks", "--help")):
         done = run(*arguments)
         assert done.code == 0
-        for command in ("add", "list", "test", "remove", "rotate"):
+        for command in ("add", "list", "test", "remove", "enable", "rotate"):
             assert f" {command} " in done.output
     limits = run("webhooks", "rotate", "--help", COLUMNS="200").output
     assert f"[0<=x<={MAX_OVERLAP_H}]" in limits

@@ -91,6 +91,11 @@ def assert_each_is_done_once(server: Server, disk: Disk) -> None:
     assert (verified.code, json.loads(verified.output)["found"]) == (0, {})
 
 
+def assert_not_ready(server: Server, disk: Disk) -> None:
+    told = server.client.get("/readyz")
+    assert (told.status_code, told.json()["message"]) == (503, f"The database is unavailable: {disk.complaint}")
+
+
 def test_senders_are_told_why_and_everything_goes_on_with_room_again(
     disk: Disk, start: Callable[[], Server], mails: MailServer
 ) -> None:
@@ -108,9 +113,11 @@ def test_senders_are_told_why_and_everything_goes_on_with_room_again(
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["message"] == f"The database is unavailable: {disk.complaint}"
+    assert_not_ready(server, disk)
     assert mails.subjects == [], "it could not be marked as done, and would be repeated"
     disk.make_room(server.process.pid)
     assert [response.status_code for response in send_all(server)] == [201] * len(REQUESTS)
+    assert server.get("/readyz") == {"status": "ready"}
     assert_each_is_done_once(server, disk)
     eventually(lambda: asyncio.run(select(make_url(url(disk)), "SELECT count(*) FROM deliveries")) == [(0,)])
     waits = [

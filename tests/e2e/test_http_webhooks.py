@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -157,6 +158,31 @@ def test_a_secret_that_leaked_ends_at_once(server: Server, receiver: Receiver) -
     assert receiver.received[-1].verified_by(rotated["secret"])
 
 
+def test_one_that_was_disabled_is_enabled_and_gets_what_happens_from_then_on(
+    server: Server, receiver: Receiver
+) -> None:
+    receiver.reply = lambda handler: answer(handler, 410, b"moved out")
+    path = f"/webhooks/{add(server, receiver.url, event_types=['Allocated'])['id']}"
+    sku, orders = unique("sku"), [unique("order"), unique("order")]
+    server.add_batch(unique("batch"), sku, 10)
+    server.allocate(orders[0], sku, 1)
+    eventually(lambda: server.get(path)["disabled_at"] is not None)
+    receiver.reply = lambda handler: answer(handler, 204)
+    enabled = server.client.post(f"{path}/enable")
+    assert (enabled.status_code, enabled.json()) == (200, server.get(path))
+    assert (enabled.json()["disabled_at"], enabled.json()["disabled_reason"]) == (None, "")
+    server.allocate(orders[1], sku, 1)
+    eventually(lambda: len(receiver.received) > 1)
+    assert [json.loads(each.body)["data"]["orderid"] for each in receiver.received] == orders
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
+
+
 def test_a_webhook_is_removed(server: Server) -> None:
     path = f"/webhooks/{add(server, new_url())['id']}"
     removed = server.client.delete(path)
@@ -221,7 +247,7 @@ def test_other_content_is_refused(server: Server) -> None:
 def test_a_webhook_that_nobody_knows_is_404(server: Server, id_: str) -> None:
     path = f"/webhooks/{id_}"
     asked = [server.client.get(path), server.client.delete(path)]
-    asked += [server.client.post(f"{path}/{action}") for action in ("test", "rotate")]
+    asked += [server.client.post(f"{path}/{action}") for action in ("test", "enable", "rotate")]
     for response in asked:
         problem(response, 404, "unknown-webhook")
 

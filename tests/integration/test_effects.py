@@ -280,9 +280,8 @@ def test_so_many_failures_at_once_stop_the_effects(settings: Settings, monkeypat
     assert len(attempts) <= relay_module.PAGE_SIZE
 
 
-def test_a_failing_effect_is_tried_later_and_later(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_a_failing_effect_is_tried_later_and_later(settings: Settings) -> None:
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     recorder = Recorder()
     recorder.failures = {"o1": [Unreachable("down")] * 9}
 
@@ -290,7 +289,7 @@ def test_a_failing_effect_is_tried_later_and_later(monkeypatch: pytest.MonkeyPat
         await backorder(service, "CHAIR", "o1")
         await change(settings, "DELETE FROM deliveries")
         await observe_backorders(settings)
-        runner = relay(service, {"observe": recorder.observe}, rng=random.Random(SEED))
+        runner = relay(service, {"observe": recorder.observe}, rng=random.Random(SEED), clock=lambda: now[0])
         with structlog.testing.capture_logs() as lines:
             while not recorder.orders and now[0] < 1_000:
                 await runner.run_pending()
@@ -497,9 +496,10 @@ def relay(
     effects: Mapping[str, Callable[[Any], None]],
     policy: Policy | None = None,
     rng: random.Random | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Relay:
     """Another relay on the service's database, with effects of the test's own beside those there are."""
-    return Relay(Outbox(service.url), among(effects), policy or Policy(), rng)
+    return Relay(Outbox(service.url), among(effects), policy or Policy(), rng, clock)
 
 
 async def change(settings: Settings, statement: str) -> None:

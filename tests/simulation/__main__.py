@@ -45,8 +45,8 @@ def table(result: Searched, seconds: float) -> Table:
     made.add_row("messages handed in", f"{result.attempts:,}")
     made.add_row("messages in the ledger", f"{result.messages:,}")
     made.add_section()
-    for kind in FAULTS:
-        made.add_row(kind, f"{result.faults[kind]:,}")
+    for place, kind in FAULTS:
+        made.add_row(f"{place}: {kind}", f"{result.faults[place, kind]:,}")
     made.add_section()
     made.add_row("histories that failed", str(int(result.failure is not None)))
     return made

@@ -13,19 +13,18 @@ from typing import Any
 
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import Refusal
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event, OutOfStock
+from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
 from allocation.service_layer import books
 from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome, encode
 from allocation.service_layer.writer import Unavailable
 from tests.property.naive import Declined, Fact, NaiveShop
+from tests.simulation.effects import effect_faults
+from tests.simulation.targets import effects_of
 from tests.simulation.world import Attempt, Gone, Played
 
-EFFECT = "send_out_of_stock_notification"
 PLACED = {"Allocated", "Deallocated", "Backordered"}
 UNEXPECTED = (Unavailable, Gone, ZeroDivisionError)  # answers that say nothing about what became of the message
-# A message that was refused while another was committed, and nobody learnt of it, is handled again, after the other.
-UNKNOWN = {"lost after", "lost late"}
 
 Cascade = Sequence[tuple[int, Event]]  # the messages of one from outside, by step
 
@@ -46,6 +45,7 @@ def faults(played: Played) -> list[str]:
         *_replayed(tables, cascades),
         *_audited(tables),
         *_deliveries(tables, cascades),
+        *effect_faults(played),
     ]
 
 
@@ -98,8 +98,7 @@ def _order(played: Played, ids: Sequence[str]) -> Iterator[str]:
             later = min(each.sent for each in several) > (first.answered or 0)
             if later and position[id_] < position[first.send.id]:
                 yield f"order: {id_} was sent after {first.send.id} was acknowledged, and comes before it"
-    if played.faults.keys().isdisjoint(UNKNOWN):
-        yield from _as_handed_in(once, position)
+    yield from _as_handed_in(once, position)
 
 
 def _as_handed_in(once: Sequence[Attempt], position: Mapping[str, int]) -> Iterator[str]:
@@ -179,8 +178,10 @@ def _audited(tables: MemoryTables) -> Iterator[str]:
 def _deliveries(tables: MemoryTables, cascades: Mapping[str, Cascade]) -> Iterator[str]:
     """Every effect that a message needs is to be delivered once, in the order of the ledger."""
     needed = [
-        (id_, step, EFFECT) for id_, cascade in cascades.items() for step, event in cascade
-        if isinstance(event, OutOfStock)
-    ]  # fmt: skip
+        (id_, step, effect)
+        for id_, cascade in cascades.items()
+        for step, event in cascade
+        for effect in effects_of(type(event))
+    ]
     if [row[:3] for row in tables.deliveries] != needed:
         yield f"effects: deliveries are {[row[:3] for row in tables.deliveries]}, and should be {needed}"

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
+
+from sqlalchemy.util import greenlet_spawn
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class StoodStill(Exception):
@@ -34,6 +40,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._selector.now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Not in a thread: it runs until it waits by `await_only`, and goes on when what it waits for is done."""
+        return self.create_task(greenlet_spawn(func, *args))
 
     def _process_events(self, event_list: Sequence[Any]) -> None:
         """There are none."""

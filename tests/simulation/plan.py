@@ -17,7 +17,7 @@ QUANTITIES = (0, 3, 6, 6, 9, 12)  # few, so that a count often is what was count
 ETAS = (None, None, date(2026, 1, 1), date(2026, 2, 1))
 
 # What can go wrong at one call of the store.
-FAULTS = {
+STORE_FAULTS = {
     "lost before": "the connection breaks before anything is done",
     "lost after": "the connection breaks after the commit, before it is known",
     "lost late": "the connection breaks, and the commit happens later",
@@ -30,6 +30,25 @@ FAULTS = {
     "crash late": "the process dies, and its commit happens later",
     "restart": "the process closes while it works, and another one starts",
 }
+# At one call of a relay: to read what is pending, to renew its leases, or to write down what became of deliveries.
+OUTBOX_FAULTS = {kind: about for kind, about in STORE_FAULTS.items() if kind != "conflict"} | {
+    "stopped": "the process stands still for longer than its leases last",
+    "clock ahead": "the database's clock jumps past the end of every lease",
+    "clock back": "the database's clock jumps back",
+}
+# At one attempt of an effect.
+TARGET_FAULTS = {
+    "down": "the target is down for a while",
+    "bad": "the target declines the message, now and maybe the next times",
+    "hopeless": "the target declines the message for good",
+    "slow": "the target takes longer than a lease lasts",
+    "answer lost": "the target takes the message, and nobody hears of it",
+    "crash before": "the process dies before the effect",
+    "crash after": "the process dies after the effect, before it is marked as done",
+    "stopped": "the process stands still, in front of the effect, for longer than its leases last",
+}
+PLACES = {"store": STORE_FAULTS, "outbox": OUTBOX_FAULTS, "target": TARGET_FAULTS}
+FAULTS = {(place, kind): about for place, kinds in PLACES.items() for kind, about in kinds.items()}
 
 
 class Send(NamedTuple):
@@ -44,10 +63,20 @@ class Send(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What goes wrong at which call of the store, counted from the start of the history."""
+    """What goes wrong at which call of the place, counted from the start of the history."""
 
+    place: str
     kind: str
     call: int
+
+
+class Relays(NamedTuple):
+    """How effects are run."""
+
+    lease_s: float = 1.0
+    max_attempts: int = 3
+    dead_letters_hold: bool = False
+    keeps_done: bool = False
 
 
 class Plan(NamedTuple):
@@ -58,6 +87,7 @@ class Plan(NamedTuple):
     pile: int
     max_group: int
     max_queued: int
+    relays: Relays
     sends: tuple[Send, ...]
     faults: tuple[Fault, ...]
 
@@ -67,13 +97,20 @@ def plan(seed: int) -> Plan:
     dice = random.Random(seed)
     sends = list(_sends(dice, dice.randint(2, MOST_SENT)))
     calls = dice.choice((6, 20, 40))
-    faults = [Fault(dice.choice(list(FAULTS)), dice.randint(1, calls)) for _ in range(dice.randint(0, MOST_FAULTS))]
+    faults = list(_faults("store", calls, dice))
+    processes = dice.choice((1, 1, 2))
+    others = random.Random(f"effects of {seed}")
+    if seed % 2:  # else nothing goes wrong with effects: what kills a relay kills its writer, too
+        faults += _faults("outbox", others.choice((8, 20, 40)), others)
+        faults += _faults("target", others.choice((3, 10, 20)), others)
+        processes = others.choice((1, 2, 2))
     return Plan(
         seed,
-        processes=dice.choice((1, 1, 2)),
+        processes=processes,
         pile=dice.choice((1, 1, 2, 4)),
         max_group=dice.choice((1, 3, 50)),
         max_queued=dice.choice((3, 100)),
+        relays=_relays(others),
         sends=tuple(sends),
         faults=tuple(faults),
     )
@@ -103,12 +140,27 @@ def told(history: Plan) -> str:
         f"  sender {send.sender} after {send.pause_s:g} s{', and waits' * send.waits}: {_name(send)} {send.event}"
         for send in history.sends
     ]
-    lines += [f"  store call {fault.call}: {fault.kind}, {FAULTS[fault.kind]}" for fault in history.faults]
+    lines.append(f"  {history.relays}")
+    lines += [f"  {place}, call {call}: {kind}, {FAULTS[place, kind]}" for place, kind, call in history.faults]
     return "\n".join(lines)
 
 
 def _name(send: Send) -> str:
     return send.id if send.keyed else f"{send.id} (no key)"
+
+
+def _faults(place: str, calls: int, dice: random.Random) -> Iterator[Fault]:
+    for _ in range(dice.randint(0, MOST_FAULTS)):
+        yield Fault(place, dice.choice(list(PLACES[place])), dice.randint(1, calls))
+
+
+def _relays(dice: random.Random) -> Relays:
+    return Relays(
+        lease_s=dice.choice((1.0, 5.0)),
+        max_attempts=dice.randint(1, 3),
+        dead_letters_hold=dice.random() < 0.5,
+        keeps_done=dice.random() < 0.3,
+    )
 
 
 def _sends(dice: random.Random, count: int) -> Iterator[Send]:

@@ -35,7 +35,7 @@ class Searched:
     histories: int = 0
     messages: int = 0
     attempts: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     failure: Failure | None = None
 
     def add(self, played: Played) -> None:

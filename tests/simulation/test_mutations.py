@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy.util import await_only
 
+from allocation.adapters import outbox
 from allocation.adapters.memory import MemorySession
+from allocation.adapters.outbox import Outbox
 from allocation.domain.model import Batch, OrderLine, Product
-from allocation.service_layer import ahead, group, ledger, messagebus, writer
+from allocation.service_layer import ahead, group, ledger, messagebus, relay, writer
+from allocation.service_layer.effects import Delivery
 from allocation.service_layer.group import GroupUnitOfWork, StoredProducts
 from allocation.service_layer.messages import Message
+from allocation.service_layer.relay import Relay, Results
 from allocation.service_layer.store import Changes, Loaded, Wanted
 from allocation.service_layer.warm import WarmProducts
 from allocation.service_layer.writer import Writer
@@ -133,6 +138,11 @@ def applied_twice_after_a_lost_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(writer, "wanted_by", lambda messages, **_: group.wanted_by(messages, check_ids=False))
 
 
+def refused_handled_again(patch: pytest.MonkeyPatch) -> None:
+    """After a commit that nobody learnt of, who was refused is handled on what came after."""
+    patch.setattr(writer, "_handle_again", lambda messages, uow, _: writer._handle_each(messages, uow))
+
+
 def outcome_not_recalled(patch: pytest.MonkeyPatch) -> None:
     """A repeated key is handled as if it were new."""
     patch.setattr(GroupUnitOfWork, "_recall_outcomes", lambda *_: None)
@@ -223,6 +233,69 @@ def raised_last_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(messagebus, "deque", Stack)
 
 
+def marked_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
+    """What is read to be told is written down as told at once."""
+    run_page = Relay._run_page
+
+    def mutated(self: Relay, page: Sequence[Delivery], epochs: Mapping[int, int]) -> Results:
+        await_only(self._outbox.settle(epochs, Results([*page]), keep_done=False))
+        return run_page(self, page, epochs)
+
+    patch.setattr(Relay, "_run_page", mutated)
+
+
+def epoch_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has told writes that down, whoever has the lease by now."""
+    patch.setattr(Outbox, "_still_ours", lambda _, __, epochs: epochs)
+
+
+def followers_not_held_back(patch: pytest.MonkeyPatch) -> None:
+    """A delivery that waits for its next attempt holds back itself alone."""
+    patch.setattr(outbox, "DUE", outbox.DUE.replace("held.number <= owed.number", "held.number = owed.number"))
+
+
+def dead_letters_never_hold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outbox, "UNLESS_DEAD", "")
+
+
+def newest_told_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outbox, "OLDEST", outbox.OLDEST.replace("owed.number", "owed.number DESC"))
+
+
+def lease_taken_from_its_holder(patch: pytest.MonkeyPatch) -> None:
+    """A relay takes over leases that have not ended."""
+    patch.setattr(outbox, "LEASES", outbox.LEASES.replace("holder IS NULL OR expires_at <= {now}", "1"))
+
+
+def lease_never_taken_over(patch: pytest.MonkeyPatch) -> None:
+    """A lease that nobody gave back is never free."""
+    patch.setattr(outbox, "LEASES", outbox.LEASES.replace("OR expires_at <= {now}", ""))
+
+
+def lease_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """A relay goes on with what it has read, however long it stood still."""
+    patch.setattr(Relay, "_is_ours", lambda *_: True)
+
+
+def target_down_is_an_attempt(patch: pytest.MonkeyPatch) -> None:
+    """It is the fault of the message that its target is down."""
+
+    class Never(Exception):
+        pass
+
+    patch.setattr(relay, "Unreachable", Never)
+
+
+def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """An effect that failed is not tried again."""
+    attempt = Relay._attempt
+
+    def mutated(self: Relay, delivery: Delivery) -> None:
+        attempt(self, delivery)
+
+    patch.setattr(Relay, "_attempt", mutated)
+
+
 MUTATIONS: Sequence[Mutation] = (
     lost_event,
     lines_freed_in_the_wrong_order,
@@ -235,6 +308,7 @@ MUTATIONS: Sequence[Mutation] = (
     refused_write_taken_for_done,
     following_group_not_done_again,
     applied_twice_after_a_lost_commit,
+    refused_handled_again,
     outcome_not_recalled,
     outcome_recalled_in_part,
     delivery_not_written,
@@ -245,6 +319,16 @@ MUTATIONS: Sequence[Mutation] = (
     lines_of_the_flight_forgotten,
     handled_out_of_order,
     raised_last_first,
+    marked_before_it_is_done,
+    epoch_ignored,
+    followers_not_held_back,
+    dead_letters_never_hold,
+    newest_told_first,
+    lease_taken_from_its_holder,
+    lease_never_taken_over,
+    lease_not_looked_at,
+    target_down_is_an_attempt,
+    unknown_outcome_taken_for_done,
 )
 
 

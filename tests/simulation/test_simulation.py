@@ -17,7 +17,7 @@ def test_random_histories_keep_every_promise() -> None:
     assert result.failure is None, told(result.failure.history)
     assert result.histories == HISTORIES
     assert set(result.faults) == set(FAULTS), "else a kind of fault is never tried"
-    assert min(result.faults.values()) > HISTORIES / 20
+    assert min(result.faults.values()) > HISTORIES / 40
     assert result.messages > 4 * HISTORIES
 
 

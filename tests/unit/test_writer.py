@@ -15,6 +15,7 @@ from allocation.domain.errors import IdempotencyKeyReused, InvalidSku, LineConfl
 from allocation.domain.events import Allocated, AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.domain.model import OrderLine
 from allocation.service_layer import handlers
+from allocation.service_layer import writer as writer_module
 from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.store import StoreConflict
@@ -337,6 +338,20 @@ def test_a_lost_connection_loses_nothing_and_applies_nothing_twice(lost: str, ke
     run(scenario)
 
 
+@pytest.mark.parametrize("lost_before", [0, 1], ids=["read ahead", "locked"])
+@pytest.mark.parametrize("lost_after", [1, 2])
+def test_who_was_refused_stays_so_when_the_commit_that_was_lost_had_happened(lost_before: int, lost_after: int) -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        store.lost_before, store.lost_after = lost_before, lost_after
+        too_early, asked = message(order("o1", sku="LAMP"), "early"), message(order("o2"))
+        answers = await handle_together(writer, too_early, message(BatchCreated("b2", "LAMP", 9)), asked)
+        assert results(answers) == [InvalidSku, "b2", "b1"]
+        assert "early" not in store.store.tables.messages
+        assert results(await handle_together(writer, too_early)) == ["b2"]
+
+    run(scenario)
+
+
 def test_a_database_that_stays_away_is_said_to_everybody_and_the_writer_goes_on() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         store.lost_before = 1_000_000
@@ -347,6 +362,24 @@ def test_a_database_that_stays_away_is_said_to_everybody_and_the_writer_goes_on(
         assert (await writer.handle(message(order("o1")))).result == "b1"
 
     run(scenario, reconnect_timeout_s=0.1)
+
+
+def test_what_could_not_be_written_is_known_until_something_is_or_it_is_long_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        store.lost_before = 1_000_000
+        assert writer.trouble is None
+        await handle_together(writer, message(order("o1")))
+        assert str(writer.trouble) == "The database is unavailable: connection lost"
+        with monkeypatch.context() as later:
+            later.setattr(writer_module, "TROUBLE_S", -1.0)
+            assert writer.trouble is None
+        store.lost_before = 0
+        await writer.handle(message(order("o1")))
+        assert writer.trouble is None
+
+    run(scenario, reconnect_timeout_s=0.0)
 
 
 def test_while_the_database_is_away_only_the_first_caller_waits_for_it() -> None:

@@ -85,6 +85,13 @@ async def remove(service: Service, id_: str) -> None:
     await service.subscriptions.refresh()
 
 
+async def enable(service: Service, id_: str) -> Webhook:
+    """Post to a webhook again, from now on, that was disabled. Raises `UnknownWebhook`."""
+    found = await service.webhooks.change(id_, rules.enabled)
+    await service.subscriptions.refresh()
+    return shown(found)
+
+
 async def rotate(service: Service, id_: str, overlap_hours: int) -> SecretWebhook:
     """Give a webhook a new secret; older ones sign as well for so many hours. Raises `UnknownWebhook`."""
     overlap, now = timedelta(hours=overlap_hours), datetime.now(UTC)

@@ -282,6 +282,10 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         self._append_to_ledger(message, results[0])
         return outcome
 
+    def knows(self, message: Message) -> bool:
+        """Whether a message with this id is in the ledger."""
+        return message.id in self._outcomes
+
     @property
     def has_accepted(self) -> bool:
         """Whether the message now handled has changes accepted already."""

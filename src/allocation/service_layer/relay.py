@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -118,12 +118,14 @@ class Relay:
         find_effect: FindEffect,
         policy: Policy = Policy(),
         rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``rng`` is what delays are spread with."""
+        """``rng`` is what delays are spread with, ``clock`` what time is counted by, in seconds."""
         self._outbox = outbox
         self._find_effect = find_effect
         self._policy = policy
         self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, and guards nothing
+        self._clock = clock
         self._held = Held({}, ())
         self._valid_until = 0.0  # as this process counts time; the leases in the database end no earlier
         self._lease_at = 0.0
@@ -217,7 +219,7 @@ class Relay:
         if not self._held.epochs:
             self._lease_at = 0.0
             return
-        now = time.monotonic()
+        now = self._clock()
         self._idle_since = self._idle_since or now
         if now - self._idle_since < self._policy.lease_s:
             await self._lease()
@@ -226,7 +228,7 @@ class Relay:
         await self._outbox.release()
 
     async def _lease(self) -> None:
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         if asked_at < self._lease_at:
             return
         in_use = {partition for several in self._in_use.values() for partition in several}
@@ -265,15 +267,15 @@ class Relay:
         return done
 
     def _is_down(self, effect: str) -> bool:
-        return effect in self._down and self._down[effect].until > time.monotonic()
+        return effect in self._down and self._down[effect].until > self._clock()
 
     def _run_page(self, page: Sequence[Delivery], epochs: Mapping[int, int]) -> Results:
         """Run an effect for a short while, in order, as long as the leases last for sure."""
-        stop_at = time.monotonic() + MARK_INTERVAL_S
+        stop_at = self._clock() + MARK_INTERVAL_S
         results = Results()
         failed: set[str] = set()
         for delivery in page:
-            if self._closing or time.monotonic() > stop_at or not self._is_ours(delivery, epochs):
+            if self._closing or self._clock() > stop_at or not self._is_ours(delivery, epochs):
                 break
             if delivery.sku in failed:
                 continue
@@ -293,7 +295,7 @@ class Relay:
     def _is_ours(self, delivery: Delivery, epochs: Mapping[int, int]) -> bool:
         """Whether no other relay can have its partition by now, however long this process was stopped."""
         partition = partition_of(delivery.sku)
-        return time.monotonic() < self._valid_until and self._held.epochs.get(partition) == epochs[partition]
+        return self._clock() < self._valid_until and self._held.epochs.get(partition) == epochs[partition]
 
     def _attempt(self, delivery: Delivery) -> Failure | None:
         """Run one effect; if it fails, return how. Raises `Unreachable`."""
@@ -325,7 +327,7 @@ class Relay:
         effect = delivery.effect
         attempts = self._down[effect].attempts + 1 if effect in self._down else 1
         retry_in_s = self._delay_s(attempts)
-        self._down[effect] = _Down(attempts, time.monotonic() + retry_in_s)
+        self._down[effect] = _Down(attempts, self._clock() + retry_in_s)
         log.warning("target is down", effect=effect, attempt=attempts, retry_in_s=retry_in_s, reason=str(error))
 
     def _delay_s(self, attempts: int) -> float:

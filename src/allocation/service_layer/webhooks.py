@@ -223,6 +223,11 @@ def disabled(webhook: Webhook, reason: str, now: datetime) -> Webhook:
     return replace(webhook, disabled_at=now, disabled_reason=reason[:MAX_REASON_LENGTH])
 
 
+def enabled(webhook: Webhook) -> Webhook:
+    """The webhook, to which is posted what happens from now on."""
+    return replace(webhook, disabled_at=None, disabled_reason="")
+
+
 def _new_secret() -> Secret:
     return Secret(SECRET_PREFIX + b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
 

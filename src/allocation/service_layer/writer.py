@@ -11,7 +11,7 @@ leave behind, so that memory and database are both at work. What the writer prom
 - A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
   nobody else changed them meanwhile. Otherwise, and where it needs more than that, it is done again in a transaction
   that locks them. After a lost connection it is done again with every message id looked up in the ledger, which tells
-  whether the lost commit had happened.
+  whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a second time.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - While others are found to change the same products, groups are written in turns with them.
 - The queue is bounded. Closing handles everything that was accepted.
@@ -48,8 +48,10 @@ RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
 MIN_TRIES = 2  # of a group, however long the database has been away: a connection from before is found dead by using it
 RETRY_AFTER_S = 1
+TROUBLE_S = 10.0  # for which a database that could not be written is taken to be so still, unless it is written again
 
 Reply = Callable[[Outcome | Exception], None]
+Outcomes = Sequence[Outcome | Exception]
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +124,7 @@ class Writer:
         self._turns = turns  # None: there are none to take
         self._has_turn = False
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
+        self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
         self._committed: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -143,6 +146,14 @@ class Writer:
     def has_room(self) -> bool:
         """Whether a message handed in now would be taken."""
         return len(self._queue) < self._max_queued and not self._closing
+
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Why the last messages could not be written, a short while ago; None: they were, or another try is due."""
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None or self._trouble is None or now > self._trouble[1] + TROUBLE_S:
+            return None
+        return self._trouble[0]
 
     def submit(self, message: Message, reply: Reply) -> None:
         """Queue a message; ``reply`` is called once, with its outcome or the exception that says why there is none.
@@ -276,7 +287,8 @@ class Writer:
         if landed:
             self._answer(group.entries, group.outcomes)
         else:
-            self._answer(group.entries, await self._commit(_messages(group.entries), check_ids=True))
+            messages = _messages(group.entries)
+            self._answer(group.entries, await self._commit(messages, check_ids=True, before=group.outcomes))
 
     def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
@@ -287,16 +299,17 @@ class Writer:
         for listener in self._committed:
             _tell(listener)
 
-    async def _commit(self, messages: Sequence[Message], *, check_ids: bool = False) -> Sequence[Outcome | Exception]:
+    async def _commit(self, messages: Sequence[Message], *, check_ids: bool = False, before: Outcomes = ()) -> Outcomes:
         """Handle and write messages in a transaction that locks their products, whatever it takes.
 
-        ``check_ids``: they may have been written already.
+        ``check_ids``: they may have been written already, and then with these outcomes from ``before``, if any.
         """
         try:
-            return await self._commit_together(messages, check_ids=check_ids)
+            return await self._commit_together(messages, check_ids=check_ids, before=before)
         except StoreUnavailable as error:
             log.warning("database unavailable", messages=len(messages), reason=str(error))
             unavailable = Unavailable(f"The database is unavailable: {error}")
+            self._trouble = unavailable, asyncio.get_running_loop().time()
             return [unavailable] * len(messages)
         except Exception as error:
             if len(messages) > 1:
@@ -320,13 +333,14 @@ class Writer:
                 return outcomes + [outcomes[-1]] * (len(messages) - len(outcomes))
         return outcomes
 
-    async def _commit_together(self, messages: Sequence[Message], *, check_ids: bool) -> Sequence[Outcome | Exception]:
+    async def _commit_together(self, messages: Sequence[Message], *, check_ids: bool, before: Outcomes) -> Outcomes:
         """One transaction for all; done again after a conflict or a lost connection, within limits."""
         conflicts = 0
+        outcomes = [*before]  # of the last try, whatever became of it
         for tries in itertools.count(1):
             try:
-                work = functools.partial(self._handle, messages, check_ids=check_ids or tries > 1)
-                outcomes = await self._store.run(work)
+                work = functools.partial(self._handle, messages, outcomes, check_ids=check_ids or tries > 1)
+                await self._store.run(work)
             except StoreConflict:
                 conflicts += 1
                 if conflicts > MAX_CONFLICTS:
@@ -348,20 +362,33 @@ class Writer:
         return now > self._lost_at + self._reconnect_timeout_s
 
     def _handle(
-        self, messages: Sequence[Message], session: Session, *, check_ids: bool
-    ) -> Sequence[Outcome | Exception]:
+        self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
+    ) -> None:
+        """Put what becomes of the messages in place of the ``outcomes`` from before."""
         uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules, self._solve)
         uow.load(wanted_by(messages, check_ids=check_ids))
-        outcomes = _handle_each(messages, uow)
+        outcomes[:] = _handle_again(messages, uow, outcomes) if outcomes else _handle_each(messages, uow)
         changes = uow.changes()
         self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
-        return outcomes
 
 
 def _messages(entries: Sequence[tuple[Message, Reply]]) -> Sequence[Message]:
     return [message for message, _ in entries]
+
+
+def _handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outcomes) -> Outcomes:
+    """Handle a group that may have been written, with outcomes from ``before``.
+
+    If each message is in the ledger or was refused, it was written: a commit is whole. Then those that were refused
+    stay so. Handled again they would be on what came after them, and might be accepted.
+    """
+    told = [uow.knows(message) for message in messages]
+    if not all(is_told or isinstance(outcome, Refusal) for is_told, outcome in zip(told, before, strict=True)):
+        return _handle_each(messages, uow)
+    recalled = iter(_handle_each(list(itertools.compress(messages, told)), uow))
+    return [next(recalled) if is_told else outcome for is_told, outcome in zip(told, before, strict=True)]
 
 
 def _handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Sequence[Outcome | Exception]:

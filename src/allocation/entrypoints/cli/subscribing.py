@@ -52,6 +52,15 @@ def try_(settings: Settings, id_: str, *, as_json: bool) -> int:
     return DONE if result.delivered else UNDELIVERED
 
 
+def enable(settings: Settings, id_: str, *, as_json: bool) -> int:
+    result = _run(settings, lambda service: webhooks.enable(service, id_))
+    if as_json:
+        _print_json(result)
+    else:
+        typer.echo(f"enabled: {id_}")
+    return DONE
+
+
 def remove(settings: Settings, id_: str, *, as_json: bool) -> int:
     _run(settings, lambda service: webhooks.remove(service, id_))
     if as_json:

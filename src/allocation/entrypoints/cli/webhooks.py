@@ -12,7 +12,7 @@ from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
 Id = Annotated[str, typer.Argument(metavar="ID", help="The webhook, as list names it.")]
 
 webhooks = typer.Typer(
-    help="Post facts to the URLs of others: add, list, test, remove, rotate.", rich_markup_mode="rich"
+    help="Post facts to the URLs of others: add, list, test, remove, enable, rotate.", rich_markup_mode="rich"
 )
 
 
@@ -61,6 +61,14 @@ def remove(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) ->
     from allocation.entrypoints.cli import subscribing
 
     return subscribing.remove(settings_for(database), id_, as_json=as_json)
+
+
+@webhooks.command()
+def enable(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
+    """Post to it again, from now on, after it was disabled."""
+    from allocation.entrypoints.cli import subscribing
+
+    return subscribing.enable(settings_for(database), id_, as_json=as_json)
 
 
 @webhooks.command()

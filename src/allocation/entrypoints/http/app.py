@@ -59,6 +59,8 @@ def _router(service: Service) -> Starlette:
             return problem_response(error)
         if not service.writer.has_room:
             return problem_response(Unavailable("No more messages are taken"))
+        if trouble := service.writer.trouble:
+            return problem_response(trouble)
         return json_response({"status": "ready"})
 
     router = Starlette(

@@ -311,7 +311,7 @@ _HEALTH: Schema = {
     "/readyz": {
         "get": {
             "operationId": "get_readiness",
-            "summary": "Whether the database answers and messages are taken",
+            "summary": "Whether the database answers, messages are taken, and the last ones could be written",
             "tags": ["health"],
             "responses": {"200": _answered("They are", {"type": "object"}), **_refusals({405, 503})},
         }

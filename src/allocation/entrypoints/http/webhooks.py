@@ -57,6 +57,10 @@ async def _try(service: Service, request: Request) -> webhooks.Trial:
     return await webhooks.try_(service, _id(request))
 
 
+async def _enable(service: Service, request: Request) -> webhooks.Webhook:
+    return await webhooks.enable(service, _id(request))
+
+
 async def _rotate(service: Service, request: Request) -> webhooks.SecretWebhook:
     hours = query_values([OVERLAP], request).get(OVERLAP.name, OVERLAP.default)
     return await webhooks.rotate(service, _id(request), hours)
@@ -104,6 +108,15 @@ OPERATIONS: Sequence[Operation] = (
         _try,
         OK,
         webhooks.Trial,
+    ),
+    Operation(
+        "enable_webhook",
+        "POST",
+        f"{ONE}/enable",
+        "Post to it again, from now on, after it was disabled",
+        _enable,
+        OK,
+        webhooks.Webhook,
     ),
     Operation(
         "rotate_webhook",
