@@ -32,6 +32,7 @@ from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.meter import Meter
 from allocation.service_layer.store import Changes, Session, Store, StoreConflict, StoreUnavailable
 
 MAX_GROUP = 1_000
@@ -99,6 +100,7 @@ class Writer:
         self._contended_until = 0.0
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._committed: list[Callable[[], None]] = []
+        self.meter = Meter()
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
@@ -222,6 +224,7 @@ class Writer:
     def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
             _tell(reply, outcome, message_id=message.id)
+        self.meter.count(len(entries))
         for listener in self._committed:
             _tell(listener)
 
