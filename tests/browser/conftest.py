@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.browser.shop import open_shop
 from tests.e2e.conftest import Server, running
@@ -17,6 +17,7 @@ from tests.e2e.conftest import Server, running
 CHROMIUM_VARIABLE = "ALLOCATION_TEST_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_MS = 10_000
+UNKNOWN = "/console/products/UNKNOWN"
 WIDE = {"width": 1360, "height": 900}
 
 
@@ -63,10 +64,19 @@ def new_context(browser: Browser, shop: Shop) -> Iterator[OpenContext]:
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
+    def listen(message: ConsoleMessage) -> None:
+        refused = message.location["url"].endswith(UNKNOWN)  # the page is a refusal, of which browsers complain
+        if message.type == "error" and not refused:
+            complaints.append(message.text)
+
+    def follow(request: Request) -> None:
+        if not request.url.startswith((shop.server.url, "data:")):
+            complaints.append(request.url)
+
     def watch(page: Page) -> None:
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("console", listen)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda each: None if each.url.startswith((shop.server.url, "data:")) else complaints.append(each.url))
+        page.on("request", follow)
 
     def open_(**options: object) -> BrowserContext:
         context = browser.new_context(base_url=shop.server.url, **{"viewport": WIDE, **options})  # type: ignore[arg-type]

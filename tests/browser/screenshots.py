@@ -1,9 +1,14 @@
-"""Takes pictures of the console: `make screenshots`. Those of the README go to docs/img, all others beside this file."""
+"""Takes pictures of the console: `make screenshots`. Those of the README go to docs/img, all others into `OUT`."""
 
 from __future__ import annotations
 
+import json
+import math
+import random
 import sys
 import tempfile
+import time
+import uuid
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -12,6 +17,8 @@ from tests.browser.conftest import find_chromium
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, give_up, open_shop
 from tests.e2e.conftest import Server, running
 
+BUSY_S = 60
+PROVED_WITHIN_MS = 3_000
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "tests" / "browser" / "out"
 SHOWN = ROOT / "docs" / "img"
@@ -32,7 +39,10 @@ PAGES = {
     "books": "/console/books",
     "problem": "/console/products/UNKNOWN",
 }
-FOR_THE_README = {("overview", "desk", "light"): "console-overview.png", ("product", "desk", "dark"): "console-product.png"}
+FOR_THE_README = {
+    ("overview", "desk", "light"): "console-overview.png",
+    ("product", "desk", "dark"): "console-product.png",
+}
 
 
 def main() -> int:
@@ -70,16 +80,29 @@ def _take_all(browser: Browser, server: Server, only: set[str]) -> None:
 
 def _take(page: Page, server: Server, name: str, path: str, width: str, theme: str) -> None:
     page.goto(path)
-    if name == "overview":
-        for number in range(40):
-            server.allocate(f"now-{width}-{theme}-{number}", "ELEGANT-LAMP", 1)
-        page.wait_for_timeout(1_500)
+    if name == "overview" and (name, width, theme) in FOR_THE_README:
+        _be_busy(server)
     if name == "books":
         page.get_by_role("button", name="Prove them now").click()
-        page.get_by_text("The books are").wait_for()
+        page.wait_for_timeout(PROVED_WITHIN_MS)
     page.wait_for_timeout(150)
     shown = FOR_THE_README.get((name, width, theme))
     page.screenshot(path=SHOWN / shown if shown else OUT / f"{name}-{width}-{theme}.png", full_page=width == "phone")
+
+
+def _be_busy(server: Server) -> None:
+    """Some orders and new batches, more and fewer of them, so that the charts have something to show."""
+    for second in range(BUSY_S):
+        until = time.monotonic() + 1
+        wave = 0.55 + 0.45 * math.sin(second / 4.0)
+        while time.monotonic() < until:
+            lines = [
+                {"type": "BatchCreated", "ref": f"ref-{uuid.uuid4()}", "sku": "PLUSH-SOFA", "qty": 1, "eta": None}
+                for _ in range(random.randint(2, 4 + int(10 * wave)))
+            ]
+            body = "".join(json.dumps(line) + "\n" for line in lines)
+            server.client.post("/bulk", content=body, headers={"content-type": "application/x-ndjson"})
+            time.sleep(0.25 - 0.2 * wave)
 
 
 if __name__ == "__main__":

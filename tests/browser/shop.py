@@ -56,14 +56,20 @@ def _events() -> Iterator[dict[str, Any]]:
         name = sku.lower()
         for number in range(luck.randint(1, 4)):
             eta = None if number == 0 and luck.random() < 0.85 else today + timedelta(days=luck.randint(-4, 70))
-            qty = luck.choice((12, 20, 30, 50, 80, 120))
+            qty = luck.choice((20, 40, 60, 80, 120, 200))
             day = eta.isoformat() if eta else None
             yield {"type": "BatchCreated", "ref": f"{name}-{number + 1}", "sku": sku, "qty": qty, "eta": day}
-    busy = [max(1.0, luck.paretovariate(1.1)) for _ in skus]
+    busy = [max(1.0, luck.paretovariate(1.6)) for _ in skus]
     for number in range(ORDERS):
         for sku in set(luck.choices(skus, busy, k=luck.choice((1, 1, 2, 3)))):
-            yield _line(f"order-{10_000 + number}", sku, luck.choice((1, 1, 2, 2, 4, 6, 10)))
-    yield {"type": "BatchCreated", "ref": "customs", "sku": "RELIABLE-FORK", "qty": 60, "eta": (today + timedelta(21)).isoformat()}
+            yield _line(f"order-{10_000 + number}", sku, luck.choice((1, 1, 2, 2, 4, 6)))
+    yield {
+        "type": "BatchCreated",
+        "ref": "customs",
+        "sku": "RELIABLE-FORK",
+        "qty": 60,
+        "eta": (today + timedelta(21)).isoformat(),
+    }
     for number in range(6):
         yield _line(f"fork-{number + 1}", "RELIABLE-FORK", 9 + number)
     yield {"type": "BatchQuantityChanged", "ref": "customs", "qty": 30}

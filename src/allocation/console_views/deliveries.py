@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ _WITH_PENDING = """
     ) SELECT effect FROM pending WHERE effect IS NOT NULL
 """
 _WITH_DEAD = _WITH_PENDING.replace("'pending'", "'dead'")
-_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE {{}} LIMIT {MOST_COUNTED + 1}) AS counted"  # noqa: S608 - a constant
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE {{}} LIMIT {MOST_COUNTED + 1}) AS counted"
 _PENDING = "effect = :effect AND state = 'pending'"
 _HELD = "effect = :effect AND next_attempt_at IS NOT NULL"
 _DEAD = "effect = :effect AND state = 'dead'"
@@ -52,15 +52,18 @@ _OLDEST = f"""
     SELECT (
         SELECT recorded_at FROM ledger WHERE ledger.correlation_id = owed.correlation_id AND ledger.step = 0
     ) FROM deliveries AS owed WHERE {_PENDING} ORDER BY number LIMIT 1
-"""  # noqa: S608 - a constant
-_TROUBLE = f"SELECT error FROM deliveries WHERE {_HELD} ORDER BY number LIMIT 1"  # noqa: S608 - a constant
+"""
+_TROUBLE = f"SELECT error FROM deliveries WHERE {_HELD} ORDER BY number LIMIT 1"
 
 
 def _effect(connection: Connection, effect: str) -> EffectRow:
     about = {"effect": effect}
-    counts = [
-        connection.execute(text(_COUNT.format(state)), about).scalar_one() for state in (_PENDING, _HELD, _DEAD)
-    ]
+    pending, held, dead = (_count(connection, state, about) for state in (_PENDING, _HELD, _DEAD))
     oldest = connection.execute(text(_OLDEST), about).scalar_one_or_none()
-    trouble = connection.execute(text(_TROUBLE), about).scalar_one_or_none() if counts[1] else None
-    return EffectRow(effect, *counts, moment(oldest) if oldest else None, trouble)
+    trouble = connection.execute(text(_TROUBLE), about).scalar_one_or_none() if held else None
+    return EffectRow(effect, pending, held, dead, moment(oldest) if oldest else None, trouble)
+
+
+def _count(connection: Connection, state: str, about: Mapping[str, str]) -> int:
+    counted: int = connection.execute(text(_COUNT.format(state)), about).scalar_one()
+    return counted

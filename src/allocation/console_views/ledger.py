@@ -69,7 +69,7 @@ class Cascade(NamedTuple):
     more: bool
 
 
-def latest(  # noqa: PLR0913 - what a list can be asked
+def latest(
     connection: Connection,
     *,
     type_: str = "",
@@ -83,9 +83,11 @@ def latest(  # noqa: PLR0913 - what a list can be asked
     values: dict[str, Any] = {name: value for name, value in asked.items() if value}
     conditions = "".join(f" AND {name} = :{name}" for name in values)
     values |= {"before": before, "window": WINDOW}
-    looked_at = f"SELECT {_COLUMNS} FROM ledger WHERE position < :before{conditions} ORDER BY position DESC LIMIT :window"  # noqa: S608 - constants
+    looked_at = (
+        f"SELECT {_COLUMNS} FROM ledger WHERE position < :before{conditions} ORDER BY position DESC LIMIT :window"
+    )
     of_type = "WHERE type = :type OR facts LIKE :kept" if type_ else ""
-    statement = f"SELECT {_COLUMNS} FROM ({looked_at}) AS looked {of_type} ORDER BY position DESC LIMIT :limit"  # noqa: S608 - constants
+    statement = f"SELECT {_COLUMNS} FROM ({looked_at}) AS looked {of_type} ORDER BY position DESC LIMIT :limit"
     about_type = {"type": type_, "kept": f"%{_mark(type_)}%"}
     rows = connection.execute(text(statement), values | about_type | {"limit": limit + 1}).all()
     messages = [told for row in rows[:limit] for told in _unfolded(row) if not type_ or told.type == type_]
@@ -93,7 +95,7 @@ def latest(  # noqa: PLR0913 - what a list can be asked
         return LedgerPage(messages, rows[limit - 1].position)
     if not type_:
         return LedgerPage(messages, None)
-    count, last = connection.execute(text(f"SELECT count(*), min(position) FROM ({looked_at}) AS looked"), values).one()  # noqa: S608 - constants
+    count, last = connection.execute(text(f"SELECT count(*), min(position) FROM ({looked_at}) AS looked"), values).one()
     cut = count >= WINDOW
     return LedgerPage(messages, last if cut else None, looked_through=cut)
 
@@ -114,7 +116,8 @@ def cascade(connection: Connection, id_: str) -> Cascade:
 
 def last_position(connection: Connection) -> int:
     """Of the whole ledger; 0 while it is empty."""
-    return connection.execute(text("SELECT coalesce(max(position), 0) FROM ledger")).scalar_one()
+    position: int = connection.execute(text("SELECT coalesce(max(position), 0) FROM ledger")).scalar_one()
+    return position
 
 
 def changed(
@@ -178,13 +181,13 @@ _TALLY = f"""
         WHERE cause.correlation_id = ledger.correlation_id AND cause.step = ledger.causation_step
     ) AS cause, count(*), {", ".join(map(_occurrences, _FACTS))}
     FROM ledger WHERE position > :after AND position <= :until GROUP BY 1, 2
-"""  # noqa: S608 - names of our own
+"""
 
 
 def _changed(connection: Connection, name: str, since: int, values: Collection[str]) -> Collection[str]:
     if not values:
         return ()
-    statement = text(f"SELECT DISTINCT {name} FROM ledger WHERE {name} IN :values AND position > :since")  # noqa: S608 - a constant
+    statement = text(f"SELECT DISTINCT {name} FROM ledger WHERE {name} IN :values AND position > :since")
     asked = {"values": list(values), "since": since}
     return set(connection.scalars(statement.bindparams(bindparam("values", expanding=True)), asked))
 

@@ -69,7 +69,9 @@ def totals(connection: Connection, today: date) -> Totals:
     waiting_lines, waiting_qty = connection.execute(text(_WAITING)).one()
     late = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
     most = connection.execute(text(_MOST_WAITING), {"limit": MOST_SHOWN, "most": MOST_COUNTED}) if waiting_lines else ()
-    oldest = connection.execute(text(_OLDEST_WAITING), {"limit": MOST_SHOWN, "most": OLDEST_OF}) if waiting_lines else ()
+    oldest = (
+        connection.execute(text(_OLDEST_WAITING), {"limit": MOST_SHOWN, "most": OLDEST_OF}) if waiting_lines else ()
+    )
     return Totals(
         products,
         batches,
@@ -88,9 +90,9 @@ def deliveries(connection: Connection) -> Deliveries:
     return Deliveries(*(connection.execute(text(_COUNT.format(state))).scalar_one() for state in ("pending", "dead")))
 
 
-_BATCHES = text(
-    f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches"  # noqa: S608 - a constant
-).bindparams(bindparam("today", type_=Date))
+_BATCHES = text(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches").bindparams(
+    bindparam("today", type_=Date)
+)
 _OVERDUE = (
     text("SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit")
     .bindparams(bindparam("today", type_=Date))
@@ -110,7 +112,7 @@ _MOST_WAITING = f"""
     {_STEPS}, counted (sku, waiting_lines) AS (
         SELECT steps.sku, products.waiting_lines FROM steps JOIN products ON products.sku = steps.sku LIMIT :most
     ) SELECT sku, waiting_lines FROM counted ORDER BY waiting_lines DESC, sku LIMIT :limit
-"""  # noqa: S608 - a constant
+"""
 _OLDEST_WAITING = f"""
     {_STEPS}, eldest (sku, position) AS (
         SELECT sku, (SELECT min(position) FROM order_lines WHERE batchref IS NULL AND order_lines.sku = steps.sku)
@@ -121,10 +123,7 @@ _OLDEST_WAITING = f"""
             WHERE ledger.orderid = lines.orderid AND ledger.sku = lines.sku
         ) FROM eldest JOIN order_lines AS lines
             ON lines.batchref IS NULL AND lines.sku = eldest.sku AND lines.position = eldest.position
-    ) SELECT ordered.orderid, ordered.sku, ordered.qty, ledger.recorded_at FROM ordered JOIN ledger ON ledger.position = place
-    ORDER BY place LIMIT :limit
-"""  # noqa: S608 - a constant
-_COUNT = (
-    "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = '{}'"  # noqa: S608 - a constant
-    f" LIMIT {MOST_COUNTED + 1}) AS counted"
-)
+    ) SELECT ordered.orderid, ordered.sku, ordered.qty, ledger.recorded_at
+    FROM ordered JOIN ledger ON ledger.position = place ORDER BY place LIMIT :limit
+"""
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = '{{}}' LIMIT {MOST_COUNTED + 1}) AS counted"

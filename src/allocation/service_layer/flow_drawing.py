@@ -59,10 +59,8 @@ Arrow = tuple[Box, Box]
 Places = Mapping[Point, tuple[float, float]]  # the left end of each point's middle line
 
 
-def draw(
-    title: str, boxes: Sequence[Box], arrows: Sequence[Arrow], labels: Mapping[Arrow, str] | None = None
-) -> str:
-    """An SVG document. The arrows must not form a cycle. With labels on its arrows it is a part of a page, styled there."""
+def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow], labels: Mapping[Arrow, str] | None = None) -> str:
+    """An SVG document. The arrows must not form a cycle. With labels it is a part of a page, which styles it."""
     chains = _chains(_layers(boxes, arrows), arrows)
     layers = _ordered(boxes, _layers(boxes, arrows), chains)
     places = _places(layers, chains, GAP_X if labels is None else LABELLED_GAP_X)

@@ -12,11 +12,11 @@ from allocation.views import StockedBatch
 BAR_WIDTH = 100.0
 CHART_HEIGHT = 40.0
 AXIS_HEIGHT = 112.0
-AXIS_WIDTH = 900.0
-WAREHOUSE_WIDTH = 120.0
+AXIS_WIDTH = 1200.0
+WAREHOUSE_WIDTH = 150.0
 LEAST_COLUMN = 6.0
-MOST_COLUMN = 26.0
-MOST_TICKS = 8
+MOST_COLUMN = 30.0
+MOST_TICKS = 10
 LEAST_SEGMENT = 0.8  # of a bar's 100: what is there is seen
 
 
@@ -94,7 +94,9 @@ def time_axis(batches: Sequence[StockedBatch], today: date) -> TimeAxis:
 
     largest = max((batch.purchased_quantity for batch in batches), default=1) or 1
     pitch = min(MOST_COLUMN + 6, (WAREHOUSE_WIDTH - 10) / max(1, len(on_hand)))
-    columns = [_column(batch, 10 + number * pitch, max(2.0, pitch - 4), largest) for number, batch in enumerate(on_hand)]
+    columns = [
+        _column(batch, 10 + number * pitch, max(2.0, pitch - 4), largest) for number, batch in enumerate(on_hand)
+    ]
     width = max(LEAST_COLUMN, min(MOST_COLUMN, room / (len(days) + 1) - 2))
     columns += [_column(batch, place(batch.eta), width, largest) for batch in batches if batch.eta is not None]
     step = max(1, -(-span // MOST_TICKS))

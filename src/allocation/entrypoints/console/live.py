@@ -1,6 +1,6 @@
 """Live pages: what visitors watch is rendered again when it may have changed, and sent when it has.
 
-While anybody listens, the hub looks at the ledger a few times a second: once, however many listen. Of the pages that are
+While anybody listens, the hub looks at the ledger twice a second: once, however many listen. Of the pages that are
 watched it renders those again that the new messages are about, each once for all who watch it, and sends the fragments
 that are not as they were sent before. All of it may take no more than `SHARE` of the time: with more to do, looks are
 further apart.
@@ -13,7 +13,8 @@ import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class Topics(NamedTuple):
     ledger: bool = False
     always: bool = False
 
-    def is_met(self, skus: Set[str], orderids: Set[str], *, moved: bool) -> bool:
+    def is_met(self, skus: AbstractSet[str], orderids: AbstractSet[str], *, moved: bool) -> bool:
         """Whether the page may be another now that there are messages of these products and orders, or of any."""
         met = not self.skus.isdisjoint(skus) or not self.orderids.isdisjoint(orderids)
         return self.always or (moved and self.ledger) or met

@@ -33,7 +33,7 @@ from allocation.service_layer.books import KINDS
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import EVENTS
 
-CHART_S = 120
+CHART_S = 90
 LEDGER = Topics(ledger=True)
 ALWAYS = Topics(always=True)
 
@@ -194,7 +194,9 @@ async def load_event(console: Console, asked: Asked) -> Loaded:
     for effect in found.effects:
         effects.setdefault(effect.step, []).append(effect)
     first = found.messages[0]
-    of_message = {told.type: [effect.__name__ for effect in EFFECTS.get(EVENTS[told.type], ())] for told in found.messages}
+    of_message = {
+        told.type: [effect.__name__ for effect in EFFECTS.get(EVENTS[told.type], ())] for told in found.messages
+    }
     values = {"cascade": found, "children": children, "effects": effects, "declared": of_message, "id": asked.key}
     return Loaded(values, Topics(skus=frozenset([first.sku])), asked.key, [("Events", "events", None)])
 
@@ -283,9 +285,7 @@ PAGES: Sequence[Page] = (
         UnknownOrder,
     ),
     Page("events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _SKU, _ORDERID, _BEFORE)),
-    Page(
-        "events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage
-    ),
+    Page("events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
     Page("flow", "flow", load_flow, ("picture",)),
     Page(
         "deliveries",
