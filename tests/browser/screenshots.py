@@ -8,16 +8,15 @@ import random
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import find_chromium
-from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, give_up, open_shop
+from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, SKUS, give_up, open_shop
 from tests.e2e.conftest import Server, running
 
-BUSY_S = 60
+BUSY_S = 62
 PROVED_WITHIN_MS = 3_000
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "tests" / "browser" / "out"
@@ -91,15 +90,13 @@ def _take(page: Page, server: Server, name: str, path: str, width: str, theme: s
 
 
 def _be_busy(server: Server) -> None:
-    """Some orders and new batches, more and fewer of them, so that the charts have something to show."""
+    """Messages that change nothing, more and fewer of them, so that the charts have something to show."""
     for second in range(BUSY_S):
         until = time.monotonic() + 1
         wave = 0.55 + 0.45 * math.sin(second / 4.0)
         while time.monotonic() < until:
-            lines = [
-                {"type": "BatchCreated", "ref": f"ref-{uuid.uuid4()}", "sku": "PLUSH-SOFA", "qty": 1, "eta": None}
-                for _ in range(random.randint(2, 4 + int(10 * wave)))
-            ]
+            products = random.choices(SKUS, k=random.randint(2, 4 + int(10 * wave)))
+            lines = [{"type": "RepairRequired", "sku": sku} for sku in products]
             body = "".join(json.dumps(line) + "\n" for line in lines)
             server.client.post("/bulk", content=body, headers={"content-type": "application/x-ndjson"})
             time.sleep(0.25 - 0.2 * wave)

@@ -16,6 +16,7 @@ import httpx
 
 KINDS = ("RELIABLE", "SPRINGY", "CRUNCHY", "TASTELESS", "ELEGANT", "TINY", "HIGHBROW", "PLUSH")
 THINGS = ("FORK", "MATTRESS", "ARMCHAIR", "LAMP", "SOFA", "TABLE", "POSTER", "RUG")
+SKUS = [f"{kind}-{thing}" for thing in THINGS for kind in KINDS]
 ORDERS = 420
 MAILED_WITHIN_S = 20.0
 SEED = 20_260_101
@@ -51,17 +52,16 @@ def give_up(database: Path, sku: str) -> None:
 def _events() -> Iterator[dict[str, Any]]:
     luck = random.Random(SEED)
     today = datetime.now(UTC).date()
-    skus = [f"{kind}-{thing}" for thing in THINGS for kind in KINDS]
-    for sku in skus:
+    for sku in SKUS:
         name = sku.lower()
         for number in range(luck.randint(1, 4)):
             eta = None if number == 0 and luck.random() < 0.85 else today + timedelta(days=luck.randint(-4, 70))
             qty = luck.choice((20, 40, 60, 80, 120, 200))
             day = eta.isoformat() if eta else None
             yield {"type": "BatchCreated", "ref": f"{name}-{number + 1}", "sku": sku, "qty": qty, "eta": day}
-    busy = [max(1.0, luck.paretovariate(1.6)) for _ in skus]
+    busy = [max(1.0, luck.paretovariate(1.6)) for _ in SKUS]
     for number in range(ORDERS):
-        for sku in set(luck.choices(skus, busy, k=luck.choice((1, 1, 2, 3)))):
+        for sku in set(luck.choices(SKUS, busy, k=luck.choice((1, 1, 2, 3)))):
             yield _line(f"order-{10_000 + number}", sku, luck.choice((1, 1, 2, 2, 4, 6)))
     yield {
         "type": "BatchCreated",

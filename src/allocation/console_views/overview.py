@@ -110,7 +110,8 @@ _STEPS = """
 """
 _MOST_WAITING = f"""
     {_STEPS}, counted (sku, waiting_lines) AS (
-        SELECT steps.sku, products.waiting_lines FROM steps JOIN products ON products.sku = steps.sku LIMIT :most
+        SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku)
+        FROM steps WHERE sku IS NOT NULL LIMIT :most
     ) SELECT sku, waiting_lines FROM counted ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
 _OLDEST_WAITING = f"""

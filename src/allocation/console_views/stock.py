@@ -12,7 +12,8 @@ from allocation.domain.errors import UnknownOrder
 
 PAGE = 50
 WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
-MOST_WAITING = 10_000  # products with waiting lines that are put in order by their number
+WAITING_WINDOW = 2_000  # the same of products with waiting lines, which are found one by one
+MOST_WAITING = 2_000  # products with waiting lines that are put in order by their number
 
 Only = Literal["", "waiting", "short", "overdue"]
 Sort = Literal["sku", "-sku", "waiting"]
@@ -85,7 +86,8 @@ def products(  # noqa: PLR0913 - what a list can be asked
     ``waiting``: with lines that wait; ``short``: with nothing available; ``overdue``: with a batch whose ETA is past.
     """
     asked = _Asked(search, anywhere, only, sort, after)
-    values = asked.values() | {"limit": limit + 1, "window": WINDOW, "most": MOST_WAITING, "today": today}
+    window = asked.window(limit + 1)
+    values = asked.values() | {"limit": limit + 1, "window": window, "most": MOST_WAITING, "today": today}
     found = connection.execute(_dated(asked.statement()), values).all()
     if len(found) > limit:
         rows, next_after = found[:limit], str(found[limit - 1].sku)
@@ -93,7 +95,7 @@ def products(  # noqa: PLR0913 - what a list can be asked
     if sort == "waiting":
         return ProductPage(_with_stock(connection, found), None)
     last = connection.execute(text(f"SELECT count(*), {asked.last} FROM ({asked.looked_at()}) AS looked"), values).one()
-    cut = last[0] >= WINDOW
+    cut = last[0] >= window
     return ProductPage(_with_stock(connection, found), last[1] if cut else None, looked_through=cut)
 
 
@@ -135,7 +137,8 @@ _WAITING = """
         SELECT (SELECT {end}(later.sku) FROM order_lines AS later
             WHERE later.batchref IS NULL AND later.sku {beyond} steps.sku)
         FROM steps WHERE steps.sku IS NOT NULL
-    ) SELECT steps.sku, products.waiting_lines FROM steps JOIN products ON products.sku = steps.sku LIMIT :window
+    ) SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
+    FROM steps WHERE sku IS NOT NULL LIMIT :window
 """
 _MOST_WAITING = """
     SELECT sku, waiting_lines FROM ({waiting}) AS counted
@@ -179,20 +182,21 @@ class _Asked(NamedTuple):
             waiting = self._waiting("sku > ''").replace(":window", ":most")
             return _MOST_WAITING.format(waiting=waiting, matches=self._matches)
         looked_at = self.looked_at()
-        conditions = f"{self._matches}{_CONDITIONS[self.only]} ORDER BY sku {self._direction} LIMIT :limit"
+        conditions = (
+            f"{self._bounds} AND {self._matches}{_CONDITIONS[self.only]} ORDER BY sku {self._direction} LIMIT :limit"
+        )
         return f"SELECT sku, waiting_lines FROM ({looked_at}) AS looked WHERE {conditions}"
 
     def looked_at(self) -> str:
         """The products that are looked at, in order."""
-        beyond = "<" if self.sort == "-sku" else ">"
-        bounds = f"sku {beyond} :after" if self.after else "sku > ''"
+        bounds = self._bounds
         if self.only == "waiting":
             return self._waiting(bounds)
         if not self.search or self.anywhere:
             return _ALL.format(bounds=bounds, direction=self._direction)
         parts = []
         for number, _ in enumerate(self._spellings):
-            of_part = f"{bounds} AND sku >= :from_{number} AND sku < :to_{number}"
+            of_part = f"sku >= :from_{number} AND sku < :to_{number}"  # one bound at each end: more hide the nearer one
             part = _ALL.format(bounds=of_part, direction=self._direction)
             parts.append(f"SELECT * FROM ({part}) AS part_{number}")
         return f"{' UNION ALL '.join(parts)} ORDER BY sku {self._direction} LIMIT :window"
@@ -202,12 +206,25 @@ class _Asked(NamedTuple):
         escaped = self.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         values["pattern"] = f"%{escaped}%" if self.anywhere else f"{escaped}%"
         for number, spelling in enumerate(self._spellings):
-            values |= {f"from_{number}": spelling, f"to_{number}": spelling + _LAST_CHARACTER}
+            first, last = spelling, spelling + _LAST_CHARACTER
+            if self.after.startswith(spelling):
+                first, last = (first, self.after) if self.sort == "-sku" else (self.after, last)
+            values |= {f"from_{number}": first, f"to_{number}": last}
         return values
+
+    def window(self, limit: int) -> int:
+        """How many products are looked at for so many: no more than these, where all that are looked at are meant."""
+        if self.search or self.only not in {"", "waiting"}:
+            return WAITING_WINDOW if self.only == "waiting" else WINDOW
+        return limit
 
     @property
     def _matches(self) -> str:
         return "lower(sku) LIKE lower(:pattern) ESCAPE '\\'" if self.search else "sku > ''"
+
+    @property
+    def _bounds(self) -> str:
+        return f"sku {'<' if self.sort == '-sku' else '>'} :after" if self.after else "sku > ''"
 
     def _waiting(self, bounds: str) -> str:
         end, beyond = ("max", "<") if self.sort == "-sku" else ("min", ">")

@@ -33,7 +33,7 @@ from allocation.service_layer.books import KINDS
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import EVENTS
 
-CHART_S = 90
+CHART_S = 60
 LEDGER = Topics(ledger=True)
 ALWAYS = Topics(always=True)
 
