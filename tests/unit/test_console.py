@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -56,7 +57,7 @@ def test_paced_work_is_done_once_for_all_and_then_rests() -> None:
 
 
 def test_work_that_failed_fails_for_who_asked_and_is_tried_again() -> None:
-    answers = iter([OSError("gone"), 7])
+    answers: Iterator[int | OSError] = iter([OSError("gone"), 7])
 
     async def work() -> int:
         answer = next(answers)
