@@ -68,6 +68,10 @@ format: setup ## format the code and apply the safe fixes
 docs: setup ## write the reference pages, the picture of the flow and the table of settings from the code
 	$(BIN)/python docs/generate.py
 
+.PHONY: screenshots
+screenshots: setup ## take pictures of the console's pages into docs/img and tests/browser/out (needs Chromium)
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
+
 .PHONY: journey
 journey: setup ## the main job on 1.47 million real order lines
 	./journey/run

@@ -67,6 +67,27 @@ class WrongContentType(Refusal):
     """The body is declared to be something else than is read."""
 
 
+class Forged(Refusal):
+    """A form of the console was sent without what proves that it is one of ours."""
+
+    cure = "Open the page again and send the form from there; cookies must be allowed."
+
+
+class TooManyStreams(Refusal):
+    """No more pages of the console are kept live."""
+
+    cure = "Close pages that nobody looks at; this one can be read, and reloaded, as it is."
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} pages are live already")
+
+
+class ProofUnderWay(Refusal):
+    """The books are being proved already, and once at a time is enough."""
+
+    cure = "Wait for its result."
+
+
 class Kind(NamedTuple):
     """What one kind of refusal is called outside. ``slug`` never changes: clients may tell kinds apart by it."""
 
@@ -108,6 +129,9 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     MethodNotAllowed: Kind("method-not-allowed", 405, EXIT_INVALID, "The path does not take this method"),
     TooLarge: Kind("too-large", 413, EXIT_INVALID, "The input is too large"),
     WrongContentType: Kind("wrong-content-type", 415, EXIT_INVALID, "The body has a type that is not read"),
+    Forged: Kind("forged", 403, EXIT_INVALID, "The form is not known to be ours"),
+    TooManyStreams: Kind("too-many-streams", 503, EXIT_UNAVAILABLE, "No more pages are kept live"),
+    ProofUnderWay: Kind("proof-under-way", 409, EXIT_CONFLICT, "The books are being proved already"),
 }
 UNAVAILABLE = Kind("unavailable", 503, EXIT_UNAVAILABLE, "The service cannot take this now")
 FAILURE = Kind("failure", 500, EXIT_FAILURE, "The service failed")

@@ -85,15 +85,13 @@ def mermaid(flow: Flow = DECLARED) -> str:
     return "\n".join(lines) + "\n"
 
 
-def svg(flow: Flow = DECLARED) -> str:
-    """The flow as a picture for light and dark pages."""
+def svg(flow: Flow = DECLARED, labels: Mapping[Edge, str] | None = None) -> str:
+    """The flow as a picture for light and dark pages; with labels on its edges, as a part of a page that styles it."""
     check(flow)
     boxes = {node: Box(_name(node), _kind(node, flow), _hint(node)) for node in _nodes(flow)}
-    return draw(
-        "The flow of events",
-        list(boxes.values()),
-        [(boxes[cause], boxes[result]) for cause, result in edges(flow)],
-    )
+    arrows = {edge: (boxes[edge[0]], boxes[edge[1]]) for edge in edges(flow)}
+    told = None if labels is None else {arrow: labels.get(edge, "") for edge, arrow in arrows.items()}
+    return draw("The flow of events", list(boxes.values()), list(arrows.values()), told)
 
 
 def _check_rows(flow: Flow, event: type[Event], handler: Handler) -> None:

@@ -15,6 +15,7 @@ CHARACTER_WIDTH = 7.83  # of the monospaced font at 13 px
 BOX_HEIGHT = 34
 PADDING = 14
 GAP_X = 56
+LABELLED_GAP_X = 96
 PITCH_Y = 56
 MARGIN = 16
 LEGEND_HEIGHT = 44
@@ -58,11 +59,11 @@ Arrow = tuple[Box, Box]
 Places = Mapping[Point, tuple[float, float]]  # the left end of each point's middle line
 
 
-def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
-    """An SVG document. The arrows must not form a cycle."""
+def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow], labels: Mapping[Arrow, str] | None = None) -> str:
+    """An SVG document. The arrows must not form a cycle. With labels it is a part of a page, which styles it."""
     chains = _chains(_layers(boxes, arrows), arrows)
     layers = _ordered(boxes, _layers(boxes, arrows), chains)
-    places = _places(layers, chains)
+    places = _places(layers, chains, GAP_X if labels is None else LABELLED_GAP_X)
     width = max((x + _width(point) for point, (x, _) in places.items()), default=0) + MARGIN
     height = max((y for _, y in places.values()), default=0) + BOX_HEIGHT / 2 + MARGIN
     legend, legend_width = _legend(height)
@@ -71,9 +72,10 @@ def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="flow" role="img" width="{width:.0f}" height="{height:.0f}"',
         f' viewBox="0 0 {width:.0f} {height:.0f}" aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
-        f"<style>{STYLE}\n</style>",
+        *([f"<style>{STYLE}\n</style>"] if labels is None else []),
         *(_arrow(chain, places) for chain in chains),
         *(_box(box, *places[box]) for box in boxes),
+        *(_label(chain, places, labels) for chain in chains if labels is not None),
         legend,
         "</svg>",
     ]
@@ -124,7 +126,7 @@ def _neighbours(chains: Sequence[list[Point]]) -> tuple[dict[Point, list[Point]]
     return before, after
 
 
-def _places(layers: Sequence[list[Point]], chains: Sequence[list[Point]]) -> Places:
+def _places(layers: Sequence[list[Point]], chains: Sequence[list[Point]], gap: float) -> Places:
     before, after = _neighbours(chains)
     y: dict[Point, float] = {point: place * PITCH_Y for layer in layers for place, point in enumerate(layer)}
     for sweep in range(SWEEPS):
@@ -138,7 +140,7 @@ def _places(layers: Sequence[list[Point]], chains: Sequence[list[Point]]) -> Pla
     for layer in layers:
         widest = max(map(_width, layer))
         places |= {point: (left + (widest - _width(point)) / 2, y[point] - top) for point in layer}
-        left += widest + GAP_X
+        left += widest + gap
     return places
 
 
@@ -180,6 +182,16 @@ def _arrow(chain: Sequence[Point], places: Places) -> str:
         x, y = to_x, to_y
     tip = f"M{x - 8:.1f},{y - 4.5:.1f} L{x:.1f},{y:.1f} L{x - 8:.1f},{y + 4.5:.1f} Z"
     return f'<path d="{path}"/><path class="tip" d="{tip}"/>'
+
+
+def _label(chain: Sequence[Point], places: Places, labels: Mapping[Arrow, str]) -> str:
+    """What is written in the middle of an arrow's last step."""
+    before, end = chain[-2], chain[-1]
+    if not (isinstance(chain[0], Box) and isinstance(end, Box)):
+        return ""
+    x, y = (places[before][0] + _width(before) + places[end][0]) / 2, (places[before][1] + places[end][1]) / 2
+    label = labels.get((chain[0], end), "")
+    return f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{escape(label)}</text>'
 
 
 def _legend(top: float) -> tuple[str, float]:

@@ -36,6 +36,7 @@ from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.meter import Meter
 from allocation.service_layer.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
 from allocation.service_layer.warm import WarmProducts
 
@@ -126,6 +127,7 @@ class Writer:
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
         self._committed: list[Callable[[], None]] = []
+        self.meter = Meter()
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
@@ -296,6 +298,7 @@ class Writer:
                 reply(outcome)
             except Exception:
                 log.exception("reply failed", message_id=message.id)
+        self.meter.count(len(entries))
         for listener in self._committed:
             _tell(listener)
 

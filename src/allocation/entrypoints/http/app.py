@@ -10,11 +10,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from allocation import views
 from allocation.bootstrap import Service
+from allocation.entrypoints.console import rendering
+from allocation.entrypoints.console.app import close_console, console_app, create_console
 from allocation.entrypoints.http import bulk
 from allocation.entrypoints.http.actions import action_routes
 from allocation.entrypoints.http.pages import page_routes
@@ -26,6 +28,7 @@ from allocation.entrypoints.refusals import MethodNotAllowed, UnknownPath
 from allocation.service_layer.writer import Unavailable
 
 METHOD_NOT_ALLOWED = 405
+HOME = f"{rendering.ROOT}/"
 
 
 def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIApp:
@@ -33,8 +36,9 @@ def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIA
 
     ``stopping`` is set when the server has to end: streams then stop reading and answer what they have read.
     """
-    behind = _router(service)
-    in_front = {**post_routes(service.writer), bulk.PATH: bulk.bulk_route(service.writer, stopping or asyncio.Event())}
+    stopping = stopping or asyncio.Event()
+    behind = _router(service, stopping)
+    in_front = {**post_routes(service.writer), bulk.PATH: bulk.bulk_route(service.writer, stopping)}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await in_front.get(scope.get("path", ""), behind)(scope, receive, send)
@@ -42,12 +46,15 @@ def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIA
     return app
 
 
-def _router(service: Service) -> Starlette:
+def _router(service: Service, stopping: asyncio.Event) -> Starlette:
+    console = create_console(service, stopping)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with service:
             service.effects.start()
             yield
+            await close_console(console)
 
     async def is_alive(_: Request) -> Response:
         return json_response({"status": "alive"})
@@ -65,7 +72,9 @@ def _router(service: Service) -> Starlette:
 
     router = Starlette(
         routes=[
-            Route("/", RedirectResponse("/docs")),
+            Route("/", RedirectResponse(HOME)),
+            Route(rendering.ROOT, RedirectResponse(HOME)),
+            Mount(rendering.ROOT, console_app(console)),
             Route("/healthz", is_alive),
             Route("/readyz", is_ready),
             *page_routes(),

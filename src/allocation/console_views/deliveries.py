@@ -1,0 +1,69 @@
+"""Effects: what is still to be delivered, how long it has waited, and what was given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+from allocation.console_views.ledger import moment
+from allocation.console_views.overview import MOST_COUNTED
+
+
+class EffectRow(NamedTuple):
+    """An effect: no number is counted further than `MOST_COUNTED`.
+
+    ``oldest`` is when the message of the oldest pending delivery was recorded, ``held`` how many wait for their next
+    attempt, ``trouble`` what the last attempt of the oldest of those said.
+    """
+
+    effect: str
+    pending: int
+    held: int
+    dead: int
+    oldest: datetime | None
+    trouble: str | None
+
+
+def effects(connection: Connection, declared: Iterable[str]) -> Sequence[EffectRow]:
+    """The effects that there are, and every one that has deliveries, by name."""
+    pending = set(connection.scalars(text(_WITH_PENDING)))
+    dead = set(connection.scalars(text(_WITH_DEAD)))
+    return [_effect(connection, effect) for effect in sorted({*declared, *pending, *dead})]
+
+
+_WITH_PENDING = """
+    WITH RECURSIVE pending (effect) AS (
+        SELECT min(effect) FROM deliveries WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(later.effect) FROM deliveries AS later
+            WHERE later.state = 'pending' AND later.effect > pending.effect)
+        FROM pending WHERE pending.effect IS NOT NULL
+    ) SELECT effect FROM pending WHERE effect IS NOT NULL
+"""
+_WITH_DEAD = _WITH_PENDING.replace("'pending'", "'dead'")
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE {{}} LIMIT {MOST_COUNTED + 1}) AS counted"
+_PENDING = "effect = :effect AND state = 'pending'"
+_HELD = "effect = :effect AND next_attempt_at IS NOT NULL"
+_DEAD = "effect = :effect AND state = 'dead'"
+_OLDEST = f"""
+    SELECT (
+        SELECT recorded_at FROM ledger WHERE ledger.correlation_id = owed.correlation_id AND ledger.step = 0
+    ) FROM deliveries AS owed WHERE {_PENDING} ORDER BY number LIMIT 1
+"""
+_TROUBLE = f"SELECT error FROM deliveries WHERE {_HELD} ORDER BY number LIMIT 1"
+
+
+def _effect(connection: Connection, effect: str) -> EffectRow:
+    about = {"effect": effect}
+    pending, held, dead = (_count(connection, state, about) for state in (_PENDING, _HELD, _DEAD))
+    oldest = connection.execute(text(_OLDEST), about).scalar_one_or_none()
+    trouble = connection.execute(text(_TROUBLE), about).scalar_one_or_none() if held else None
+    return EffectRow(effect, pending, held, dead, moment(oldest) if oldest else None, trouble)
+
+
+def _count(connection: Connection, state: str, about: Mapping[str, str]) -> int:
+    counted: int = connection.execute(text(_COUNT.format(state)), about).scalar_one()
+    return counted

@@ -1,0 +1,202 @@
+"""The ledger, newest messages first; a message with all it set off; and counts of what leads to what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, bindparam, text
+
+from allocation import views
+from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.messages import message_id, split_id
+
+PAGE = 50
+WINDOW = 20_000  # rows of the ledger that are looked at for one page, whatever is asked for
+MOST_TOLD = 500  # messages of one cascade
+
+Pair = tuple[str | None, str]  # the type of a cause, None if it came from outside, and of what it led to
+
+
+class Told(NamedTuple):
+    """A message; ``fields`` are those of its event. ``cause`` is the step of its cause in the same correlation."""
+
+    position: int
+    correlation_id: str
+    step: int
+    cause: int | None
+    type: str
+    sku: str
+    fields: Mapping[str, Any]
+    actor: str
+    recorded_at: datetime
+
+    @property
+    def id(self) -> str:
+        return message_id(self.correlation_id, self.step)
+
+
+class LedgerPage(NamedTuple):
+    """Messages, newest first. ``next_before`` is the position to go on before, None at the end.
+
+    ``looked_through``: there may be more, but so many rows were looked at that the page ends early.
+    """
+
+    messages: Sequence[Told]
+    next_before: int | None
+    looked_through: bool = False
+
+
+class EffectOf(NamedTuple):
+    """An effect that a message still has to have, or that was given up or kept after it was done."""
+
+    step: int
+    effect: str
+    number: int
+    state: str
+    attempts: int
+    error: str | None
+
+
+class Cascade(NamedTuple):
+    """A message from outside and all it set off, in the order handled; ``more``: some were left out."""
+
+    messages: Sequence[Told]
+    effects: Sequence[EffectOf]
+    more: bool
+
+
+def latest(
+    connection: Connection,
+    *,
+    type_: str = "",
+    sku: str = "",
+    orderid: str = "",
+    before: int = views.MAX_POSITION,
+    limit: int = PAGE,
+) -> LedgerPage:
+    """The newest messages with these values. Those of one row of the ledger are not parted."""
+    asked = {"sku": sku, "orderid": orderid}
+    values: dict[str, Any] = {name: value for name, value in asked.items() if value}
+    conditions = "".join(f" AND {name} = :{name}" for name in values)
+    values |= {"before": before, "window": WINDOW}
+    looked_at = (
+        f"SELECT {_COLUMNS} FROM ledger WHERE position < :before{conditions} ORDER BY position DESC LIMIT :window"
+    )
+    of_type = "WHERE type = :type OR facts LIKE :kept" if type_ else ""
+    statement = f"SELECT {_COLUMNS} FROM ({looked_at}) AS looked {of_type} ORDER BY position DESC LIMIT :limit"
+    about_type = {"type": type_, "kept": f"%{_mark(type_)}%"}
+    rows = connection.execute(text(statement), values | about_type | {"limit": limit + 1}).all()
+    messages = [told for row in rows[:limit] for told in _unfolded(row) if not type_ or told.type == type_]
+    if len(rows) > limit:
+        return LedgerPage(messages, rows[limit - 1].position)
+    if not type_:
+        return LedgerPage(messages, None)
+    count, last = connection.execute(text(f"SELECT count(*), min(position) FROM ({looked_at}) AS looked"), values).one()
+    cut = count >= WINDOW
+    return LedgerPage(messages, last if cut else None, looked_through=cut)
+
+
+def cascade(connection: Connection, id_: str) -> Cascade:
+    """All that belongs together with this message; raises `UnknownMessage`."""
+    views.event(connection, id_)
+    correlation_id, _ = split_id(id_)
+    about = {"correlation_id": correlation_id, "limit": MOST_TOLD + 1}
+    found = connection.execute(text(_CASCADE), about).all()
+    effects = connection.execute(text(_EFFECTS), about).all()
+    messages = [
+        Told(row[0], row[1], row[2], row[3], row[4], row[5], msgspec.json.decode(row[6]), row[7], moment(row[8]))
+        for row in found[:MOST_TOLD]
+    ]
+    return Cascade(messages, [EffectOf._make(row) for row in effects[:MOST_TOLD]], len(found) > MOST_TOLD)
+
+
+def last_position(connection: Connection) -> int:
+    """Of the whole ledger; 0 while it is empty."""
+    position: int = connection.execute(text("SELECT coalesce(max(position), 0) FROM ledger")).scalar_one()
+    return position
+
+
+def changed(
+    connection: Connection, since: int, skus: Collection[str], orderids: Collection[str]
+) -> tuple[Collection[str], Collection[str]]:
+    """Which of these products and orders have messages after that position."""
+    return _changed(connection, "sku", since, skus), _changed(connection, "orderid", since, orderids)
+
+
+def first_position_since(connection: Connection, since: datetime) -> int:
+    """Of the first row recorded then or later; found by halving, as rows are written about in the order of time."""
+    low, high = 1, last_position(connection) + 1
+    while low < high:
+        middle = (low + high) // 2
+        recorded_at = connection.execute(text(_RECORDED_FROM), {"position": middle}).scalar_one()
+        low, high = (low, middle) if moment(recorded_at) >= since else (middle + 1, high)
+    return low
+
+
+def tally(connection: Connection, after: int, until: int) -> Counter[Pair]:
+    """How often what led to what, of the rows in between."""
+    counts: Counter[Pair] = Counter()
+    for type_, cause, rows, *kept in connection.execute(text(_TALLY), {"after": after, "until": until}):
+        counts[cause, type_] += rows
+        for fact, number in zip(_FACTS, kept, strict=True):
+            counts[type_, fact] += number
+    return +counts
+
+
+def moment(value: datetime | str) -> datetime:
+    """A moment as the database has it, in UTC."""
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+_FACTS: Sequence[str] = [kind.__name__ for kind, handlers in HANDLERS.items() if not handlers]
+
+
+def _mark(type_: str) -> str:
+    """How a fact of this type begins where it is kept in a row: nothing else can, for JSON escapes quotes."""
+    return f',"{type_}",{{'
+
+
+def _occurrences(type_: str) -> str:
+    mark = _mark(type_)
+    return f"CAST(coalesce(sum((length(facts) - length(replace(facts, '{mark}', ''))) / {len(mark)}), 0) AS BIGINT)"
+
+
+_COLUMNS = "position, correlation_id, step, causation_step, type, sku, orderid, body, facts, actor, recorded_at"
+_CASCADE = (
+    "SELECT position, correlation_id, step, causation_step, type, sku, body, actor, recorded_at FROM messages"
+    " WHERE correlation_id = :correlation_id ORDER BY kept_step, place LIMIT :limit"
+)
+_EFFECTS = (
+    "SELECT step, effect, number, state, attempts, error FROM deliveries WHERE correlation_id = :correlation_id"
+    " ORDER BY step, number LIMIT :limit"
+)
+_RECORDED_FROM = "SELECT recorded_at FROM ledger WHERE position >= :position ORDER BY position LIMIT 1"
+_TALLY = f"""
+    SELECT type, (
+        SELECT cause.type FROM ledger AS cause
+        WHERE cause.correlation_id = ledger.correlation_id AND cause.step = ledger.causation_step
+    ) AS cause, count(*), {", ".join(map(_occurrences, _FACTS))}
+    FROM ledger WHERE position > :after AND position <= :until GROUP BY 1, 2
+"""
+
+
+def _changed(connection: Connection, name: str, since: int, values: Collection[str]) -> Collection[str]:
+    if not values:
+        return ()
+    statement = text(f"SELECT DISTINCT {name} FROM ledger WHERE {name} IN :values AND position > :since")
+    asked = {"values": list(values), "since": since}
+    return set(connection.scalars(statement.bindparams(bindparam("values", expanding=True)), asked))
+
+
+def _unfolded(row: Any) -> Iterator[Told]:
+    """The messages kept in a row, the last one first."""
+    told = [(row.step, row.causation_step, row.type, msgspec.json.decode(row.body))]
+    told += [(step, row.step, type_, fields) for step, type_, fields in msgspec.json.decode(row.facts or "[]")]
+    for step, cause, type_, fields in reversed(told):
+        yield Told(
+            row.position, row.correlation_id, step, cause, type_, row.sku, fields, row.actor, moment(row.recorded_at)
+        )

@@ -1,0 +1,130 @@
+"""The whole stock in a few numbers, and what needs somebody's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Date, bindparam, text
+
+from allocation.console_views.ledger import moment
+from allocation.console_views.stock import SUMS, Stock
+
+MOST_SHOWN = 5
+MOST_COUNTED = 10_000  # of what may be very many; more is shown as "10,000+"
+OLDEST_OF = 2_000  # products whose oldest waiting line is looked up to find the oldest of all
+
+
+class OverdueBatch(NamedTuple):
+    """A batch that should have come."""
+
+    ref: str
+    sku: str
+    eta: date
+    purchased_quantity: int
+
+
+class WaitingProduct(NamedTuple):
+    """A product with lines that wait."""
+
+    sku: str
+    waiting_lines: int
+
+
+class WaitingLine(NamedTuple):
+    """A line that waits, and when it was ordered."""
+
+    orderid: str
+    sku: str
+    qty: int
+    since: datetime
+
+
+class Totals(NamedTuple):
+    """Everything summed up at one moment."""
+
+    products: int
+    batches: int
+    stock: Stock
+    waiting_lines: int
+    waiting_qty: int
+    overdue: int
+    overdue_batches: Sequence[OverdueBatch]
+    most_waiting: Sequence[WaitingProduct]
+    oldest_waiting: Sequence[WaitingLine]
+
+
+class Deliveries(NamedTuple):
+    """How many deliveries are on their way or were given up, none counted further than `MOST_COUNTED`."""
+
+    pending: int
+    dead: int
+
+
+def totals(connection: Connection, today: date) -> Totals:
+    """Reads all batches: a second for some millions, so not to be asked for at every look."""
+    products = connection.execute(text("SELECT count(*) FROM products")).scalar_one()
+    batches, overdue, *sums = connection.execute(_BATCHES, {"today": today}).one()
+    waiting_lines, waiting_qty = connection.execute(text(_WAITING)).one()
+    late = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
+    most = connection.execute(text(_MOST_WAITING), {"limit": MOST_SHOWN, "most": MOST_COUNTED}) if waiting_lines else ()
+    oldest = (
+        connection.execute(text(_OLDEST_WAITING), {"limit": MOST_SHOWN, "most": OLDEST_OF}) if waiting_lines else ()
+    )
+    return Totals(
+        products,
+        batches,
+        Stock(*sums),
+        waiting_lines,
+        waiting_qty,
+        overdue,
+        [OverdueBatch._make(row) for row in late],
+        [WaitingProduct._make(row) for row in most],
+        [WaitingLine(orderid, sku, qty, moment(since)) for orderid, sku, qty, since in oldest],
+    )
+
+
+def deliveries(connection: Connection) -> Deliveries:
+    """Counted by the indexes that hold only what is pending or dead."""
+    return Deliveries(*(connection.execute(text(_COUNT.format(state))).scalar_one() for state in ("pending", "dead")))
+
+
+_BATCHES = text(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches").bindparams(
+    bindparam("today", type_=Date)
+)
+_OVERDUE = (
+    text("SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit")
+    .bindparams(bindparam("today", type_=Date))
+    .columns(eta=Date)
+)
+_WAITING = "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL"
+# From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
+_STEPS = """
+    WITH RECURSIVE steps (sku) AS (
+        SELECT min(sku) FROM order_lines WHERE batchref IS NULL
+        UNION ALL
+        SELECT (SELECT min(later.sku) FROM order_lines AS later WHERE later.batchref IS NULL AND later.sku > steps.sku)
+        FROM steps WHERE steps.sku IS NOT NULL
+    )
+"""
+_MOST_WAITING = f"""
+    {_STEPS}, counted (sku, waiting_lines) AS (
+        SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku)
+        FROM steps WHERE sku IS NOT NULL LIMIT :most
+    ) SELECT sku, waiting_lines FROM counted ORDER BY waiting_lines DESC, sku LIMIT :limit
+"""
+_OLDEST_WAITING = f"""
+    {_STEPS}, eldest (sku, position) AS (
+        SELECT sku, (SELECT min(position) FROM order_lines WHERE batchref IS NULL AND order_lines.sku = steps.sku)
+        FROM steps WHERE sku IS NOT NULL LIMIT :most
+    ), ordered (orderid, sku, qty, place) AS (
+        SELECT lines.orderid, lines.sku, lines.qty, (
+            SELECT min(ledger.position) FROM ledger
+            WHERE ledger.orderid = lines.orderid AND ledger.sku = lines.sku
+        ) FROM eldest JOIN order_lines AS lines
+            ON lines.batchref IS NULL AND lines.sku = eldest.sku AND lines.position = eldest.position
+    ) SELECT ordered.orderid, ordered.sku, ordered.qty, ledger.recorded_at
+    FROM ordered JOIN ledger ON ledger.position = place ORDER BY place LIMIT :limit
+"""
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = '{{}}' LIMIT {MOST_COUNTED + 1}) AS counted"

@@ -1,0 +1,242 @@
+"""Products, and the lines of an order with the batches they are promised from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Connection, Date, TextClause, bindparam, text
+
+from allocation.domain.errors import UnknownOrder
+
+PAGE = 50
+WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
+WAITING_WINDOW = 2_000  # the same of products with waiting lines, which are found one by one
+MOST_WAITING = 2_000  # products with waiting lines that are put in order by their number
+
+Only = Literal["", "waiting", "short", "overdue"]
+Sort = Literal["sku", "-sku", "waiting"]
+
+
+class Stock(NamedTuple):
+    """Quantities of a product, a batch, or everything: of what is on hand, and of what is incoming."""
+
+    on_hand: int = 0
+    on_hand_allocated: int = 0
+    incoming: int = 0
+    incoming_allocated: int = 0
+
+    @property
+    def purchased(self) -> int:
+        return self.on_hand + self.incoming
+
+    @property
+    def allocated(self) -> int:
+        return self.on_hand_allocated + self.incoming_allocated
+
+    @property
+    def available(self) -> int:
+        return self.purchased - self.allocated
+
+
+class ProductRow(NamedTuple):
+    """A product in a list."""
+
+    sku: str
+    waiting_lines: int
+    stock: Stock
+
+
+class ProductPage(NamedTuple):
+    """Products in the order asked for. ``next_after`` is the SKU to go on after, None at the end.
+
+    ``looked_through``: there may be more, but so many were looked at that the page ends early.
+    """
+
+    rows: Sequence[ProductRow]
+    next_after: str | None
+    looked_through: bool = False
+
+
+class OrderedLine(NamedTuple):
+    """A line of an order; ``batchref`` and ``purchased`` are None while it waits, ``eta`` also if it is on hand."""
+
+    sku: str
+    qty: int
+    position: int
+    batchref: str | None
+    eta: date | None
+    purchased: int | None
+
+
+def products(  # noqa: PLR0913 - what a list can be asked
+    connection: Connection,
+    *,
+    search: str = "",
+    anywhere: bool = False,
+    only: Only = "",
+    sort: Sort = "sku",
+    after: str = "",
+    today: date,
+    limit: int = PAGE,
+) -> ProductPage:
+    """Products whose SKU begins with ``search``, or has it ``anywhere``, in whatever case.
+
+    ``waiting``: with lines that wait; ``short``: with nothing available; ``overdue``: with a batch whose ETA is past.
+    """
+    asked = _Asked(search, anywhere, only, sort, after)
+    window = asked.window(limit + 1)
+    values = asked.values() | {"limit": limit + 1, "window": window, "most": MOST_WAITING, "today": today}
+    found = connection.execute(_dated(asked.statement()), values).all()
+    if len(found) > limit:
+        rows, next_after = found[:limit], str(found[limit - 1].sku)
+        return ProductPage(_with_stock(connection, rows), next_after)
+    if sort == "waiting":
+        return ProductPage(_with_stock(connection, found), None)
+    last = connection.execute(text(f"SELECT count(*), {asked.last} FROM ({asked.looked_at()}) AS looked"), values).one()
+    cut = last[0] >= window
+    return ProductPage(_with_stock(connection, found), last[1] if cut else None, looked_through=cut)
+
+
+def stock_of(connection: Connection, skus: Sequence[str]) -> Mapping[str, Stock]:
+    """The stock of each of these products."""
+    if not skus:
+        return {}
+    statement = text(f"SELECT sku, {SUMS} FROM batches WHERE sku IN :skus GROUP BY sku").bindparams(
+        bindparam("skus", expanding=True)
+    )
+    return {row[0]: Stock(*row[1:]) for row in connection.execute(statement, {"skus": list(skus)})}
+
+
+def order(connection: Connection, orderid: str, *, after: str = "", limit: int = PAGE) -> Sequence[OrderedLine]:
+    """An order's lines by SKU, one more than ``limit`` if there are; raises `UnknownOrder`."""
+    found = connection.execute(_ORDER, {"orderid": orderid, "after": after, "limit": limit + 1}).all()
+    if not found and not after:
+        raise UnknownOrder(orderid)
+    return [OrderedLine._make(row) for row in found]
+
+
+SUMS = """
+    CAST(coalesce(sum(CASE WHEN eta IS NULL THEN purchased_quantity END), 0) AS BIGINT),
+    CAST(coalesce(sum(CASE WHEN eta IS NULL THEN allocated_quantity END), 0) AS BIGINT),
+    CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN purchased_quantity END), 0) AS BIGINT),
+    CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN allocated_quantity END), 0) AS BIGINT)
+"""
+_ORDER = text(
+    "SELECT lines.sku, lines.qty, lines.position, lines.batchref, batches.eta, batches.purchased_quantity"
+    " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
+    " WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
+).columns(eta=Date)
+_ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
+# From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
+_WAITING = """
+    WITH RECURSIVE steps (sku) AS (
+        SELECT {end}(sku) FROM order_lines WHERE batchref IS NULL AND {bounds}
+        UNION ALL
+        SELECT (SELECT {end}(later.sku) FROM order_lines AS later
+            WHERE later.batchref IS NULL AND later.sku {beyond} steps.sku)
+        FROM steps WHERE steps.sku IS NOT NULL
+    ) SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
+    FROM steps WHERE sku IS NOT NULL LIMIT :window
+"""
+_MOST_WAITING = """
+    SELECT sku, waiting_lines FROM ({waiting}) AS counted
+    WHERE {matches} AND (:after = '' OR (-waiting_lines, sku) > (
+        SELECT -last.waiting_lines, last.sku FROM products AS last WHERE last.sku = :after
+    )) ORDER BY waiting_lines DESC, sku LIMIT :limit
+"""
+_CONDITIONS: Mapping[Only, str] = {
+    "": "",
+    "waiting": "",
+    "short": " AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.has_room)",
+    "overdue": " AND EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.eta < :today)",
+}
+_LAST_CHARACTER = "\U0010ffff"
+
+
+class _Asked(NamedTuple):
+    """What products are asked for, put into SQL."""
+
+    search: str
+    anywhere: bool
+    only: Only
+    sort: Sort
+    after: str
+
+    @property
+    def _direction(self) -> str:
+        return "DESC" if self.sort == "-sku" else "ASC"
+
+    @property
+    def last(self) -> str:
+        return "min(sku)" if self.sort == "-sku" else "max(sku)"
+
+    @property
+    def _spellings(self) -> Sequence[str]:
+        """The beginnings that the index can be asked for."""
+        return list(dict.fromkeys([self.search, self.search.upper(), self.search.lower()]))
+
+    def statement(self) -> str:
+        if self.sort == "waiting":
+            waiting = self._waiting("sku > ''").replace(":window", ":most")
+            return _MOST_WAITING.format(waiting=waiting, matches=self._matches)
+        looked_at = self.looked_at()
+        conditions = (
+            f"{self._bounds} AND {self._matches}{_CONDITIONS[self.only]} ORDER BY sku {self._direction} LIMIT :limit"
+        )
+        return f"SELECT sku, waiting_lines FROM ({looked_at}) AS looked WHERE {conditions}"
+
+    def looked_at(self) -> str:
+        """The products that are looked at, in order."""
+        bounds = self._bounds
+        if self.only == "waiting":
+            return self._waiting(bounds)
+        if not self.search or self.anywhere:
+            return _ALL.format(bounds=bounds, direction=self._direction)
+        parts = []
+        for number, _ in enumerate(self._spellings):
+            of_part = f"sku >= :from_{number} AND sku < :to_{number}"  # one bound at each end: more hide the nearer one
+            part = _ALL.format(bounds=of_part, direction=self._direction)
+            parts.append(f"SELECT * FROM ({part}) AS part_{number}")
+        return f"{' UNION ALL '.join(parts)} ORDER BY sku {self._direction} LIMIT :window"
+
+    def values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"after": self.after}
+        escaped = self.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        values["pattern"] = f"%{escaped}%" if self.anywhere else f"{escaped}%"
+        for number, spelling in enumerate(self._spellings):
+            first, last = spelling, spelling + _LAST_CHARACTER
+            if self.after.startswith(spelling):
+                first, last = (first, self.after) if self.sort == "-sku" else (self.after, last)
+            values |= {f"from_{number}": first, f"to_{number}": last}
+        return values
+
+    def window(self, limit: int) -> int:
+        """How many products are looked at for so many: no more than these, where all that are looked at are meant."""
+        if self.search or self.only not in {"", "waiting"}:
+            return WAITING_WINDOW if self.only == "waiting" else WINDOW
+        return limit
+
+    @property
+    def _matches(self) -> str:
+        return "lower(sku) LIKE lower(:pattern) ESCAPE '\\'" if self.search else "sku > ''"
+
+    @property
+    def _bounds(self) -> str:
+        return f"sku {'<' if self.sort == '-sku' else '>'} :after" if self.after else "sku > ''"
+
+    def _waiting(self, bounds: str) -> str:
+        end, beyond = ("max", "<") if self.sort == "-sku" else ("min", ">")
+        return _WAITING.format(end=end, beyond=beyond, bounds=bounds)
+
+
+def _dated(statement: str) -> TextClause:
+    """The statement, told where it has a day: SQLite keeps them as text."""
+    typed = text(statement)
+    return typed.bindparams(bindparam("today", type_=Date)) if ":today" in statement else typed
+
+
+def _with_stock(connection: Connection, rows: Sequence[Any]) -> Sequence[ProductRow]:
+    stock = stock_of(connection, [row.sku for row in rows])
+    return [ProductRow(row.sku, row.waiting_lines, stock.get(row.sku, Stock())) for row in rows]

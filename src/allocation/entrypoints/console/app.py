@@ -1,0 +1,58 @@
+"""The console as a part of the HTTP application: pages, their live streams, forms, and files."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from allocation.bootstrap import Service
+from allocation.console_views import overview
+from allocation.entrypoints.console import rendering
+from allocation.entrypoints.console.assets import asset_routes, read_assets
+from allocation.entrypoints.console.forms import form_routes
+from allocation.entrypoints.console.live import Hub
+from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pages import PAGES, Console
+from allocation.entrypoints.console.proof import Prover
+from allocation.entrypoints.console.protection import guarded
+from allocation.entrypoints.console.searching import search
+from allocation.entrypoints.console.site import Site
+from allocation.entrypoints.console.tally import Tally
+
+
+def create_console(service: Service, stopping: asyncio.Event) -> Console:
+    """What the console keeps while the service runs."""
+
+    async def totals() -> overview.Totals:
+        return await service.reader.run(overview.totals, datetime.now(UTC).date())
+
+    return Console(
+        service=service,
+        totals=Paced(totals),
+        tally=Tally(service.reader),
+        prover=Prover(service.url),
+        hub=Hub(service.reader, stopping),
+    )
+
+
+async def close_console(console: Console) -> None:
+    await console.prover.close()
+    await console.hub.close()
+
+
+def console_app(console: Console) -> ASGIApp:
+    """To be mounted at `rendering.ROOT`."""
+    assets = read_assets()
+    site = Site(console, rendering.environment(assets))
+    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console))), *form_routes(site)]
+    for place in dict.fromkeys(page.place for page in PAGES):
+        routes += site.routes(place)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: site.refuse})
+    app.router.redirect_slashes = False
+    return guarded(app)

@@ -1,0 +1,266 @@
+"""Live pages: what visitors watch is rendered again when it may have changed, and sent when it has.
+
+While anybody listens, the hub looks at the ledger twice a second: once, however many listen. Of the pages that are
+watched it renders those again that the new messages are about, each once for all who watch it, and sends the fragments
+that are not as they were sent before. All of it may take no more than `SHARE` of the time: with more to do, looks are
+further apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from allocation.adapters.reader import Reader
+from allocation.console_views import ledger
+from allocation.domain.errors import Refusal
+from allocation.entrypoints.refusals import TooManyStreams
+from allocation.service_layer.store import StoreUnavailable
+
+LOOK_EVERY_S = 0.5
+SHARE = 0.03  # of the time of the event loop
+MAX_STREAMS = 500
+HEARTBEAT_S = 15.0
+RETRY_MS = 2_000
+SEND_TIMEOUT_S = 30.0
+SLOWEST_WRITE_S = 0.001  # what takes longer was spent on waiting for the visitor
+# What another process writes may be committed after rows with higher positions: so long it is looked for.
+OVERLAP_S = 2.0
+HASH_LENGTH = 16
+
+log = structlog.get_logger(__name__)
+
+
+class Topics(NamedTuple):
+    """What a page is about: it is rendered again for messages of these products and orders.
+
+    ``ledger``: for every message; ``always``: at every look.
+    """
+
+    skus: frozenset[str] = frozenset()
+    orderids: frozenset[str] = frozenset()
+    ledger: bool = False
+    always: bool = False
+
+    def is_met(self, skus: AbstractSet[str], orderids: AbstractSet[str], *, moved: bool) -> bool:
+        """Whether the page may be another now that there are messages of these products and orders, or of any."""
+        met = not self.skus.isdisjoint(skus) or not self.orderids.isdisjoint(orderids)
+        return self.always or (moved and self.ledger) or met
+
+
+class Rendered(NamedTuple):
+    """The live fragments of a page by name, and what the page is about."""
+
+    fragments: Mapping[str, str]
+    topics: Topics
+
+
+Render = Callable[[], Awaitable[Rendered]]
+
+
+def mark(fragment: str) -> str:
+    """Tells one state of a fragment from another."""
+    return hashlib.blake2b(fragment.encode(), digest_size=HASH_LENGTH // 2).hexdigest()
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    """A page that somebody watches."""
+
+    render: Render
+    listeners: set[Stream] = field(default_factory=set)
+    topics: Topics = field(default_factory=Topics)
+    current: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # by fragment: its mark, and how it is sent
+
+
+class Hub:
+    """All live pages of a process. Every stream ends when ``stopping`` is set."""
+
+    def __init__(self, reader: Reader, stopping: asyncio.Event, *, max_streams: int = MAX_STREAMS) -> None:
+        self._reader = reader
+        self._stopping = stopping
+        self._max_streams = max_streams
+        self._watches: dict[str, _Watch] = {}
+        self._seen: deque[tuple[float, int]] = deque()  # when the ledger ended where
+        self._streams = 0
+        self._looking: asyncio.Task[None] | None = None
+        self.spent_s = 0.0  # since the last look, for what visitors are sent
+
+    async def open(self, key: str, render: Render, seen: str) -> Stream:
+        """The stream of a page, which others of the same key share. Raises `TooManyStreams`, or what rendering raises.
+
+        ``seen`` is the id of the last event that the visitor has, see `event_id`.
+        """
+        if self._streams >= self._max_streams:
+            raise TooManyStreams(self._max_streams)
+        self._streams += 1
+        try:
+            watch = self._watches.get(key)
+            if watch is None:
+                watch = _Watch(render)
+                await self._render(watch)
+                watch = self._watches.setdefault(key, watch)
+        except BaseException:
+            self._streams -= 1
+            raise
+        stream = Stream(self, key, watch.current, _marks(seen))
+        watch.listeners.add(stream)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_on(), name="console")
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """A visitor has gone."""
+        self._streams -= 1
+        watch = self._watches[stream.key]
+        watch.listeners.discard(stream)
+        if not watch.listeners:
+            del self._watches[stream.key]
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+
+    async def _look_on(self) -> None:
+        """Look for as long as anybody listens."""
+        while self._watches and not self._stopping.is_set():
+            began = time.perf_counter()
+            try:
+                await self._look()
+            except StoreUnavailable as error:
+                log.info("live pages stand still", reason=str(error))
+            except Exception:
+                log.exception("looking for news failed")
+            spent = time.perf_counter() - began + self.spent_s
+            self.spent_s = 0.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), max(LOOK_EVERY_S, spent / SHARE))
+        self._looking = None
+        self._seen.clear()
+        for stream in [stream for watch in self._watches.values() for stream in watch.listeners]:
+            stream.due.set()
+
+    async def _look(self) -> None:
+        for watch in await self._due():
+            if not watch.listeners:
+                continue
+            try:
+                changed = await self._render(watch)
+            except Refusal:  # what the page is about is there no longer: it stays as it was seen last
+                continue
+            for stream in watch.listeners if changed else ():
+                stream.due.set()
+
+    async def _due(self) -> Iterable[_Watch]:
+        """The pages that there may be news for."""
+        now = time.monotonic()
+        position = await self._reader.run(ledger.last_position)
+        self._seen.append((now, position))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - OVERLAP_S:
+            self._seen.popleft()
+        since = self._seen[0][1]
+        watches = list(self._watches.values())
+        moved = position > since
+        skus, orderids = set[str](), set[str]()
+        if moved:
+            about = [watch.topics for watch in watches if not watch.topics.ledger and not watch.topics.always]
+            asked = set().union(*(each.skus for each in about)), set().union(*(each.orderids for each in about))
+            skus, orderids = map(set, await self._reader.run(ledger.changed, since, *asked))
+        return [watch for watch in watches if watch.topics.is_met(skus, orderids, moved=moved)]
+
+    async def _render(self, watch: _Watch) -> bool:
+        """Whether anything differs from what there was."""
+        rendered = await watch.render()
+        watch.topics = rendered.topics
+        changed = False
+        for name, fragment in rendered.fragments.items():
+            state = mark(fragment)
+            if watch.current.get(name, ("",))[0] != state:
+                watch.current[name] = state, _event(name, fragment)
+                changed = True
+        return changed
+
+
+class Stream(Response):
+    """One visitor's stream. It never queues: whoever is slow gets the latest state of each fragment, when they can."""
+
+    def __init__(self, hub: Hub, key: str, current: Mapping[str, tuple[str, bytes]], seen: dict[str, str]) -> None:
+        super().__init__(status_code=200, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        del self.headers["content-length"]
+        self.key = key
+        self.due = asyncio.Event()
+        self._hub = hub
+        self._current = current
+        self._seen = seen
+        self._gone = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        leaving = asyncio.create_task(self._wait_until_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._write(send, b"retry: %d\n\n" % RETRY_MS)
+            while not self._gone and not self._hub.is_stopping:
+                self.due.clear()
+                await self._write(send, self._news())
+                try:
+                    await asyncio.wait_for(self.due.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    await self._write(send, b": nothing new\n\n")
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.info("visitor took no news", timeout_s=SEND_TIMEOUT_S)
+        finally:
+            leaving.cancel()
+            self._hub.leave(self)
+
+    async def _write(self, send: Send, body: bytes) -> None:
+        if not body:
+            return
+        began = time.perf_counter()
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        self._hub.spent_s += min(time.perf_counter() - began, SLOWEST_WRITE_S)
+
+    def _news(self) -> bytes:
+        """The fragments that this visitor does not have as they are now."""
+        news = [sent for name, (state, sent) in self._current.items() if self._seen.get(name) != state]
+        if not news:
+            return b""
+        self._seen = {name: state for name, (state, _) in self._current.items()}
+        return b"".join([*news[:-1], b"id: ", event_id(self._seen).encode(), b"\n", news[-1]])
+
+    async def _wait_until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self.due.set()
+
+
+def event_id(marks: Mapping[str, str]) -> str:
+    """Says which state of each fragment a visitor has."""
+    return ",".join(f"{name}:{state}" for name, state in marks.items())
+
+
+def _marks(event_id: str) -> dict[str, str]:
+    return dict(each.split(":", 1) for each in event_id.split(",") if ":" in each)
+
+
+def _event(name: str, fragment: str) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in fragment.splitlines())
+    return f"event: {name}\n{lines}\n".encode()

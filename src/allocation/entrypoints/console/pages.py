@@ -1,0 +1,336 @@
+"""The pages, as a table: what each takes, what it reads, and which of its fragments are live."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from allocation import views
+from allocation.adapters.webhooks import all_webhooks
+from allocation.bootstrap import Service
+from allocation.console_views import deliveries, ledger, overview, stock
+from allocation.domain.errors import (
+    InvalidMessage,
+    Refusal,
+    UnknownBatch,
+    UnknownDeadLetter,
+    UnknownMessage,
+    UnknownOrder,
+    UnknownSku,
+)
+from allocation.entrypoints.console.drawing import time_axis
+from allocation.entrypoints.console.live import Hub, Topics
+from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.proof import Prover
+from allocation.entrypoints.console.tally import Day, Tally
+from allocation.entrypoints.http.reads import FIRST, LAST, MAX_ID_LENGTH, Number, Text
+from allocation.service_layer import flow
+from allocation.service_layer.books import KINDS
+from allocation.service_layer.handlers import EFFECTS
+from allocation.service_layer.messages import EVENTS
+
+CHART_S = 60
+LEDGER = Topics(ledger=True)
+ALWAYS = Topics(always=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What pages are made from."""
+
+    service: Service
+    totals: Paced[overview.Totals]
+    tally: Tally
+    prover: Prover
+    hub: Hub
+
+
+class Asked(NamedTuple):
+    """What a page is asked for: what it is about, and the values of its parameters."""
+
+    key: str
+    values: Mapping[str, Any]
+
+
+class Loaded(NamedTuple):
+    """What a page shows. ``crumbs`` lead to it: what each is called, and where it is."""
+
+    values: Mapping[str, Any]
+    topics: Topics
+    title: str
+    crumbs: Sequence[tuple[str, str, str | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A parameter with a few values."""
+
+    name: str
+    values: Sequence[str]
+
+    def parse(self, value: str) -> str:
+        if value not in self.values:
+            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {', '.join(self.values)}.")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page; ``place`` is its path below the console, which a key may follow. Its template has the same name."""
+
+    place: str
+    name: str
+    load: Callable[[Console, Asked], Awaitable[Loaded]]
+    fragments: Sequence[str] = ()
+    parameters: Sequence[Text | Number | OneOf] = ()
+    key: Text | None = None
+    unknown: Callable[[str], Refusal] | None = None
+
+
+async def load_overview(console: Console, _: Asked) -> Loaded:
+    totals = await console.totals.get()
+    day = await console.tally.today()
+    seconds = console.service.writer.meter.last(CHART_S)
+    counted = await console.service.reader.run(overview.deliveries)
+    values = {
+        "totals": totals.value,
+        "as_of": totals.at,
+        "day": day,
+        "deliveries": counted,
+        "rates": [second.messages for second in seconds],
+        "sizes": [second.group_size for second in seconds],
+        "groups": sum(second.groups for second in seconds),
+        "chart_s": CHART_S,
+    }
+    return Loaded(values, ALWAYS, "Overview")
+
+
+async def load_products(console: Console, asked: Asked) -> Loaded:
+    search, only, after = (asked.values.get(name, "") for name in ("q", "only", "after"))
+    sort = asked.values.get("sort", "sku")
+    anywhere = asked.values.get("match") == "anywhere"
+    if sort == "waiting":
+        only = "waiting"
+    about = {"search": search, "only": only, "sort": sort, "after": after, "today": _today()}
+    page = await console.service.reader.run(stock.products, anywhere=anywhere, **about)
+    if search and not page.rows and not after and not anywhere:
+        anywhere = True
+        page = await console.service.reader.run(stock.products, anywhere=True, **about)
+    values = {"page": page, "q": search, "only": only, "sort": sort, "after": after, "anywhere": anywhere}
+    return Loaded(values, LEDGER, "Products")
+
+
+async def load_product(console: Console, asked: Asked) -> Loaded:
+    values, sku = asked.values, asked.key
+    found = await console.service.reader.run(
+        views.product,
+        sku,
+        batches_after=values.get("batches_after", ""),
+        waiting_after=values.get("waiting_after", FIRST),
+        limit=stock.PAGE,
+    )
+    sums = await console.service.reader.run(stock.stock_of, [sku])
+    history = await console.service.reader.run(ledger.latest, sku=sku, before=values.get("before", LAST))
+    shown = {
+        "product": found,
+        "stock": sums.get(sku, stock.Stock()),
+        "axis": time_axis(found.batches, _today()),
+        "largest": max((batch.purchased_quantity for batch in found.batches), default=1),
+        "history": history,
+        "today": _today(),
+    }
+    return Loaded(shown, Topics(skus=frozenset([sku])), sku, [_PRODUCTS])
+
+
+async def load_batch(console: Console, asked: Asked) -> Loaded:
+    before = asked.values.get("before", LAST)
+    found = await console.service.reader.run(views.batch, asked.key, before=before, limit=stock.PAGE)
+    crumbs = [_PRODUCTS, (found.sku, "products", found.sku)]
+    values = {"batch": found, "today": _today()}
+    return Loaded(values, Topics(skus=frozenset([found.sku])), asked.key, crumbs)
+
+
+async def load_order(console: Console, asked: Asked) -> Loaded:
+    orderid, after = asked.key, asked.values.get("after", "")
+    lines = await console.service.reader.run(stock.order, orderid, after=after)
+    before = asked.values.get("before", LAST)
+    history = await console.service.reader.run(ledger.latest, orderid=orderid, before=before)
+    more = len(lines) > stock.PAGE
+    values = {
+        "orderid": orderid,
+        "lines": lines[: stock.PAGE],
+        "next_after": lines[stock.PAGE - 1].sku if more else None,
+        "history": history,
+        "today": _today(),
+    }
+    return Loaded(values, Topics(orderids=frozenset([orderid])), orderid, [("Orders", "orders", None)])
+
+
+async def load_orders(console: Console, _: Asked) -> Loaded:
+    latest = await console.service.reader.run(ledger.latest, type_="AllocationRequired")
+    return Loaded({"page": latest}, LEDGER, "Orders")
+
+
+async def load_events(console: Console, asked: Asked) -> Loaded:
+    type_, sku, orderid = (asked.values.get(name, "") for name in ("type", "sku", "orderid"))
+    before = asked.values.get("before", LAST)
+    about = {"type_": type_, "sku": sku, "orderid": orderid, "before": before}
+    page = await console.service.reader.run(ledger.latest, **about)
+    topics = Topics(skus=frozenset([sku])) if sku else Topics(orderids=frozenset([orderid])) if orderid else LEDGER
+    values = {"page": page, "type": type_, "sku": sku, "orderid": orderid, "types": list(EVENTS), "before": before}
+    return Loaded(values, topics if before == LAST else Topics(), "Events")
+
+
+async def load_event(console: Console, asked: Asked) -> Loaded:
+    found = await console.service.reader.run(ledger.cascade, asked.key)
+    children: dict[int | None, list[ledger.Told]] = {}
+    for told in found.messages:
+        children.setdefault(told.cause, []).append(told)
+    effects: dict[int, list[ledger.EffectOf]] = {}
+    for effect in found.effects:
+        effects.setdefault(effect.step, []).append(effect)
+    first = found.messages[0]
+    of_message = {
+        told.type: [effect.__name__ for effect in EFFECTS.get(EVENTS[told.type], ())] for told in found.messages
+    }
+    values = {"cascade": found, "children": children, "effects": effects, "declared": of_message, "id": asked.key}
+    return Loaded(values, Topics(skus=frozenset([first.sku])), asked.key, [("Events", "events", None)])
+
+
+async def load_flow(console: Console, _: Asked) -> Loaded:
+    day = await console.tally.today()
+    labels = {edge: f"{_count(day, edge):,}" for edge in flow.edges()}
+    longest = [node.__name__ for node in flow.longest_path()]
+    return Loaded({"picture": flow.svg(labels=labels), "day": day, "longest": longest}, LEDGER, "Flow")
+
+
+async def load_deliveries(console: Console, asked: Asked) -> Loaded:
+    effect, sku = asked.values.get("effect"), asked.values.get("sku")
+    declared = {each.__name__ for several in EFFECTS.values() for each in several}
+    rows = await console.service.reader.run(deliveries.effects, declared)
+    letters = await console.service.reader.run(
+        views.dead_letters, effect=effect, sku=sku, after=asked.values.get("after", FIRST), limit=stock.PAGE
+    )
+    hooks = {each.id: each.url for each in await _webhooks(console)}
+    did, count = asked.values.get("did", ""), asked.values.get("count", 0)
+    done = {"did": did, "count": count}
+    values = {"effects": rows, "letters": letters, "effect": effect or "", "sku": sku or "", "webhooks": hooks, **done}
+    return Loaded(values, ALWAYS, "Deliveries")
+
+
+async def load_dead_letter(console: Console, asked: Asked) -> Loaded:
+    letter = await console.service.reader.run(views.dead_letter, asked.key)
+    values = {"letter": letter, "fields_of": msgspec.json.decode(letter.body)}
+    return Loaded(values, Topics(), f"Dead letter {asked.key}", [("Deliveries", "deliveries", None)])
+
+
+async def load_books(console: Console, _: Asked) -> Loaded:
+    return Loaded({"proof": console.prover.last, "kinds": KINDS}, ALWAYS, "Books")
+
+
+_PRODUCTS = ("Products", "products", None)
+_BEFORE = Number("before", "Begin before the message of this position", FIRST, LAST, LAST)
+_SKU = Text("sku", "The product")
+_ORDERID = Text("orderid", "The order")
+
+PAGES: Sequence[Page] = (
+    Page("", "overview", load_overview, ("stock", "attention", "today", "busy")),
+    Page(
+        "products",
+        "products",
+        load_products,
+        ("list",),
+        (
+            Text("q", "What the SKU begins with"),
+            OneOf("only", ("waiting", "short", "overdue")),
+            OneOf("sort", ("sku", "-sku", "waiting")),
+            OneOf("match", ("anywhere",)),
+            Text("after", "Begin after this SKU"),
+        ),
+    ),
+    Page(
+        "products",
+        "product",
+        load_product,
+        ("stock", "batches", "waiting", "history"),
+        (
+            Text("batches_after", "Begin after the batch with this reference"),
+            Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
+            _BEFORE,
+        ),
+        _SKU,
+        UnknownSku,
+    ),
+    Page(
+        "batches",
+        "batch",
+        load_batch,
+        ("stock", "lines"),
+        (Number("before", "Begin before the line of this position", FIRST, LAST, LAST),),
+        Text("ref", "The batch"),
+        UnknownBatch,
+    ),
+    Page("orders", "orders", load_orders, ("list",)),
+    Page(
+        "orders",
+        "order",
+        load_order,
+        ("lines", "history"),
+        (Text("after", "Begin after this SKU"), _BEFORE),
+        _ORDERID,
+        UnknownOrder,
+    ),
+    Page("events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _SKU, _ORDERID, _BEFORE)),
+    Page("events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
+    Page("flow", "flow", load_flow, ("picture",)),
+    Page(
+        "deliveries",
+        "deliveries",
+        load_deliveries,
+        ("effects", "letters"),
+        (
+            Text("effect", "The effect"),
+            _SKU,
+            Number("after", "Begin after this number", FIRST, LAST, FIRST),
+            OneOf("did", ("retry", "drop")),
+            Number("count", "How many were retried or dropped just now", FIRST, LAST, FIRST),
+        ),
+    ),
+    Page(
+        "deliveries",
+        "dead_letter",
+        load_dead_letter,
+        (),
+        (),
+        Text("number", "The dead letter", len(str(LAST))),
+        UnknownDeadLetter,
+    ),
+    Page("books", "books", load_books, ("proof",)),
+)
+
+
+def values_of(page: Page, items: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
+    """The parameters that are given, parsed; what is empty or unknown is left out. Raises `InvalidMessage`."""
+    known = {parameter.name: parameter for parameter in page.parameters}
+    return {name: known[name].parse(value) for name, value in items if value and name in known}
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+async def _webhooks(console: Console) -> Sequence[Any]:
+    return await console.service.reader.run(all_webhooks)
+
+
+def _count(day: Day, edge: flow.Edge) -> int:
+    """How often the flow went this way."""
+    cause, result = edge
+    if isinstance(cause, type):
+        return day.total(cause.__name__)
+    handled = [event for event, handlers in flow.DECLARED.handlers.items() if cause in handlers]
+    return sum(day.pair(event.__name__, result.__name__) for event in handled)

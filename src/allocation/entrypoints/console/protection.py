@@ -1,0 +1,99 @@
+"""What keeps others from using the console through a visitor's browser.
+
+Every answer carries `SECURITY_HEADERS`: nothing but our own files is loaded, no script or style within a page runs, and
+no page is framed. A form is taken only with the token of a cookie that no other site makes the browser send, repeated
+in a hidden field, and from our own origin where the browser tells it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from allocation.domain.errors import InvalidMessage
+from allocation.entrypoints.http.requests import check_content_type, read_body
+from allocation.entrypoints.refusals import Forged
+
+COOKIE = "console"
+FIELD = "token"
+TOKEN_BYTES = 32
+MAX_FIELDS = 100
+FORM_TYPES = (b"application/x-www-form-urlencoded",)
+SECURITY_HEADERS: Mapping[str, str] = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",  # with less, browsers would not tell a form's origin
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+Form = Mapping[str, str]
+FormEndpoint = Callable[[Request, Form], Awaitable[Response]]
+
+
+def guarded(app: ASGIApp) -> ASGIApp:
+    """Put the headers on everything that the application answers."""
+
+    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await app(scope, receive, send_guarded)
+
+    return with_headers
+
+
+def token_of(request: Request) -> str:
+    """The visitor's token; a new one if there is none yet, which `keep_token` then has to give them."""
+    return request.cookies.get(COOKIE) or secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def keep_token(request: Request, response: Response, token: str) -> None:
+    """Give the visitor the token, unless they have it."""
+    if request.cookies.get(COOKIE) != token:
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, token, path="/console", secure=secure, httponly=True, samesite="strict")
+
+
+async def checked_form(request: Request) -> Form:
+    """The fields of a form of ours; raises `Forged`, or `InvalidMessage` for what is no form."""
+    headers = dict(request.scope["headers"])
+    check_content_type(headers, FORM_TYPES)
+    _check_origin(request)
+    form = _parsed(await read_body(headers, request.receive))
+    cookie = request.cookies.get(COOKIE, "")
+    if not cookie or not hmac.compare_digest(cookie.encode(), form.get(FIELD, "").encode()):
+        raise Forged("The form does not carry the token of this browser")
+    return form
+
+
+def _check_origin(request: Request) -> None:
+    """Where it is told. Of the scheme nothing is known behind a proxy; the host is enough."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forged(f"The form comes from {ascii(origin)[:100]}")
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise Forged("The form comes from another site")
+
+
+def _parsed(body: bytes) -> Form:
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError as error:
+        raise InvalidMessage(f"The form cannot be read: {error}", "Send it from the console.") from None
+    return dict(fields)

@@ -1,0 +1,102 @@
+"""Templates, and what they are told besides the page's own values: numbers, times and links in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import allocation
+from allocation.console_views.overview import MOST_COUNTED
+from allocation.entrypoints.console import drawing
+from allocation.entrypoints.console.assets import Asset
+
+ROOT = "/console"
+DOTS = {".", ".."}  # browsers take these out of a path, however they are spelled
+# By what a field is called: what it leads to. These names are the same in every event.
+LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}
+TONES = {"Allocated": "good", "Deallocated": "warn", "Backordered": "bad", "OutOfStock": "bad"}
+AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def environment(assets: Mapping[str, Asset]) -> Environment:
+    templates = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.filters |= {"number": number, "few": few, "size": size, "age": age, "clock": clock, "stamp": stamp}
+    templates.globals |= {
+        "asset": lambda name: ROOT + assets[name].path,
+        "url": url,
+        "linked": LINKED,
+        "tones": TONES,
+        "version": allocation.__version__,
+        "stock_bar": drawing.stock_bar,
+        "batch_bar": drawing.batch_bar,
+        "chart": drawing.chart,
+        "chart_height": drawing.CHART_HEIGHT,
+        "axis_height": drawing.AXIS_HEIGHT,
+        "axis_width": drawing.AXIS_WIDTH,
+        "warehouse_width": drawing.WAREHOUSE_WIDTH,
+    }
+    return templates
+
+
+def url(place: str, key: str | None = None, **query: object) -> str:
+    """Where a page is, and one about something: its name is the user's, so it may be anything."""
+    asked = {name: value for name, value in query.items() if value not in ("", None)}
+    path = f"{ROOT}/{place}"
+    if key in DOTS:
+        asked["key"] = key
+    elif key is not None:
+        path += f"/{quote(key, safe='')}"
+    return f"{path}?{urlencode(asked)}" if asked else path
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def few(value: int) -> str:
+    """A number that was not counted further than it is shown."""
+    return f"{value:,}" if value <= MOST_COUNTED else f"{MOST_COUNTED:,}+"
+
+
+def size(value: float) -> str:
+    """A number of which the first digits matter."""
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004 - two digits
+
+
+def age(since: datetime) -> str:
+    """How long ago, in its largest unit. It changes so seldom that live pages stay as they are."""
+    seconds = (datetime.now(UTC) - since).total_seconds()
+    return next((f"{seconds // unit:.0f} {name}" for unit, name in AGES if seconds >= unit), "< 1 min")
+
+
+def clock(moment: datetime) -> Markup:
+    """A moment of today by its time, an older one by its day too."""
+    shown = moment.strftime("%H:%M:%S" if moment.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M")
+    return _time(moment, shown)
+
+
+def stamp(moment: datetime) -> Markup:
+    """A moment to the millisecond."""
+    return _time(moment, f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}")
+
+
+def context(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With what every template may ask for."""
+    return {"now": datetime.now(UTC), **values}
+
+
+def _time(moment: datetime, shown: str) -> Markup:
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S.%f}", shown
+    )

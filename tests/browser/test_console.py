@@ -1,0 +1,206 @@
+"""The console as people use it: in a browser, with and without scripts, by keyboard, on a phone, in the dark."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import OpenContext, Shop
+from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, give_up
+from tests.e2e.conftest import unique
+
+PAGES = (
+    "/console/",
+    "/console/products",
+    "/console/products?only=waiting&sort=waiting",
+    "/console/products/RELIABLE-FORK",
+    "/console/batches/customs",
+    "/console/orders",
+    "/console/orders/fork-6",
+    "/console/events",
+    "/console/flow",
+    "/console/deliveries",
+    "/console/dead-letters/retry",
+    "/console/books",
+    "/console/products/UNKNOWN",
+)
+PHONE = {"width": 380, "height": 760}
+SERIOUS = {"serious", "critical"}
+WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_nothing_serious_in_light_or_dark(page: Page, path: str) -> None:
+    page.goto(path)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in SERIOUS]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == [], scheme
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_phone_shows_every_page_without_scrolling_sideways(new_context: OpenContext, path: str) -> None:
+    page = new_context(viewport=PHONE).new_page()
+    page.goto(path)
+    assert not page.evaluate(WIDER_THAN_THE_WINDOW)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_can_be_read_without_scripts(new_context: OpenContext, path: str) -> None:
+    page = new_context(java_script_enabled=False).new_page()
+    page.goto(path)
+    expect(page.locator("main h1")).to_have_count(1)
+    expect(page.get_by_role("button", name="Switch between light and dark")).to_be_hidden()
+
+
+def test_what_happens_is_seen_in_another_window(page: Page, new_context: OpenContext, shop: Shop) -> None:
+    sku, orderid = unique("LIVE-CHAIR"), unique("live-order")
+    shop.server.add_batch(f"batch of {sku}", sku, 10)
+    other = new_context().new_page()
+    page.goto(f"/console/products/{sku}")
+    other.goto("/console/events")
+    expect(page.locator("#state")).to_have_text("live")
+    expect(other.locator("#state")).to_have_text("live")
+    shop.server.allocate(orderid, sku, 4)
+    expect(page.locator(".figures")).to_contain_text("6 available")
+    expect(page.locator(".events").get_by_text(orderid).first).to_be_visible()
+    expect(other.locator(".events").get_by_text(orderid).first).to_be_visible()
+
+
+def test_a_feed_that_is_paused_stands_still_until_it_goes_on(page: Page, shop: Shop) -> None:
+    sku = unique("PAUSED")
+    page.goto("/console/events")
+    expect(page.locator("#state")).to_have_text("live")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#state")).to_have_text("paused")
+    shop.server.add_batch(f"batch of {sku}", sku, 10)
+    page.wait_for_timeout(1_200)  # two looks at the ledger
+    expect(page.get_by_text(f"batch of {sku}")).to_have_count(0)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text(f"batch of {sku}")).to_be_visible()
+
+
+def test_focus_stays_where_it_is_while_the_page_changes(page: Page, shop: Shop) -> None:
+    sku = unique("FOCUS")
+    shop.server.add_batch(f"batch of {sku}", sku, 10)
+    page.goto(f"/console/products/{sku}")
+    expect(page.locator("#state")).to_have_text("live")
+    link = page.get_by_role("link", name=f"batch of {sku}").first
+    link.focus()
+    shop.server.allocate(unique("order"), sku, 4)
+    expect(page.locator(".figures")).to_contain_text("6 available")
+    expect(link).to_be_focused()
+
+
+def test_products_are_found_while_one_types(page: Page) -> None:
+    page.goto("/console/products")
+    page.keyboard.press("/")
+    page.keyboard.type("elegant-s")
+    expect(page.locator("#list tbody tr")).to_have_count(1)
+    expect(page.locator("#list tbody")).to_contain_text("ELEGANT-SOFA")
+    assert page.url.endswith("/console/products?q=elegant-s")
+    page.get_by_label("SKU", exact=True).fill("-sofa")
+    expect(page.locator("#list")).to_contain_text("these have it somewhere")
+    expect(page.locator("#list tbody tr")).to_have_count(8)
+
+
+def test_the_search_leads_to_whatever_has_the_name(page: Page) -> None:
+    for name, place in (("RELIABLE-FORK", "products"), ("customs", "batches"), ("fork-6", "orders")):
+        page.goto("/console/")
+        page.keyboard.press("/")
+        page.keyboard.type(name)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/console/{place}/{name}")
+
+
+def test_a_keyboard_is_enough(page: Page) -> None:
+    page.goto("/console/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("link", name="Products", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/products")
+    page.get_by_role("radio", name="All").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/console/products?only=waiting")
+    page.locator("#list tbody a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/products/*")
+
+
+def test_the_switch_between_light_and_dark_is_remembered(page: Page) -> None:
+    page.goto("/console/")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.get_by_role("button", name="Switch between light and dark").click()
+    dark = page.evaluate(background)
+    assert dark != light
+    page.goto("/console/products")
+    assert page.evaluate(background) == dark
+
+
+def test_a_message_opens_as_a_tree_at_its_own_address(page: Page, shop: Shop) -> None:
+    page.goto("/console/events?type=BatchQuantityChanged&sku=RELIABLE-FORK")
+    page.locator(".events a.message").first.click()
+    page.wait_for_url("**/console/events/*-*")
+    tree = page.locator(".tree")
+    expect(tree.locator("> li > .node")).to_contain_text("BatchQuantityChanged")
+    expect(tree.locator("> li > ul > li > .node").first).to_contain_text("Deallocated")
+    expect(tree.get_by_text("send_out_of_stock_notification").first).to_be_visible()
+
+
+def test_what_users_name_is_text_wherever_it_stands(page: Page) -> None:
+    for place, key in (
+        ("products", SCRIPT),
+        ("orders", SCRIPT),
+        ("orders", RIGHT_TO_LEFT),
+        ("products", RIGHT_TO_LEFT),
+    ):
+        page.goto(f"/console/{place}/{quote(key, safe='')}")
+        expect(page.locator("main bdi").first).to_be_attached()
+        assert key.strip() in page.locator("body").inner_text()
+        assert not page.evaluate(WIDER_THAN_THE_WINDOW)
+    page.goto("/console/products")
+    assert page.locator("script").count() == 2
+
+
+def test_a_dead_letter_is_retried_after_it_was_asked(page: Page, shop: Shop) -> None:
+    give_up(shop.database, "RELIABLE-FORK")
+    page.goto("/console/deliveries")
+    row = page.get_by_role("row").filter(has_text="RELIABLE-FORK")
+    expect(row).to_contain_text("mailbox is full")
+    row.get_by_role("link", name="Retry").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Retry 1 dead letter?")
+    page.get_by_role("button", name="Retry it").click()
+    expect(page.get_by_role("status").filter(has_text="1 dead letter")).to_be_visible()
+    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+
+
+def test_dead_letters_are_dropped_only_by_the_second_button(page: Page, shop: Shop) -> None:
+    give_up(shop.database, "RELIABLE-FORK")
+    page.goto("/console/deliveries")
+    page.get_by_role("link", name="Drop all").click()
+    page.get_by_role("link", name="Leave as it is").click()
+    expect(page.locator("[data-live=letters]")).to_contain_text("mailbox is full")
+    page.get_by_role("link", name="Drop all").click()
+    page.get_by_role("button", name="Drop it").click()
+    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+
+
+def test_the_books_are_proved_on_demand(page: Page) -> None:
+    page.goto("/console/books")
+    page.get_by_role("button", name="Prove them now").click()
+    expect(page.locator(".verdict")).to_have_text("The books are right")
+
+
+def test_the_flow_tells_how_often_each_way_was_taken(page: Page, shop: Shop) -> None:
+    page.goto("/console/flow")
+    expect(page.locator("svg.flow .label").first).to_be_visible()
+    numbers = page.locator("svg.flow .label").all_text_contents()
+    assert max(int(each.replace(",", "")) for each in numbers) > 400

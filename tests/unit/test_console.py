@@ -1,0 +1,160 @@
+"""The parts of the console that need no server: pace, meter, hub, links, bars."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from allocation.adapters.database import parse_url
+from allocation.adapters.reader import Reader
+from allocation.console_views.stock import Stock
+from allocation.entrypoints.console.drawing import chart, stock_bar
+from allocation.entrypoints.console.live import Hub, Rendered, Topics
+from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.rendering import few, url
+from allocation.entrypoints.refusals import TooManyStreams
+from allocation.service_layer import flow
+from allocation.service_layer.meter import Meter, Second
+
+
+def test_a_meter_counts_by_the_second_and_forgets() -> None:
+    now = [100.0]
+    meter = Meter(lambda: now[0])
+    meter.count(3)
+    meter.count(5)
+    now[0] = 101.9
+    meter.count(4)
+    now[0] = 103.0
+    assert meter.last(4) == [Second(0, 0), Second(8, 2), Second(4, 1), Second(0, 0)]
+    assert meter.last(3)[0].group_size == 4
+    for second in range(1_000):
+        now[0] = 200.0 + second
+        meter.count(1)
+    assert sum(each.messages for each in meter.last(2_000)) == 299
+
+
+def test_paced_work_is_done_once_for_all_and_then_rests() -> None:
+    done = 0
+
+    async def work() -> int:
+        nonlocal done
+        done += 1
+        await asyncio.sleep(0.02)
+        return done
+
+    async def ask() -> None:
+        paced = Paced(work, least_pause_s=0.1, rest=1)
+        assert [kept.value for kept in await asyncio.gather(*(paced.get() for _ in range(5)))] == [1] * 5
+        assert (await paced.get()).value == 1
+        await asyncio.sleep(0.15)
+        assert (await paced.get()).value == 2
+
+    asyncio.run(ask())
+
+
+def test_work_that_failed_fails_for_who_asked_and_is_tried_again() -> None:
+    answers: Iterator[int | OSError] = iter([OSError("gone"), 7])
+
+    async def work() -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ask() -> None:
+        paced = Paced(work, least_pause_s=0, rest=0)
+        with pytest.raises(OSError, match="gone"):
+            await paced.get()
+        assert (await paced.get()).value == 7
+
+    asyncio.run(ask())
+
+
+def test_no_more_streams_are_opened_than_there_may_be(sqlite_url: str) -> None:
+    async def render() -> Rendered:
+        return Rendered({"part": "<p>1</p>"}, Topics())
+
+    async def open_some() -> None:
+        reader = Reader(parse_url(sqlite_url))
+        hub = Hub(reader, asyncio.Event(), max_streams=2)
+        first = await hub.open("page", render, "")
+        await hub.open("page", render, "")
+        with pytest.raises(TooManyStreams, match="2 pages are live already"):
+            await hub.open("page", render, "")
+        hub.leave(first)
+        await hub.open("page", render, "")
+        await hub.close()
+        await reader.close()
+
+    asyncio.run(open_some())
+
+
+def test_a_page_is_rendered_once_for_all_who_watch_it(sqlite_url: str) -> None:
+    rendered = 0
+
+    async def render() -> Rendered:
+        nonlocal rendered
+        rendered += 1
+        return Rendered({"part": "<p>the same</p>"}, Topics(always=True))
+
+    async def watch() -> None:
+        reader = Reader(parse_url(sqlite_url))
+        hub = Hub(reader, asyncio.Event())
+        streams = [await hub.open("page", render, "") for _ in range(50)]
+        assert rendered == 1
+        deadline = time.monotonic() + 10
+        while rendered < 2 and time.monotonic() < deadline:  # noqa: ASYNC110 - the hub tells nobody
+            await asyncio.sleep(0.02)
+        assert not any(stream.due.is_set() for stream in streams)  # nothing differs
+        await hub.close()
+        await reader.close()
+
+    asyncio.run(watch())
+    assert rendered in {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "there"),
+    [
+        ("CHAIR", "/console/products/CHAIR"),
+        ("a/b", "/console/products/a%2Fb"),
+        ("..", "/console/products?key=.."),
+        ("<&\"'>", "/console/products/%3C%26%22%27%3E"),
+    ],
+)
+def test_whatever_a_product_is_called_it_has_an_address(key: str, there: str) -> None:
+    assert url("products", key) == there
+
+
+def test_empty_values_are_left_out_of_an_address() -> None:
+    assert url("products", q="", only="short", after=None) == "/console/products?only=short"
+
+
+def test_a_number_that_was_not_counted_to_its_end_says_so() -> None:
+    assert (few(9_999), few(10_000), few(10_001)) == ("9,999", "10,000", "10,000+")
+
+
+@pytest.mark.parametrize("stock", [Stock(10, 4, 30, 1), Stock(1, 1, 10**9, 10**9), Stock(10**9, 1, 1, 0), Stock()])
+def test_a_bar_shows_every_part_and_is_never_longer_than_it_is(stock: Stock) -> None:
+    parts = stock_bar(stock)
+    assert sum(part.qty for part in parts) == stock.purchased
+    assert all(part.length > 0.5 for part in parts)
+    assert sum(part.length for part in parts) <= 100.0001
+    for before, after in pairwise(parts):
+        assert after.start == pytest.approx(before.start + before.length)
+
+
+def test_a_chart_without_values_is_flat() -> None:
+    assert chart([0, 0]) == ([], 0)
+    assert chart([0, 5, 10])[0] == [(1, 20.0), (2, 40.0)]
+
+
+def test_a_flow_with_numbers_has_one_on_every_edge_and_no_style_of_its_own() -> None:
+    drawn = flow.svg(labels={edge: f"n{number}" for number, edge in enumerate(flow.edges())})
+    assert all(f">n{number}</text>" in drawn for number, _ in enumerate(flow.edges()))
+    assert "<style" not in drawn
+    assert "<style" in flow.svg()
