@@ -22,6 +22,7 @@ from allocation.service_layer import flow
 from allocation.service_layer.dead_letters import DeadLetters
 from allocation.service_layer.effects import among, bind, first_of
 from allocation.service_layer.handlers import EFFECTS
+from allocation.service_layer.preview import Previews
 from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
@@ -38,6 +39,7 @@ class Service:
     settings: Settings
     url: URL
     writer: Writer
+    previews: Previews
     reader: Reader
     effects: Relay
     store: Store
@@ -55,6 +57,7 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         await self.writer.close()
+        self.previews.close()
         await self.effects.close()
         await self.subscriptions.close()
         await self.webhooks.close()
@@ -69,7 +72,7 @@ def bootstrap(settings: Settings) -> Service:
     flow.check()
     url = parse_url(settings.database_url)
     migrate(url)
-    store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+    store = _store(url)
     webhooks = SqlWebhooks(url)
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
@@ -82,6 +85,7 @@ def bootstrap(settings: Settings) -> Service:
         settings=settings,
         url=url,
         writer=writer,
+        previews=Previews(lambda: _store(url), max_previews=settings.max_previews),
         reader=Reader(url),
         effects=effects,
         store=store,
@@ -91,6 +95,10 @@ def bootstrap(settings: Settings) -> Service:
         post_webhook=post_webhook,
         dead_letters=SqlDeadLetters(url),
     )
+
+
+def _store(url: URL) -> SqliteStore | PostgresStore:
+    return SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
 
 
 def _policy(settings: Settings) -> Policy:

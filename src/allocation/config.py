@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
-LEAST = {"lease_s": 1, "max_attempts": 1}  # of the numbers that must not be 0
+LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1}  # of the numbers that must not be 0
 
 
 class InvalidSetting(ValueError):
@@ -22,6 +22,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     max_queued: int = 20_000  # messages that may wait for the writer before 503 is answered
+    max_previews: int = 4  # that may be under way before 503 is answered
     smtp_host: str = ""  # empty: mails are logged instead of sent
     smtp_port: int = 25
     smtp_user: str = ""
