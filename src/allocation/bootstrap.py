@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy.engine import URL
 
+from allocation import views
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
@@ -18,9 +19,11 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import flow
 from allocation.service_layer.dead_letters import DeadLetters
 from allocation.service_layer.effects import among, bind, first_of
+from allocation.service_layer.expiry import Expiry
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.preview import Previews
 from allocation.service_layer.relay import Policy, Relay
@@ -42,6 +45,7 @@ class Service:
     previews: Previews
     reader: Reader
     effects: Relay
+    expiry: Expiry
     store: Store
     webhooks: SqlWebhooks
     subscriptions: Subscriptions
@@ -56,6 +60,7 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.expiry.close()
         await self.writer.close()
         self.previews.close()
         await self.effects.close()
@@ -77,16 +82,19 @@ def bootstrap(settings: Settings) -> Service:
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
-    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of)
+    usual_rules = USUAL if settings.strategy == USUAL.strategy else Rules(settings.strategy)
+    writer = Writer(store, max_queued=settings.max_queued, effects_of=subscriptions.effects_of, usual_rules=usual_rules)
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
+    reader = Reader(url)
     return Service(
         settings=settings,
         url=url,
         writer=writer,
-        previews=Previews(lambda: _store(url), max_previews=settings.max_previews),
-        reader=Reader(url),
+        previews=Previews(lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual_rules),
+        reader=reader,
+        expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
         effects=effects,
         store=store,
         webhooks=webhooks,

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import structlog
 
 from allocation.domain.errors import Refusal
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.ahead import ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
@@ -82,10 +83,12 @@ class Writer:
         pile: int = PILE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
         effects_of: EffectsOf = declared_effects,
+        usual_rules: Rules = USUAL,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._effects_of = effects_of
+        self._usual_rules = usual_rules
         self._max_queued = max_queued
         self._max_group = max_group
         self._pile = pile
@@ -184,7 +187,7 @@ class Writer:
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
             session = ReadAhead(await self._store.read(wanted), unwritten)
-            uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
+            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules)
             uow.load(wanted)
             return _Group(entries, _handle_each(messages, uow), uow.changes())
         except Exception:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
@@ -287,7 +290,7 @@ class Writer:
     def _handle(
         self, messages: Sequence[Message], session: Session, *, check_ids: bool
     ) -> Sequence[Outcome | Exception]:
-        uow = GroupUnitOfWork(session, self._clock(), self._effects_of)
+        uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes = _handle_each(messages, uow)
         changes = uow.changes()

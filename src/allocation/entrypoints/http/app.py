@@ -48,6 +48,7 @@ def _router(service: Service) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with service:
             service.effects.start()
+            service.expiry.start()
             yield
 
     async def is_alive(_: Request) -> Response:
