@@ -19,13 +19,14 @@ from allocation.config import PREFIX, Settings
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
-from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http import bulk, openapi, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.pages import ABOUT
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, Parameter, Read
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
+from allocation.entrypoints.previews import MAX_LINES
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer import flow
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
@@ -44,6 +45,9 @@ SETTINGS: Mapping[str, str] = {
     "host": "the address that `allocation serve` listens on",
     "port": "its port; `0` takes a free one and logs which",
     "max_queued": "messages that may wait for the writer; one more is answered 503",
+    "strategy": "the order in which batches are looked at, for products without rules of their own: "
+    "`warehouse-first`, `first-expired`, `preferred-location` or `just-in-time`",
+    "max_previews": "previews that may be under way; one more is answered 503",
     "smtp_host": "the mail server; while empty, mails are written to the log",
     "smtp_port": "its port",
     "smtp_user": "the name to log in with; while empty, nobody logs in",
@@ -72,6 +76,23 @@ BULK = f"""\
 Many events, one JSON object a line (at most {bulk.MAX_LINE_BYTES:,} bytes), as `{bulk.JSON_LINES}`. Each names its
 `type`, and an `id` where a repeat has to be recognised. Every line is answered by a line with `line` and `status`, in
 order, while the rest is still being sent: read while you send.
+"""
+PREVIEW = f"""\
+## Preview
+
+Nothing is changed, and the writer waits for none of it. Both answer `summary` (how many lines would be `moved`, come
+to be `waiting`, be `served`, be `late`, and be promised `earlier` or `later`), `lines` (at most `limit` of them, 100
+unless given) and `more`. [How](../howto/preview.md).
+
+### `POST {previews.EVENT_PATH}`
+
+What one event would set off: `event` is the name of its route, and the body the same. `answer` is what would be
+answered; a refusal is that of the event.
+
+### `POST {previews.PATH}`
+
+At most {MAX_LINES:,} events, one after the other, as lines of `{bulk.JSON_LINES}`. `answers` are those of
+`{bulk.PATH}`.
 """
 READ = f"""\
 ## Read
@@ -143,7 +164,7 @@ def events_page() -> str:
 def http_page() -> str:
     posts = [f"### `POST {path}`\n\n{_post(kind)}" for path, kind in POSTS.items()]
     operate = [OPERATE, *map(_action, ACTIONS), WEBHOOKS, *map(_operation, OPERATIONS)]
-    return _page("HTTP", SEND, *posts, BULK, READ, *map(_read, READS), HEALTH, *operate)
+    return _page("HTTP", SEND, *posts, BULK, PREVIEW, READ, *map(_read, READS), HEALTH, *operate)
 
 
 def refusals_page() -> str:

@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy.engine import URL
 
+from allocation import views
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
@@ -20,10 +21,13 @@ from allocation.adapters.turns import PostgresTurns
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import flow
 from allocation.service_layer.dead_letters import DeadLetters
 from allocation.service_layer.effects import among, bind, first_of
+from allocation.service_layer.expiry import Expiry
 from allocation.service_layer.handlers import EFFECTS
+from allocation.service_layer.preview import Previews
 from allocation.service_layer.relay import Policy, Relay
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
@@ -40,8 +44,10 @@ class Service:
     settings: Settings
     url: URL
     writer: Writer
+    previews: Previews
     reader: Reader
     effects: Relay
+    expiry: Expiry
     store: Store
     turns: PostgresTurns | None
     webhooks: SqlWebhooks
@@ -57,9 +63,11 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.expiry.close()
         await self.writer.close()
         if self.turns is not None:
             await self.turns.close()
+        self.previews.close()
         await self.effects.close()
         await self.subscriptions.close()
         await self.webhooks.close()
@@ -77,28 +85,35 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     flow.check()
     url = parse_url(settings.database_url)
     migrate(url)
-    store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+    store = _store(url)
     webhooks = SqlWebhooks(url)
     subscriptions = Subscriptions(webhooks)
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
     turns = None if is_sqlite(url) else PostgresTurns(url)
+    usual_rules = USUAL if settings.strategy == USUAL.strategy else Rules(settings.strategy)
     writer = Writer(
         store,
         max_queued=settings.max_queued,
         max_group=max_group,
         turns=turns,
         effects_of=subscriptions.effects_of,
+        usual_rules=usual_rules,
         solve=solve,
     )
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
+    reader = Reader(url)
     return Service(
         settings=settings,
         url=url,
         writer=writer,
-        reader=Reader(url),
+        previews=Previews(
+            lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual_rules, solve=solve
+        ),
+        reader=reader,
+        expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
         effects=effects,
         store=store,
         turns=turns,
@@ -108,6 +123,10 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         post_webhook=post_webhook,
         dead_letters=SqlDeadLetters(url),
     )
+
+
+def _store(url: URL) -> SqliteStore | PostgresStore:
+    return SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
-LEAST = {"lease_s": 1, "max_attempts": 1}  # of the numbers that must not be 0
+CHOICES = {"strategy": ("warehouse-first", "first-expired", "preferred-location", "just-in-time")}
+LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1}  # of the numbers that must not be 0
 
 
 class InvalidSetting(ValueError):
@@ -22,6 +23,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     max_queued: int = 20_000  # messages that may wait for the writer before 503 is answered
+    strategy: str = "warehouse-first"  # by which products without rules of their own are allocated
+    max_previews: int = 4  # that may be under way before 503 is answered
     smtp_host: str = ""  # empty: mails are logged instead of sent
     smtp_port: int = 25
     smtp_user: str = ""
@@ -59,4 +62,6 @@ def _parsed(name: str, text: str, default: object) -> object:
         if int(text) < LEAST.get(name, 0):
             raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use {LEAST[name]} or more")
         return int(text)
+    if text not in CHOICES.get(name, (text,)):
+        raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use {', '.join(CHOICES[name])}")
     return text

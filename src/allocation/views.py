@@ -267,6 +267,14 @@ def dead_letter(connection: Connection, number: str) -> DeadLetterDetail:
     return DeadLetterDetail(*_died(found), cause, msgspec.Raw(found.body.encode()), found.stack)
 
 
+def expired_holds(connection: Connection, moment: datetime, limit: int) -> list[str]:
+    """The open holds that ended by the moment, the longest over first."""
+    at: object = moment
+    if connection.dialect.name == "sqlite":  # which keeps moments as text, in UTC and whole seconds
+        at = f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return list(connection.scalars(text(_EXPIRED_HOLDS), {"moment": at, "limit": limit}))
+
+
 def is_ready(connection: Connection) -> bool:
     """Whether the database answers, with our tables in it."""
     connection.execute(text("SELECT 1 FROM products LIMIT 1"))
@@ -302,6 +310,10 @@ _WAITING_LINES = (
 )
 _LINES = (
     "SELECT orderid, qty, position FROM order_lines WHERE batchref = :ref AND position < :before ORDER BY position DESC"
+)
+_EXPIRED_HOLDS = (
+    "SELECT orderid FROM order_lines WHERE closed IS NULL AND expires_at IS NOT NULL AND expires_at <= :moment"
+    " ORDER BY expires_at LIMIT :limit"
 )
 _MESSAGES = (
     "SELECT position, place, correlation_id, step, causation_step, type, sku, actor, recorded_at, body FROM messages"

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from allocation.config import InvalidSetting, Settings
+from allocation.config import CHOICES, InvalidSetting, Settings
+from allocation.domain.events import STRATEGIES
+from allocation.domain.rules import USUAL
 
 
 def test_without_environment_the_service_is_embedded_and_private() -> None:
@@ -17,8 +19,14 @@ def test_every_setting_is_read_from_its_own_variable() -> None:
     given = {str: "text", int: "17", bool: "true"}
     for each in dataclasses.fields(Settings):
         kind = type(getattr(Settings(), each.name))
-        settings = Settings.from_environment({f"ALLOCATION_{each.name.upper()}": given[kind], each.name: "ignored"})
-        assert settings == dataclasses.replace(Settings(), **{each.name: kind(given[kind])})
+        text = CHOICES[each.name][-1] if each.name in CHOICES else given[kind]
+        settings = Settings.from_environment({f"ALLOCATION_{each.name.upper()}": text, each.name: "ignored"})
+        assert settings == dataclasses.replace(Settings(), **{each.name: kind(text)})
+
+
+def test_the_strategies_are_those_of_the_rules() -> None:
+    assert CHOICES["strategy"] == STRATEGIES
+    assert Settings().strategy == USUAL.strategy
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,12 @@ def test_a_switch_takes_the_usual_words(text: str, meant: bool) -> None:
         ("ALLOCATION_PORT", "80.5", "ALLOCATION_PORT is '80.5': use a whole number"),
         ("ALLOCATION_PORT", "", "ALLOCATION_PORT is '': use a whole number"),
         ("ALLOCATION_PORT", "٨٠", "ALLOCATION_PORT is '٨٠': use a whole number"),
+        (
+            "ALLOCATION_STRATEGY",
+            "cheapest",
+            "ALLOCATION_STRATEGY is 'cheapest': use warehouse-first, first-expired, preferred-location, just-in-time",
+        ),
+        ("ALLOCATION_MAX_PREVIEWS", "0", "ALLOCATION_MAX_PREVIEWS is '0': use 1 or more"),
         ("ALLOCATION_MAX_QUEUED", "many", "ALLOCATION_MAX_QUEUED is 'many': use a whole number"),
     ],
 )

@@ -173,6 +173,9 @@ class MemoryStore:
     async def read(self, wanted: Wanted) -> Loaded:
         return MemorySession(self.tables).load(wanted)
 
+    async def look(self, work: Callable[[Session], T]) -> T:
+        return work(MemorySession(self.tables))
+
     async def write(self, changes: Changes) -> None:
         await self.run(lambda session: session.save(changes))
 

@@ -111,6 +111,8 @@ LOAD = WANTED.format(
 """
 )
 
+LOOKING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
@@ -283,6 +285,13 @@ class PostgresSession:
         return self._connection.run_async(call)
 
 
+class LookingSession(PostgresSession):
+    """A transaction that only reads, all of it as of the same moment."""
+
+    def load(self, wanted: Wanted) -> Loaded:
+        return _loaded(self.fetch(READ, *_load_arguments(wanted)))
+
+
 def _load_arguments(wanted: Wanted) -> Sequence[str]:
     orderids, skus = zip(*wanted.lines, strict=True) if wanted.lines else ((), ())
     columns = (wanted.skus, wanted.refs, orderids, skus, wanted.message_ids, wanted.holdids)
@@ -331,6 +340,10 @@ class PostgresStore:
         async with self._connection() as connection:
             return _loaded(await _driver(connection).fetch(READ, *_load_arguments(wanted)))
 
+    async def look(self, work: Callable[[Session], T]) -> T:
+        async with self._connection() as connection:
+            return await connection.run_sync(_transact, work, LookingSession, LOOKING)
+
     async def write(self, changes: Changes) -> None:
         """One statement is one transaction."""
         async with self._connection() as connection:
@@ -376,9 +389,14 @@ async def _drop(connection: AsyncConnection) -> None:
     await connection.close()
 
 
-def _transact(connection: Connection, work: Callable[[Session], T]) -> T:
-    session = PostgresSession(cast("AdaptedConnection", connection.connection.dbapi_connection))
-    session.wait(lambda driver: driver.execute("BEGIN"))
+def _transact(
+    connection: Connection,
+    work: Callable[[Session], T],
+    kind: type[PostgresSession] = PostgresSession,
+    begin: str = "BEGIN",
+) -> T:
+    session = kind(cast("AdaptedConnection", connection.connection.dbapi_connection))
+    session.wait(lambda driver: driver.execute(begin))
     try:
         result = work(session)
     except BaseException:

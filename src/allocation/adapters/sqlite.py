@@ -249,12 +249,15 @@ class SqliteStore:
                 return result
 
     async def read(self, wanted: Wanted) -> Loaded:
+        return await self.look(lambda session: session.load(wanted))
+
+    async def look(self, work: Callable[[Session], T]) -> T:
         with _told_as_the_stores():
             if self._reader is None:
                 self._reader = _connected(self._reading)
             self._reader.execute("BEGIN")
             try:
-                return SqliteSession(self._reader).load(wanted)
+                return work(SqliteSession(self._reader))
             finally:
                 self._reader.rollback()
 

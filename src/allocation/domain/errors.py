@@ -235,7 +235,7 @@ class InvalidMoment(Refusal):
     cure = "Give a moment in the future, with its time zone: 2026-01-31T12:00:00Z for example."
 
     def __init__(self, expires_at: object) -> None:
-        super().__init__(f"expires_at is {expires_at}, which is past")
+        super().__init__(f"expires_at is {expires_at}: a hold cannot end then")
 
 
 class NotEnoughStock(Refusal):

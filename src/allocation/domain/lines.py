@@ -24,6 +24,12 @@ RELEASED: Final = "released"
 EXPIRED: Final = "expired"
 LOST: Final = "lost"
 
+# What a line is while it is open.
+ALLOCATED: Final = "allocated"
+PINNED: Final = "pinned"
+WAITING: Final = "waiting"
+HELD: Final = "held"
+
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
@@ -39,6 +45,22 @@ class OrderLine:
     need_by: date | None = None
     priority: int = 0
     expires_at: datetime | None = None
+
+
+def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
+    """What a line is, in a word: how it ended, or how it stands."""
+    if closed is not None:
+        return closed
+    if priority == HELD_PRIORITY:
+        return HELD
+    if batchref is None:
+        return WAITING
+    return PINNED if priority == PINNED_PRIORITY else ALLOCATED
+
+
+def days_late(need_by: date | None, day: date | None) -> int:
+    """By how many days stock that is there on a day is late."""
+    return max(0, (day - need_by).days) if day is not None and need_by is not None else 0
 
 
 class Promise(NamedTuple):

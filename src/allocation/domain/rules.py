@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
 from allocation.domain.events import RulesChanged
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, days_late
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
 FIRST_EXPIRED: Final = "first-expired"
@@ -160,7 +160,7 @@ class Choice:
 
 def late_days(line: OrderLine, day: date | None) -> int:
     """By how many days the line is late when its stock is there on that day."""
-    return max(0, (day - line.need_by).days) if day is not None and line.need_by is not None else 0
+    return days_late(line.need_by, day)
 
 
 def is_hold(line: OrderLine) -> bool:

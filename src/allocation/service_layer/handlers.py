@@ -7,10 +7,11 @@ it needs; it touches the outside world, so it runs after the commit, at least on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from allocation.domain import events, model
-from allocation.domain.errors import InvalidSku, UnknownBatch, UnknownHold, UnknownLine, UnknownSku
+from allocation.domain.errors import InvalidMoment, InvalidSku, UnknownBatch, UnknownHold, UnknownLine, UnknownSku
 from allocation.domain.lines import HELD_PRIORITY
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.rules import Rules
@@ -147,7 +148,8 @@ def hold_stock(event: events.StockHeld, uow: AbstractUnitOfWork) -> str:
     """Keep stock for a cart, or longer than before."""
     with uow:
         product = _of_sku(event.sku, uow)
-        hold = OrderLine(event.holdid, event.sku, event.qty, priority=HELD_PRIORITY, expires_at=event.expires_at)
+        ends = _whole_second(event.expires_at)
+        hold = OrderLine(event.holdid, event.sku, event.qty, priority=HELD_PRIORITY, expires_at=ends)
         batchref = product.hold_stock(hold, uow.now)
         uow.commit()
     return batchref
@@ -201,6 +203,15 @@ def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> st
 def send_out_of_stock_notification(event: events.OutOfStock, notifications: Notifications) -> None:
     """Tell the stock team that a line waits."""
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
+
+
+def _whole_second(moment: datetime) -> datetime:
+    """The moment in UTC, and not before it, as storage keeps and compares it."""
+    try:
+        utc = moment.astimezone(UTC)
+        return utc if not utc.microsecond else utc.replace(microsecond=0) + timedelta(seconds=1)
+    except OverflowError:
+        raise InvalidMoment(moment) from None
 
 
 def _of_sku(sku: str, uow: AbstractUnitOfWork) -> Product:

@@ -201,3 +201,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Give back every connection."""
+
+
+class Lookout(Protocol):
+    """Where to find out what would happen. Its calls raise `StoreUnavailable`."""
+
+    async def look(self, work: Callable[[Session], T]) -> T:
+        """Do the work on what there is at one moment, without a lock, and return its result. It must not save."""
+
+    async def close(self) -> None:
+        """Give back every connection."""

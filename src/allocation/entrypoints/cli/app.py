@@ -76,7 +76,7 @@ def serve(
 
 
 @app.command("import", rich_help_panel="Data")
-def import_(
+def import_(  # noqa: PLR0913 - the options of a command
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - is standard input.")],
     *,
     type_: Annotated[
@@ -88,6 +88,7 @@ def import_(
     label: Annotated[
         str, typer.Option(help="Lines imported before under another label count as new.", show_default=False)
     ] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Tell what would be, and import nothing.")] = False,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
@@ -98,7 +99,7 @@ def import_(
     """
     from allocation.entrypoints.cli.importing import Request, import_files
 
-    return import_files(settings_for(database), Request(files, type_, refused, label, as_json))
+    return import_files(settings_for(database), Request(files, type_, refused, label, as_json, preview))
 
 
 @app.command(rich_help_panel="Data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import sys
@@ -24,6 +25,7 @@ from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError, complain, log_to_stderr
 from allocation.entrypoints.cli.lines import Item, Line, read_csv, read_json_lines
+from allocation.entrypoints.cli.previewing import Reading, print_files
 from allocation.service_layer.messages import Outcome, incoming
 from allocation.service_layer.stream import handle_stream
 from allocation.service_layer.writer import Unavailable
@@ -44,6 +46,7 @@ class Request:
     refused: Path | None = None  # None: beside each file
     label: str = ""
     as_json: bool = False
+    preview: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ def import_files(settings: Settings, request: Request) -> int:
     log_to_stderr()
     kind = incoming(request.type) if request.type is not None else None
     _check(request)
+    if request.preview:
+        return print_files(settings, asyncio.run(_read_all(request, kind)), as_json=request.as_json)
     with contextlib.suppress(FileNotFoundError):
         if request.refused is not None:
             request.refused.unlink()
@@ -105,10 +110,9 @@ async def _import_all(settings: Settings, request: Request, kind: type[Event] | 
     async with bootstrap(settings, max_group=MAX_GROUP) as service:
         for name in request.files:
             with _opened(name) as file, RefusedLines(name, request.refused) as refused, Display(name, file) as display:
-                reader = read_json_lines(file, request.label) if kind is None else read_csv(file, kind, request.label)
                 count = Count(name)
                 try:
-                    await _import(service, reader, count, refused, display)
+                    await _import(service, _reader(file, request, kind), count, refused, display)
                 except Unavailable:
                     complain(f"{name}: stopped after {count.lines:,} lines", "Import it again: it goes on from there.")
                     raise
@@ -118,6 +122,18 @@ async def _import_all(settings: Settings, request: Request, kind: type[Event] | 
             if not request.as_json:
                 typer.echo(_sentence(count))
     return counts
+
+
+async def _read_all(request: Request, kind: type[Event] | None) -> Reading:
+    reading = Reading()
+    for name in request.files:
+        with _opened(name) as file:
+            await reading.add(name, _reader(file, request, kind))
+    return reading
+
+
+def _reader(file: BinaryIO, request: Request, kind: type[Event] | None) -> AsyncIterator[Iterator[Item]]:
+    return read_json_lines(file, request.label) if kind is None else read_csv(file, kind, request.label)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcom
 
 ACTOR = "cli"
 
+Preview = Annotated[bool, typer.Option("--preview", help="Tell what it would set off, and change nothing.")]
 Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: under the same key nothing is done twice.")]
 
 
@@ -34,12 +35,14 @@ def add_commands(app: typer.Typer) -> None:
 def _command(kind: type[Event]) -> Callable[..., int]:
     names = [rule.name for rule in field_rules(kind)]
 
-    def command(*, key: str | None, as_json: bool, database: str | None, **options: str | None) -> int:
+    def command(*, preview: bool, key: str | None, as_json: bool, database: str | None, **options: str | None) -> int:
         texts = {name: text for name in names if (text := options[name]) is not None}
-        return send(event_from_texts(kind, texts), key, database, as_json=as_json)
+        answer = foretell if preview else send
+        return answer(event_from_texts(kind, texts), key, database, as_json=as_json)
 
     parameters = [_parameter(rule) for rule in field_rules(kind)]
     parameters += [
+        _keyword("preview", Preview, default=False),
         _keyword("key", Key, None),
         _keyword("as_json", AsJson, default=False),
         _keyword("database", DatabaseUrl, None),
@@ -74,6 +77,23 @@ def send(event: Event, key: str | None, database: str | None, *, as_json: bool) 
     return DONE
 
 
+def foretell(event: Event, key: str | None, database: str | None, *, as_json: bool) -> int:
+    """Print what the event would be answered, and what it would set off."""
+    import asyncio
+
+    from allocation.entrypoints.cli.previewing import preview, print_effect
+    from allocation.service_layer.messages import new_message
+
+    log_to_stderr()
+    found = asyncio.run(preview(settings_for(database), new_message(event, ACTOR, key)))
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        typer.echo("\n".join(_answer_lines(found.answer)))
+        print_effect(found)
+    return DONE
+
+
 async def _handle(message: Message, database: str | None) -> Outcome:
     from allocation.bootstrap import bootstrap
 
@@ -96,12 +116,7 @@ def _as_json(outcome: Outcome, *, repeated: bool) -> str:
 def _as_text(outcome: Outcome, *, repeated: bool) -> str:
     from allocation.entrypoints.answers import answer
 
-    lines = []
-    for name, value in answer(outcome).items():
-        if isinstance(value, list):
-            lines += [f"{name}: {_as_move(each)}" for each in value] or [f"{name}: nothing"]
-        else:
-            lines.append(f"{name}: {_shown(value)}")
+    lines = _answer_lines(answer(outcome))
     if outcome.raised:
         lines.append("It set off:")
         lines += [f"  {type(event).__name__}: {_listed(event)}" for event in outcome.raised]
@@ -110,10 +125,24 @@ def _as_text(outcome: Outcome, *, repeated: bool) -> str:
     return "\n".join(lines)
 
 
-def _as_move(move: Mapping[str, Any]) -> str:
-    """Where a line stood, and where it stands now."""
-    before, after = (move[side] or "waiting" for side in ("from", "to"))
-    return f"order {move['orderid']}, {move['qty']} of {move['sku']}: {before} → {after}"
+def _answer_lines(members: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, value in members.items():
+        if isinstance(value, list):
+            lines += [f"{name}: {_as_change(each)}" for each in value] or [f"{name}: nothing"]
+        else:
+            lines.append(f"{name}: {_shown(value)}")
+    return lines
+
+
+def _as_change(change: Mapping[str, Any]) -> str:
+    """Where a line stood and stands now, or the day it was promised for and is now; or whatever else was told."""
+    for before, after in (("from", "to"), ("before", "after")):
+        if before in change:
+            line = f"order {change['orderid']}, {change['qty']} of {change['sku']}"
+            late = f", {change['late_days']} days late" if change.get("late_days") else ""
+            return f"{line}: {change[before] or 'waiting'} → {change[after] or 'waiting'}{late}"
+    return ", ".join(f"{name} {_shown(value)}" for name, value in change.items())
 
 
 def _fields(event: Event) -> Mapping[str, Any]:
@@ -121,7 +150,10 @@ def _fields(event: Event) -> Mapping[str, Any]:
 
 
 def _listed(event: Event) -> str:
-    return ", ".join(f"{name} {_shown(value)}" for name, value in _fields(event).items())
+    """Its fields, without the optional ones that are as usual."""
+    usual = {rule.name: rule.default for rule in field_rules(type(event)) if not rule.required}
+    fields = _fields(event).items()
+    return ", ".join(f"{name} {_shown(value)}" for name, value in fields if name not in usual or value != usual[name])
 
 
 def _shown(value: object) -> str:

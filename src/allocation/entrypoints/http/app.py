@@ -21,6 +21,7 @@ from allocation.entrypoints.http import bulk
 from allocation.entrypoints.http.actions import action_routes
 from allocation.entrypoints.http.pages import page_routes
 from allocation.entrypoints.http.posts import post_routes
+from allocation.entrypoints.http.previews import preview_routes
 from allocation.entrypoints.http.reads import read_routes
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.entrypoints.http.webhooks import webhook_routes
@@ -53,6 +54,7 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with service:
             service.effects.start()
+            service.expiry.start()
             yield
             await close_console(console)
 
@@ -79,6 +81,7 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
             Route("/readyz", is_ready),
             *page_routes(),
             *action_routes(service),
+            *preview_routes(service),
             *read_routes(service),
             *webhook_routes(service),
         ],

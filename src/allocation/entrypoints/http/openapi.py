@@ -13,13 +13,14 @@ import msgspec
 import allocation
 from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, OneOf, Text
 from allocation.entrypoints.answers import ANSWERS
-from allocation.entrypoints.http import bulk
+from allocation.entrypoints.http import bulk, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.posts import POSTS
-from allocation.entrypoints.http.reads import READS, WEBHOOK, Parameter, Read
+from allocation.entrypoints.http.reads import LIMIT, READS, WEBHOOK, Parameter, Read
 from allocation.entrypoints.http.reads import Text as TextParameter
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
+from allocation.entrypoints.previews import MAX_LINES, EventPreview
 from allocation.entrypoints.refusals import KINDS, Kind
 from allocation.service_layer.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
 from allocation.service_layer.messages import FieldRule, field_rules
@@ -58,6 +59,8 @@ def document() -> Schema:
         "paths": {
             **{path: {"post": _post(path, kind)} for path, kind in POSTS.items()},
             bulk.PATH: {"post": _bulk()},
+            previews.EVENT_PATH: {"post": _preview()},
+            previews.PATH: {"post": _list_preview()},
             **_reads_and_operations(),
             **{action.path: {"post": _action(action)} for action in ACTIONS},
             **_HEALTH,
@@ -165,6 +168,43 @@ def _bulk() -> Schema:
                 "content": {bulk.JSON_LINES: {"schema": {"type": "string"}}},
             },
             **_refusals({400, 405, 415, 500}),
+        },
+    }
+
+
+def _preview() -> Schema:
+    names = [path.removeprefix("/") for path in POSTS]
+    bodies = [_reference(kind.__name__) for kind in POSTS.values()]
+    return {
+        "operationId": "preview_event",
+        "summary": "What one event would set off: the body is the event's, under the name of its own route",
+        "tags": ["previews"],
+        "parameters": [
+            {"name": "event", "in": "path", "required": True, "schema": {"type": "string", "enum": names}},
+            _IDEMPOTENCY_KEY,
+            _parameter(LIMIT, "query"),
+        ],
+        "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": bodies}}}},
+        "responses": {
+            "200": _answered("Nothing was changed", _reference(EventPreview.__name__)),
+            **_refusals({400, 404, 405, 409, 413, 415, 422, 500, 503}),
+        },
+    }
+
+
+def _list_preview() -> Schema:
+    return {
+        "operationId": "preview",
+        "summary": f"What at most {MAX_LINES:,} events would set off, one after the other",
+        "tags": ["previews"],
+        "parameters": [_parameter(LIMIT, "query")],
+        "requestBody": {
+            "required": True,
+            "content": {bulk.JSON_LINES: {"schema": {"type": "string", "examples": [bulk_example()]}}},
+        },
+        "responses": {
+            "200": _answered("Nothing was changed", _reference(previews.ListPreview.__name__)),
+            **_refusals({400, 405, 413, 415, 500, 503}),
         },
     }
 
@@ -287,7 +327,7 @@ def _components() -> Schema:
     answers = [answer_type(kind) for kind in POSTS.values()]
     found = [typing.get_type_hints(read.view)["return"] for read in READS]
     bodies = [body for each in OPERATIONS for body in (each.takes, each.answers) if body]
-    told = [Problem, Chosen, *answers, *found, *bodies]
+    told = [Problem, Chosen, EventPreview, previews.ListPreview, *answers, *found, *bodies]
     _, components = msgspec.json.schema_components(told, ref_template=COMPONENTS)
     return {**components, **{kind.__name__: event_schema(kind) for kind in POSTS.values()}}
 

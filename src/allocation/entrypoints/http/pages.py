@@ -13,13 +13,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 import allocation
-from allocation.entrypoints.http import bulk, openapi
+from allocation.entrypoints.http import bulk, openapi, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES
 from allocation.entrypoints.http.responses import JSON, PROBLEMS, json_response, problem_response
 from allocation.entrypoints.http.webhooks import OPERATIONS
+from allocation.entrypoints.previews import MAX_LINES
 from allocation.entrypoints.refusals import FAILURE, KINDS, REFUSALS, UNAVAILABLE, Kind, UnknownPath
 from allocation.service_layer.messages import field_rules
 from allocation.service_layer.writer import Unavailable
@@ -110,6 +111,7 @@ def _docs() -> Mapping[str, Any]:
             for path, kind in POSTS.items()
         ],
         "bulk": {"path": bulk.PATH, "type": bulk.JSON_LINES, "example": openapi.bulk_example()},
+        "previews": {"path": previews.PATH, "event_path": previews.EVENT_PATH, "max_lines": MAX_LINES},
         "reads": READS,
         "operations": [
             {

@@ -48,34 +48,32 @@ def idempotency_key(headers: Headers) -> str | None:
     return check_key(key)
 
 
-async def read_body(headers: Headers, receive: Receive) -> bytes:
+async def read_body(headers: Headers, receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:
     """The whole body; raises `TooLarge`, before reading it where its length is declared, or `Disconnected`."""
     declared = headers.get(b"content-length")
-    if declared is not None and int(declared) > MAX_BODY_BYTES:
-        raise _too_large()
+    if declared is not None and int(declared) > most:
+        raise _too_large(most)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise Disconnected
     if not message.get("more_body", False):
         whole: bytes = message.get("body", b"")
-        return _checked(whole)
+        return _checked(whole, most)
     body = bytearray(message.get("body", b""))
     while message.get("more_body", False):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         body += message.get("body", b"")
-        _checked(body)
+        _checked(body, most)
     return bytes(body)
 
 
-def _checked(body: B) -> B:
-    if len(body) > MAX_BODY_BYTES:
-        raise _too_large()
+def _checked(body: B, most: int) -> B:
+    if len(body) > most:
+        raise _too_large(most)
     return body
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(
-        f"The body has more than {MAX_BODY_BYTES} bytes", "Send one event at a time, or many as lines to /bulk."
-    )
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The body has more than {most} bytes", "Send one event at a time, or many as lines to /bulk.")

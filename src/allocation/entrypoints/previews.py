@@ -1,0 +1,98 @@
+"""What is answered to a preview: the same over HTTP and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from allocation.domain.errors import Refusal
+from allocation.domain.lines import WAITING
+from allocation.entrypoints.answers import answer
+from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.preview import LineChange, Preview, Previews
+from allocation.views import DEFAULT_PAGE
+
+MAX_LINES = 10_000  # of a list of events that are previewed together
+
+
+class ChangedLine(msgspec.Struct):
+    """A line, where it stands and where it would, and the days it is promised for; null: it waits, or is no promise.
+
+    Stock in the warehouse is promised for today. ``state`` is what the line would be.
+    """
+
+    orderid: str
+    sku: str
+    qty: int
+    from_: str | None = msgspec.field(name="from")
+    to: str | None
+    before: date | None
+    after: date | None
+    late_days: int
+    state: str
+
+
+class Summary(msgspec.Struct):
+    """How many lines would stand on another batch, come to wait, get stock, be late, and be promised anew."""
+
+    moved: int
+    waiting: int
+    served: int
+    late: int
+    earlier: int
+    later: int
+
+
+class Effect(msgspec.Struct):
+    """What would become of lines; ``more``: of more lines than are listed."""
+
+    summary: Summary
+    lines: list[ChangedLine]
+    more: bool
+
+
+class EventPreview(msgspec.Struct):
+    """What would be answered, and what would become of lines. Nothing was changed."""
+
+    answer: Mapping[str, Any]
+    summary: Summary
+    lines: list[ChangedLine]
+    more: bool
+
+
+async def preview_event(previews: Previews, message: Message, limit: int = DEFAULT_PAGE) -> EventPreview:
+    """What the message would set off; raises the refusal that it would be answered."""
+    preview = await previews.preview([message])
+    [outcome] = preview.outcomes
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return EventPreview(answer(outcome), *msgspec.structs.astuple(effect_of(preview, limit)))
+
+
+def effect_of(preview: Preview, limit: int) -> Effect:
+    lines = preview.lines
+    return Effect(_summary(lines), [_told(line) for line in lines[:limit]], len(lines) > limit)
+
+
+def repeats(item: Message | Refusal, outcome: Outcome | Refusal) -> bool:
+    """Whether the outcome is the first one of a message that was in the ledger already."""
+    return isinstance(outcome, Outcome) and outcome.message is not item
+
+
+def _summary(lines: Sequence[LineChange]) -> Summary:
+    days = [(line.before, line.after) for line in lines if line.before is not None and line.after is not None]
+    return Summary(
+        moved=sum(None not in (line.start, line.end) and line.start != line.end for line in lines),
+        waiting=sum(line.state == WAITING != line.was for line in lines),
+        served=sum(line.start is None and line.end is not None for line in lines),
+        late=sum(line.late_days > 0 for line in lines),
+        earlier=sum(after < before for before, after in days),
+        later=sum(after > before for before, after in days),
+    )
+
+
+def _told(line: LineChange) -> ChangedLine:
+    return ChangedLine(*line[:9])

@@ -1,0 +1,77 @@
+"""Holds expire by themselves: those whose moment has come are looked for, and said to be over as anybody would say it.
+
+Any number of processes may do so on one database. Who comes second is refused, which is as it should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from allocation.domain.errors import Refusal
+from allocation.domain.events import HoldExpired
+from allocation.service_layer.messages import new_message
+from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writer import Unavailable, Writer
+
+LOOK_INTERVAL_S = 1.0
+PAGE_SIZE = 500
+ACTOR = "clock"
+
+FindExpired = Callable[[datetime, int], Awaitable[Sequence[str]]]
+
+log = structlog.get_logger(__name__)
+
+
+class Expiry:
+    """Ends the holds whose moment has come, at the latest a second after it as long as the service keeps up."""
+
+    def __init__(
+        self, writer: Writer, find_expired: FindExpired, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """``find_expired`` has the ids of at most so many open holds that ended by a moment."""
+        self._writer = writer
+        self._find_expired = find_expired
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look, in the running event loop."""
+        self._task = asyncio.create_task(self._work(), name="expiry")
+
+    async def close(self) -> None:
+        """Look no more. What was said to the writer by then it handles."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def look(self) -> bool:
+        """End a page of holds that are over; return whether there may be more."""
+        holdids = await self._find_expired(self._clock(), PAGE_SIZE)
+        ended = await asyncio.gather(*map(self._expire, holdids))
+        return len(holdids) == PAGE_SIZE and any(ended)
+
+    async def _work(self) -> None:
+        while True:
+            more = False
+            try:
+                more = await self.look()
+            except (StoreUnavailable, Unavailable) as error:
+                log.info("holds are looked for later", reason=str(error))
+            except Exception:
+                log.exception("holds could not be ended")
+            if not more:
+                await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _expire(self, holdid: str) -> bool:
+        """Whether it was ended now. A refusal means that somebody was faster."""
+        try:
+            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR))
+        except Refusal:
+            return False
+        return True

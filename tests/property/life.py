@@ -1,0 +1,55 @@
+"""Random events of every kind, about few products, batches, orders and holds, so that they meet."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from allocation.domain import events
+from allocation.domain.events import Event
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TODAY = NOW.date()
+
+SKUS = st.sampled_from(["POSTER", "POSTER", "POSTER", "FORK"])
+REFS = st.sampled_from([f"b{number}" for number in range(1, 7)])
+ORDERS = st.sampled_from([f"o{number}" for number in range(1, 13)])
+HOLDS = st.sampled_from([f"h{number}" for number in range(1, 4)])
+QUANTITIES = st.integers(1, 8)
+DAYS: st.SearchStrategy[date] = st.sampled_from([TODAY + timedelta(days=days) for days in (1, 5, 10, 20)])
+MOMENTS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-1, 5, 60)])
+LOCATIONS = st.sampled_from([None, "north", "south"])
+
+BATCHES = st.builds(events.BatchCreated, REFS, SKUS, st.integers(1, 20), st.none() | DAYS, st.none() | DAYS, LOCATIONS)
+LINES = st.builds(events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]))
+CHANGES: st.SearchStrategy[Event] = st.one_of(
+    st.builds(events.BatchQuantityChanged, REFS, st.integers(0, 12)),
+    st.builds(events.BatchEtaChanged, REFS, DAYS),
+    st.builds(events.BatchReceived, REFS, st.none() | st.integers(0, 12)),
+    st.builds(events.BatchQuarantined, REFS, st.just("damp"), st.booleans()),
+    st.builds(events.BatchReleased, REFS),
+    st.builds(events.AllocationCancelled, ORDERS, SKUS),
+    st.builds(events.LineQuantityChanged, ORDERS, SKUS, QUANTITIES),
+    st.builds(events.LineShipped, ORDERS, SKUS),
+    st.builds(events.LineReturned, ORDERS, SKUS, st.none() | QUANTITIES, st.booleans()),
+    st.builds(events.LinePinned, ORDERS, SKUS, REFS, st.just("asked for")),
+    st.builds(events.StockHeld, HOLDS, SKUS, QUANTITIES, MOMENTS),
+    st.builds(events.HoldConfirmed, HOLDS, ORDERS),
+    st.builds(events.HoldReleased, HOLDS),
+    st.builds(events.HoldExpired, HOLDS),
+    st.builds(
+        events.RulesChanged,
+        SKUS,
+        st.sampled_from([None, *events.STRATEGIES]),
+        LOCATIONS,
+        st.sampled_from([0, 0, 3]),
+        st.sampled_from([0, 0, 4]),
+        st.sampled_from([None, None, 2]),
+        st.sampled_from([None, None, 3]),
+        st.sampled_from([0, 7]),
+        st.sampled_from([None, None, 1]),
+    ),
+)
+BEGINNING: st.SearchStrategy[list[Event]] = st.lists(st.one_of(BATCHES, LINES, LINES), min_size=4, max_size=14)
+TROUBLE: st.SearchStrategy[list[Event]] = st.lists(st.one_of(CHANGES, CHANGES, BATCHES, LINES), min_size=3, max_size=8)
