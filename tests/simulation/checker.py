@@ -14,10 +14,10 @@ from typing import Any
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import Refusal
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event, OutOfStock
-from allocation.service_layer import books
 from allocation.service_layer.ledger import unfold
-from allocation.service_layer.messages import Outcome, encode
+from allocation.service_layer.messages import Outcome
 from allocation.service_layer.writer import Unavailable
+from tests.bookkeeping import audited
 from tests.property.naive import Declined, Fact, NaiveShop
 from tests.simulation.world import Attempt, Gone, Played
 
@@ -156,23 +156,7 @@ def _fact(event: Any) -> Fact:
 
 def _audited(tables: MemoryTables) -> Iterator[str]:
     """The books are right: `allocation verify` would find nothing."""
-    numbers = {id_: number for number, id_ in enumerate(tables.messages)}
-    booked: dict[str, list[books.Fact]] = defaultdict(list)
-    for id_, rows in tables.messages.items():
-        for row, _ in rows:
-            for _, event in unfold(row):
-                if type(event) in books.BOOKED:
-                    orderid = getattr(event, "orderid", None)
-                    booked[row.sku].append(
-                        books.Fact(numbers[id_], row.sku, type(event).__name__, orderid, encode(event))
-                    )
-    report = books.Report()
-    for sku in sorted({*tables.products, *booked}):
-        facts = sorted(booked[sku], key=lambda fact: (fact.orderid or "", fact.position))
-        lines = sorted(row for row in tables.lines.values() if row.sku == sku)
-        batches = [row for row in tables.batches.values() if row.sku == sku]
-        books.audit(books.ProductRows(sku, tables.products.get(sku), batches, lines, facts), report)
-    for difference in report.differences:
+    for difference in audited(tables).differences:
         yield f"books: {difference}"
 
 
