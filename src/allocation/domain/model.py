@@ -357,8 +357,9 @@ class Product:
         if line is not None:
             raise LineConflict(line.line, OrderLine(orderid, self.sku, hold.qty))
         batch = self._known_batch(batchref or "")
+        taken = self._taken(OrderLine(orderid, self.sku, hold.qty))  # first, as the ledger has it in its cause's row
         self._end_hold(hold, batch, CONFIRMED)
-        self._promise(self._taken(OrderLine(orderid, self.sku, hold.qty)), batch)
+        self._promise(taken, batch)
         return batch.reference
 
     def release_hold(self, holdid: str) -> None:
