@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import (
     AllocationRequired,
@@ -21,9 +22,14 @@ from allocation.domain.lines import OrderLine, Promise
 from allocation.domain.model import Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.service_layer import messagebus
+from allocation.service_layer.group import _batch_row, _line_row
+from allocation.service_layer.store import BatchRow, LineRow
 from tests.fakes import FakeUnitOfWork
 
 Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal
+
+
+Rows = tuple[dict[str, tuple[int, int]], dict[str, BatchRow], dict[tuple[str, str], LineRow]]
 
 
 class Snapshot(NamedTuple):
@@ -77,10 +83,20 @@ class PlainShop:
             self.uow.products.seen.clear()
             return type(refusal).__name__
         raised = self.uow.handled[1:]
-        check_change(event, raised, before, self)
         for product in self.products():
             check_product(product)
+        check_change(event, raised, before, self)
         return result, raised
+
+    def rows(self) -> Rows:
+        """What storage should have."""
+        products, batches, lines = self.products(), {}, {}
+        for product in products:
+            batches |= {batch.reference: _batch_row(batch) for batch in product.batches}
+            for promise in product.changed_promises.values():
+                lines[promise.line.orderid, product.sku] = _line_row(promise)
+        versions = {product.sku: (product.version_number, product.waiting_lines) for product in products}
+        return versions, batches, lines
 
     def products(self) -> list[Product]:
         return sorted(self.uow.products.all(), key=lambda product: product.sku)
@@ -105,6 +121,12 @@ class PlainShop:
             },
             {batch.reference: batch.day(self.uow.now.date()) for batch in batches},
         )
+
+
+def stored_rows(tables: MemoryTables) -> Rows:
+    """What storage has."""
+    versions = {sku: (row.version_number, row.waiting_lines) for sku, row in tables.products.items()}
+    return versions, tables.batches, tables.lines
 
 
 def check_product(product: Product) -> None:

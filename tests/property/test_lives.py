@@ -24,7 +24,7 @@ from allocation.service_layer.messages import Message, Outcome
 from tests.bookkeeping import audited, facts_of
 from tests.builders import Contents, contents, handle_together, message
 from tests.lives import BEGIN, SKUS, later, random_event
-from tests.plain import Answer, PlainShop
+from tests.plain import Answer, PlainShop, stored_rows
 from tests.property.test_histories import KEYS, Place, places_of, play_histories, runner, small_pages
 from tests.servers import PostgresServer
 
@@ -72,9 +72,9 @@ class Lives(RuleBasedStateMachine):
             assert [_told(each) for each in of_place] == expected
         for each in kept[1:]:
             assert each == kept[0]
-        assert _plain_rows(self.plain) == _rows(kept[0])
         tables = self.places[0].where
         assert isinstance(tables, MemoryTables)
+        assert stored_rows(tables) == self.plain.rows()
         assert audited(tables).differences == []
         for sku in tables.products:
             check_past(tables, sku)
@@ -100,33 +100,6 @@ def _told(answer: Outcome | Exception) -> Answer:
     if isinstance(answer, Outcome):
         return answer.result, answer.raised
     return type(answer).__name__
-
-
-def _plain_rows(plain: PlainShop) -> Any:
-    products, batches, lines, _ = plain.snapshot()
-    return (
-        {sku: (version, waiting) for sku, (version, waiting, _) in products.items()},
-        {ref: tuple(_text(value) for value in row) for ref, row in batches.items()},
-        {
-            key: (line.qty, ref, line.position, line.priority, _text(line.need_by), line.expires_at is None, closed)
-            for key, (line, ref, closed) in lines.items()
-        },
-    )
-
-
-def _text(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _rows(kept: Contents) -> Any:
-    return (
-        {sku: (version, waiting) for sku, version, waiting, _ in kept.products},
-        {row[0]: row[1:] for row in kept.batches},
-        {
-            (sku, orderid): (qty, ref, position, priority, need_by, expires_at is None, closed)
-            for orderid, sku, qty, ref, position, priority, need_by, closed, expires_at in kept.lines
-        },
-    )
 
 
 def check_past(tables: MemoryTables, sku: str) -> None:

@@ -200,6 +200,27 @@ def raised_last_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(messagebus, "deque", Stack)
 
 
+def days_not_told(patch: pytest.MonkeyPatch) -> None:
+    """A promise moves to another day, and nobody is told."""
+    patch.setattr(Product, "_tell_day", lambda *_: None)
+
+
+def only_quantities_of_batches_written(patch: pytest.MonkeyPatch) -> None:
+    """What a batch has become besides (received, shipped from, in quarantine) is forgotten."""
+    write = MemorySession._write
+
+    def mutated(self: MemorySession, changes: Changes) -> None:
+        batches = [*changes.batches, *changes.rewritten_batches]
+        write(self, dataclasses.replace(changes, batches=batches, rewritten_batches=[]))
+
+    patch.setattr(MemorySession, "_write", mutated)
+
+
+def lines_of_unusual_priority_not_found(patch: pytest.MonkeyPatch) -> None:
+    """Holds, pinned lines and those of a priority are not seen where they stand."""
+    patch.setattr(MemorySession, "priorities", lambda *_: ())
+
+
 MUTATIONS: Sequence[Mutation] = (
     lost_event,
     lines_freed_in_the_wrong_order,
@@ -220,6 +241,9 @@ MUTATIONS: Sequence[Mutation] = (
     read_twice,
     handled_out_of_order,
     raised_last_first,
+    days_not_told,
+    only_quantities_of_batches_written,
+    lines_of_unusual_priority_not_found,
 )
 
 
