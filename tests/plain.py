@@ -71,6 +71,13 @@ class PlainShop:
         return answer
 
     def handle(self, event: Event, now: datetime) -> Answer:
+        try:
+            return self.send(event, now)
+        except Refusal as refusal:
+            return type(refusal).__name__
+
+    def send(self, event: Event, now: datetime) -> tuple[Any, Sequence[Event]]:
+        """The result and what was raised; raises refusals."""
         self.uow.now = now
         self.uow.handled.clear()
         for product in self.products():
@@ -78,10 +85,10 @@ class PlainShop:
         before = self.snapshot()
         try:
             result = messagebus.handle(event, self.uow)[0]
-        except Refusal as refusal:
+        except Refusal:
             assert self.snapshot() == before, f"{event} was refused and changed something"
             self.uow.products.seen.clear()
-            return type(refusal).__name__
+            raise
         raised = self.uow.handled[1:]
         for product in self.products():
             check_product(product)

@@ -558,7 +558,7 @@ class Product:
         self.batches.sort(key=self.rules.order)
         freed = batch.change_quantity(qty, self._is_frozen)
         staying = list(batch.lines_to_lose())
-        leaving = self._to_leave(batch, staying, freed)
+        leaving = self._to_leave(batch, staying)
         for line in freed:
             self._lost(line, batch, before)
         for line in staying:
@@ -568,28 +568,19 @@ class Product:
                 self._tell_day(line, before, batch.day(self.today))
         self._call_lines(batch, [*freed, *leaving.values()])
 
-    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine], freed: Iterable[OrderLine]) -> dict[str, OrderLine]:
-        """The lines that come too late on the batch and fit another one in time, by order id.
-
-        They and those that are ``freed`` anyway are served in order.
-        """
-        late = {
-            line.orderid: line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)
-        }
+    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine]) -> dict[str, OrderLine]:
+        """The lines that come too late on the batch and fit another one in time, served in order, by order id."""
+        late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
         if not late:
             return {}
         room = self._room()
         choice = Choice(self.batches, self.rules, self.today, room)
         leaving: dict[str, OrderLine] = {}
-        for line in self._in_order([*late.values(), *freed]):
-            if line.orderid not in late:
-                chosen = choice.of(line)
-            elif len(leaving) != self.rules.most_moved and (chosen := choice.on_time(line)) is not None:
+        for line in self._in_order(late):
+            better = choice.on_time(line)
+            if better is not None and len(leaving) != self.rules.most_moved:
+                room[better.reference] -= line.qty
                 leaving[line.orderid] = line
-            else:
-                continue
-            if chosen is not None:
-                room[chosen.reference] -= line.qty
         return leaving
 
     def _is_frozen(self, line: OrderLine) -> bool:
