@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -27,8 +28,8 @@ QUERIES = {
         " FROM batches ORDER BY ref"
     ),
     "lines": (
-        "SELECT orderid, sku, qty, batchref, position, priority, CAST(need_by AS text), expires_at IS NOT NULL, closed"
-        " FROM order_lines ORDER BY orderid, sku"
+        "SELECT orderid, sku, qty, batchref, position, priority, CAST(need_by AS text), closed,"
+        " CAST(expires_at AS text) FROM order_lines ORDER BY orderid, sku"
     ),
     "ledger": (
         "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
@@ -60,9 +61,9 @@ async def contents(where: MemoryTables | URL | asyncpg.Connection) -> Contents:
     if isinstance(where, MemoryTables):
         return _memory_contents(where)
     if isinstance(where, asyncpg.Connection):
-        return Contents(*[[tuple(row) for row in await where.fetch(query)] for query in QUERIES.values()])
+        return _contents([[tuple(row) for row in await where.fetch(query)] for query in QUERIES.values()])
     if where.get_backend_name() == "sqlite":
-        return Contents(*[await select(where, query) for query in QUERIES.values()])
+        return _contents([await select(where, query) for query in QUERIES.values()])
     connection = await asyncpg.connect(dsn(where))
     try:
         return await contents(connection)
@@ -98,6 +99,16 @@ def dsn(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def _contents(tables: Sequence[list[tuple[Any, ...]]]) -> Contents:
+    """Each database has its own way to write a moment."""
+    kept = Contents(*tables)
+    return kept._replace(lines=[(*rest, _moment(expires_at)) for *rest, expires_at in kept.lines])
+
+
+def _moment(text: str | None) -> str | None:
+    return text and datetime.fromisoformat(text).astimezone(UTC).isoformat()
+
+
 def _memory_contents(tables: MemoryTables) -> Contents:
     batches = [
         row._replace(
@@ -108,16 +119,16 @@ def _memory_contents(tables: MemoryTables) -> Contents:
         for row in tables.batches.values()
     ]
     lines = [
-        row._replace(
-            need_by=row.need_by and row.need_by.isoformat(),  # type: ignore[arg-type]
-            expires_at=row.expires_at is not None,  # type: ignore[arg-type]
+        (
+            *(row.orderid, row.sku, row.qty, row.batchref, row.position, row.priority),
+            *(row.need_by and row.need_by.isoformat(), row.closed, row.expires_at and row.expires_at.isoformat()),
         )
         for row in tables.lines.values()
     ]
     return Contents(
         products=sorted(map(tuple, tables.products.values())),
         batches=sorted(map(tuple, batches)),
-        lines=sorted(map(tuple, lines), key=lambda row: row[:2]),
+        lines=sorted(lines, key=lambda row: row[:2]),
         ledger=[told for cascade in tables.messages.values() for row, _ in cascade for told in _unfolded(row)],
         deliveries=[tuple(row) for row in tables.deliveries],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
-from allocation.domain.model import Product
+from allocation.domain.model import Product, Promise
 from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
 
 
@@ -25,10 +25,19 @@ class FakeRepository(AbstractRepository):
         return next((product for product in self._products if product.batch(batchref) is not None), None)
 
     def _get_by_holdid(self, holdid: str) -> Product | None:
-        return next((product for product in self._products if product.promise(holdid) is not None), None)
+        return next((product for product in self._products if _is_hold(product.promise(holdid))), None)
+
+    def all(self) -> Iterable[Product]:
+        return self._products
+
+
+def _is_hold(promise: Promise | None) -> bool:
+    return promise is not None and promise.line.expires_at is not None
 
 
 class FakeUnitOfWork(AbstractUnitOfWork):
+    products: FakeRepository
+
     def __init__(self) -> None:
         self.products = FakeRepository([])
         self.committed = False

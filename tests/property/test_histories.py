@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import os
@@ -235,7 +236,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short histories must turn pages too."""
     monkeypatch.setattr(memory, "PAGE_SIZE", SMALL_PAGE)
     for module in (sqlite, postgresql):
-        for name in ("NEWEST_LINES", "WAITING_LINES"):
+        for name in ("NEWEST_LINES", "NEWEST_LINES_OF", "WAITING_LINES", "WAITING_LINES_OF"):
             statement, pages = re.subn(r"LIMIT \d+", f"LIMIT {SMALL_PAGE}", getattr(module, name))
             assert pages == 1
             monkeypatch.setattr(module, name, statement)
@@ -252,19 +253,20 @@ async def empty(connection: asyncpg.Connection) -> None:
         await connection.execute(f"DELETE FROM {table}")
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_every_store_keeps_the_promises_of_the_naive_model(
-    postgres_server: PostgresServer, tmp_path: Path, runner: asyncio.Runner
-) -> None:
-    postgres_url = new_database(postgres_server.create_database("histories"))
+@contextlib.contextmanager
+def places_of(
+    postgres_server: PostgresServer, folder: Path, runner: asyncio.Runner
+) -> Iterator[Callable[[], list[Place]]]:
+    """Opens a place of each kind, empty, as often as asked."""
+    postgres_url = new_database(postgres_server.create_database(f"histories-{folder.name}"))
     look = runner.run(asyncpg.connect(dsn(postgres_url)))
-    template = new_database(f"sqlite:///{tmp_path}/template.sqlite")
+    template = new_database(f"sqlite:///{folder}/template.sqlite")
     files = itertools.count()
 
     def open_places() -> list[Place]:
         runner.run(empty(look))
-        sqlite_url = template.set(database=f"{tmp_path}/{next(files)}.sqlite")
-        shutil.copyfile(tmp_path / "template.sqlite", str(sqlite_url.database))
+        sqlite_url = template.set(database=f"{folder}/{next(files)}.sqlite")
+        shutil.copyfile(folder / "template.sqlite", str(sqlite_url.database))
         in_memory = memory.MemoryStore()
         return [
             Place(in_memory, in_memory.tables),
@@ -272,19 +274,31 @@ def test_every_store_keeps_the_promises_of_the_naive_model(
             Place(postgresql.PostgresStore(postgres_url), look),
         ]
 
-    factory: Any = functools.partial(Histories, open_places, runner)  # asked for as a class, only ever called
     try:
-        run_state_machine_as_test(
-            factory,
-            settings=hypothesis.settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
-                derandomize=True,
-                phases=[phase for phase in hypothesis.Phase if SHRINK or phase is not hypothesis.Phase.shrink],
-                database=None,
-                deadline=None,
-                suppress_health_check=list(hypothesis.HealthCheck),
-            ),
-        )
+        yield open_places
     finally:
         runner.run(look.close())
+
+
+def play_histories(factory: Any) -> None:
+    run_state_machine_as_test(
+        factory,
+        settings=hypothesis.settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            derandomize=True,
+            phases=[phase for phase in hypothesis.Phase if SHRINK or phase is not hypothesis.Phase.shrink],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_every_store_keeps_the_promises_of_the_naive_model(
+    postgres_server: PostgresServer, tmp_path: Path, runner: asyncio.Runner
+) -> None:
+    with places_of(postgres_server, tmp_path, runner) as open_places:
+        factory: Any = functools.partial(Histories, open_places, runner)  # asked for as a class, only ever called
+        play_histories(factory)

@@ -296,6 +296,27 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Relay, "_attempt", mutated)
 
 
+def days_not_told(patch: pytest.MonkeyPatch) -> None:
+    """A promise moves to another day, and nobody is told."""
+    patch.setattr(Product, "_tell_day", lambda *_: None)
+
+
+def only_quantities_of_batches_written(patch: pytest.MonkeyPatch) -> None:
+    """What a batch has become besides (received, shipped from, in quarantine) is forgotten."""
+    write = MemorySession._write
+
+    def mutated(self: MemorySession, changes: Changes) -> None:
+        batches = [*changes.batches, *changes.rewritten_batches]
+        write(self, dataclasses.replace(changes, batches=batches, rewritten_batches=[]))
+
+    patch.setattr(MemorySession, "_write", mutated)
+
+
+def lines_of_unusual_priority_not_found(patch: pytest.MonkeyPatch) -> None:
+    """Holds, pinned lines and those of a priority are not seen where they stand."""
+    patch.setattr(MemorySession, "priorities", lambda *_: ())
+
+
 MUTATIONS: Sequence[Mutation] = (
     lost_event,
     lines_freed_in_the_wrong_order,
@@ -329,6 +350,9 @@ MUTATIONS: Sequence[Mutation] = (
     lease_not_looked_at,
     target_down_is_an_attempt,
     unknown_outcome_taken_for_done,
+    days_not_told,
+    only_quantities_of_batches_written,
+    lines_of_unusual_priority_not_found,
 )
 
 

@@ -78,6 +78,7 @@ class Played:
     marks: Sequence[Mark] = ()
     left: Sequence[object] = ()  # deliveries that were not made in the end
     stuck: str | None = None
+    of_every_kind: bool = False  # not only the seed's events, which the naive model knows
 
 
 def play(plan: Plan) -> Played:
@@ -116,7 +117,13 @@ class World:
         self.database = MemoryStore()
         self.owed = Deliveries(self.database.tables.deliveries, self.now, self.next_moment)
         self.targets = Targets(self, self.other_dice)
-        self.played = Played(plan, self.database.tables, tellings=self.targets.tellings, marks=self.owed.marks)
+        self.played = Played(
+            plan,
+            self.database.tables,
+            tellings=self.targets.tellings,
+            marks=self.owed.marks,
+            of_every_kind=plan.is_of_every_kind,
+        )
         self.away_until = 0.0
         self.stopped_until = 0.0  # no process stands still after it
         self.waits_for = "answered"

@@ -27,10 +27,10 @@ from allocation.service_layer.books import (
 )
 from allocation.service_layer.handlers import HANDLERS, RAISES
 from allocation.service_layer.history import PastProduct, past_order
-from allocation.service_layer.ledger import unfold
-from allocation.service_layer.messages import encode, new_message
+from allocation.service_layer.messages import new_message
 from allocation.service_layer.store import BatchRow, LineRow, MessageRow
 from allocation.service_layer.writer import Writer
+from tests.bookkeeping import all_facts, audited, facts_of
 from tests.builders import handle_together, message
 
 SKU, OTHER = "SETTEE", "LAMP"
@@ -52,34 +52,6 @@ def history(*events: Event, group: int = 3) -> MemoryTables:
         return store.tables
 
     return asyncio.run(play())
-
-
-def all_facts(tables: MemoryTables) -> Iterator[Fact]:
-    """The ledger in its order; rows that a test put in stand where their correlation id does."""
-    rows = [row for cascade in tables.messages.values() for row, _ in cascade]
-    for position, row in enumerate(rows, start=1):
-        for _, event in unfold(row):
-            if type(event) in BOOKED:
-                yield Fact(position, row.sku, type(event).__name__, row.orderid, encode(event))
-
-
-def facts_of(tables: MemoryTables, sku: str) -> list[Fact]:
-    return [fact for fact in all_facts(tables) if fact.sku == sku]
-
-
-def audited(tables: MemoryTables) -> Report:
-    report = Report()
-    skus = {*tables.products, *(batch.sku for batch in tables.batches.values())}
-    for sku in sorted(skus | {line.sku for line in tables.lines.values()} | {fact.sku for fact in all_facts(tables)}):
-        rows = ProductRows(
-            sku,
-            tables.products.get(sku),
-            [batch for batch in tables.batches.values() if batch.sku == sku],
-            sorted((line for line in tables.lines.values() if line.sku == sku), key=lambda line: line.orderid),
-            sorted(facts_of(tables, sku), key=lambda fact: (fact.orderid or "", fact.position)),
-        )
-        audit(rows, report)
-    return report
 
 
 def random_events(seed: int, number: int = 120) -> Sequence[Event]:

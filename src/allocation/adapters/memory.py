@@ -123,6 +123,8 @@ class MemorySession:
         _check_unique([product.sku for product in changes.new_products], tables.products)
         _check_unique([batch.ref for batch in changes.new_batches], tables.batches)
         _check_unique([(line.orderid, line.sku) for line in changes.new_lines], tables.lines)
+        holds = [line.orderid for line in changes.new_lines if line.expires_at is not None]
+        _check_unique(holds, {line.orderid for line in tables.lines.values() if line.expires_at} if holds else ())
         _check_unique(messages, known)
         _check_unique(changes.deliveries, ())
         _check_numbers(changes)

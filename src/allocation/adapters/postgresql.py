@@ -26,6 +26,7 @@ from allocation.adapters.database import postgres_engine
 from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
+    UNUSUAL_PRIORITIES,
     BatchRow,
     Changes,
     DeliveryRow,
@@ -120,11 +121,13 @@ DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
 BATCH = f"SELECT {BATCH_COLUMNS} FROM batches WHERE sku = $1 AND ref = $2"
 LINE = f"SELECT {LINE_COLUMNS} FROM order_lines WHERE orderid = $2 AND sku = $1"
+# Each priority there may be is looked for, since there may be any number of lines of one.
 PRIORITIES = (
-    "SELECT DISTINCT priority FROM order_lines"
-    " WHERE sku = $1 AND {standing} AND closed IS NULL AND priority <> 0 ORDER BY priority"
+    "SELECT one.priority FROM unnest($1::text::smallint[]) AS one (priority) CROSS JOIN LATERAL ("
+    "SELECT FROM order_lines WHERE sku = $2 AND {standing} AND closed IS NULL AND priority <> 0"
+    " AND priority = one.priority LIMIT 1) AS found"
 )
-PRIORITIES_ON = PRIORITIES.format(standing="batchref = $2")
+PRIORITIES_ON = PRIORITIES.format(standing="batchref = $3")
 PRIORITIES_WAITING = PRIORITIES.format(standing="batchref IS NULL")
 # The lines of the usual priority are found by an index of all lines, the few others by one of their own.
 NEWEST_LINES = (
@@ -261,8 +264,8 @@ class PostgresSession:
         return next((LineRow(*record) for record in self.fetch(LINE, sku, orderid)), None)
 
     def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
-        found = self.fetch(PRIORITIES_WAITING, sku) if ref is None else self.fetch(PRIORITIES_ON, sku, ref)
-        return [record[0] for record in found]
+        statement, *on = (PRIORITIES_WAITING,) if ref is None else (PRIORITIES_ON, ref)
+        return [record[0] for record in self.fetch(statement, array_literal(UNUSUAL_PRIORITIES), sku, *on)]
 
     def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
         statement, *of = (NEWEST_LINES_OF, priority) if priority else (NEWEST_LINES,)

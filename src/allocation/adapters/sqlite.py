@@ -23,6 +23,7 @@ from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
 from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
+    UNUSUAL_PRIORITIES,
     BatchRow,
     Changes,
     DeliveryRow,
@@ -63,9 +64,10 @@ HOLDS = (
     f"SELECT {LINE_COLUMNS} FROM order_lines"
     " WHERE orderid IN (SELECT value FROM json_each(?)) AND expires_at IS NOT NULL"
 )
+# Each priority there may be is looked for, since there may be any number of lines of one.
 PRIORITIES = (
-    "SELECT DISTINCT priority FROM order_lines INDEXED BY ix_order_lines_by_priority"
-    " WHERE sku = ? AND batchref IS ? AND closed IS NULL AND priority <> 0 ORDER BY priority"
+    "SELECT value FROM json_each(?1) WHERE EXISTS (SELECT 1 FROM order_lines INDEXED BY ix_order_lines_by_priority"
+    " WHERE sku = ?2 AND batchref IS ?3 AND closed IS NULL AND priority <> 0 AND priority = value)"
 )
 # The lines of the usual priority are found by an index of all lines, the few others by one of their own.
 NEWEST_LINES = (
@@ -181,7 +183,7 @@ class SqliteSession:
         return next((_line(row) for row in self._execute(LINE, (orderid, sku))), None)
 
     def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
-        return [row[0] for row in self._execute(PRIORITIES, (sku, ref))]
+        return [row[0] for row in self._execute(PRIORITIES, (json.dumps(UNUSUAL_PRIORITIES), sku, ref))]
 
     def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
         if priority:

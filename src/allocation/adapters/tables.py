@@ -147,6 +147,14 @@ Index(
     postgresql_where=text("closed IS NULL AND need_by IS NOT NULL"),
     sqlite_where=text("closed IS NULL AND need_by IS NOT NULL"),
 )
+# A hold is known by its id alone, over all products.
+Index(
+    "uq_order_lines_holdid",
+    order_lines.c.orderid,
+    unique=True,
+    postgresql_where=text("expires_at IS NOT NULL"),
+    sqlite_where=text("expires_at IS NOT NULL"),
+)
 Index(
     "ix_order_lines_expiring",
     order_lines.c.expires_at,

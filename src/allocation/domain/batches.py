@@ -83,8 +83,8 @@ class Batch:
         return self._purchased_quantity - self._allocated_quantity
 
     def day(self, today: date) -> date:
-        """The day from which its stock is there."""
-        return self.eta or today
+        """The day from which its stock is there: not before today, however long it is overdue."""
+        return max(self.eta, today) if self.eta else today
 
     def check_is_same(self, batch: Batch) -> None:
         """Raise `BatchConflict` unless the other batch is created as this one was."""

@@ -89,11 +89,12 @@ class LineConflict(Refusal):
     cure = "Repeat the line as it was taken, or use another order id."
 
     def __init__(self, taken: OrderLine, asked: OrderLine) -> None:
+        told = f"Order {asked.orderid} already has a line of {asked.sku}"
         if taken.qty != asked.qty:
-            differs = f"with quantity {taken.qty}, not {asked.qty}"
-        else:
-            differs = f"needed by {taken.need_by or 'no day'}, not {asked.need_by or 'no day'}"
-        super().__init__(f"Order {asked.orderid} already has a line of {asked.sku} {differs}")
+            told += f" with quantity {taken.qty}, not {asked.qty}"
+        elif taken.need_by != asked.need_by:
+            told += f" needed by {taken.need_by or 'no day'}, not {asked.need_by or 'no day'}"
+        super().__init__(told)
 
 
 class BatchConflict(Refusal):
@@ -230,12 +231,12 @@ class HoldConflict(Refusal):
 
 
 class InvalidMoment(Refusal):
-    """A hold can only end in the future."""
+    """A hold can only end in the future, and not in a far one."""
 
-    cure = "Give a moment in the future, with its time zone: 2026-01-31T12:00:00Z for example."
+    cure = "Give a moment in the near future, with its time zone: 2026-01-31T12:00:00Z for example."
 
-    def __init__(self, expires_at: object) -> None:
-        super().__init__(f"expires_at is {expires_at}: a hold cannot end then")
+    def __init__(self, expires_at: object, why: str) -> None:
+        super().__init__(f"expires_at is {expires_at}, which is {why}")
 
 
 class NotEnoughStock(Refusal):

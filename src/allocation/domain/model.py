@@ -11,7 +11,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from allocation.domain import events
@@ -52,6 +52,7 @@ from allocation.domain.rules import USUAL, Choice, Rules, is_hold, late_days
 __all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
 
 MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
+MAX_HOLD: Final = timedelta(days=events.MAX_DAYS)
 _NO_DAY: Final = date.min  # for products that are asked nothing about days
 
 
@@ -151,16 +152,15 @@ class Product:
 
         All others stay where they are, and are promised for the other day.
         """
-        self._change_day(self._known_batch(ref), eta, solve)
+        batch = self._known_batch(ref)
+        self._change_day(batch, eta, batch.purchased_quantity, solve)
 
     def receive_batch(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
         """A batch came into the warehouse; if it was counted, it has that quantity from now on."""
         batch = self._known_batch(ref)
-        if qty is not None:
-            batch.check_quantity(qty)
-        self._change_day(batch, None, solve)
-        if qty is not None:
-            self.change_batch_quantity(ref, qty, solve)
+        qty = batch.purchased_quantity if qty is None else qty
+        batch.check_quantity(qty)
+        self._change_day(batch, None, qty, solve)
 
     def quarantine_batch(self, ref: str, reason: str, *, keep_lines: bool) -> None:
         """Nothing is allocated to the batch any more. Its lines are freed and called, unless they are to keep it."""
@@ -241,8 +241,7 @@ class Product:
                 self._require(resized)
             return None
         batch = self._known_batch(batchref)
-        fits = qty < line.qty or (batch.available_quantity >= qty - line.qty and batch.quarantine is None)
-        if fits:
+        if qty < line.qty or self._can_grow(line, resized, batch):
             batch.deallocate(line)
             batch.allocate(resized)
             self.changed_batches[batchref] = batch
@@ -329,8 +328,8 @@ class Product:
 
         It counts as allocated. A hold does not wait: without room it raises `NotEnoughStock`.
         """
-        if hold.expires_at is None or hold.expires_at <= now:
-            raise InvalidMoment(hold.expires_at)
+        until = _checked_moment(hold.expires_at, now)
+        hold = replace(hold, expires_at=until)
         known = self.promise(hold.orderid)
         if known is None:
             batch = self._choose(hold)
@@ -341,33 +340,36 @@ class Product:
         held, batchref, _ = self._running_hold(known, now)
         if held.qty != hold.qty:
             raise HoldConflict(held)
-        if held.expires_at is None or held.expires_at < hold.expires_at:
+        if held.expires_at is None or held.expires_at < until:
             batch = self._known_batch(batchref or "")
             batch.deallocate(held)
             self._next_version()
-            self._hold(replace(held, expires_at=hold.expires_at), batch)
+            self._hold(replace(held, expires_at=until), batch)
         return batchref or ""
 
-    def confirm_hold(self, holdid: str, orderid: str, now: datetime) -> str:
-        """What a cart holds becomes a line of the order, on the batch it is held of; return the batch."""
-        known = self.promise(holdid)
+    def confirm_hold(self, holdid: str, orderid: str, now: datetime) -> str | None:
+        """What a cart holds becomes a line of the order, on the batch it is held of; return the batch.
+
+        Again, it is the batch that the line stands on by now, or None while it waits.
+        """
+        known = self._hold_of(self.promise(holdid), holdid)
         line = self.promise(orderid)
-        if known is not None and known.closed == CONFIRMED and line is not None and line.line.qty == known.line.qty:
-            return line.batchref or ""
-        hold, batchref, _ = self._running_hold(known, now, holdid)
+        if line is not None and is_hold(line.line):
+            raise HoldConflict(line.line)
+        if known.closed == CONFIRMED and line is not None and line.line.qty == known.line.qty:
+            return line.batchref
+        hold, batchref, _ = self._running_hold(known, now)
         if line is not None:
             raise LineConflict(line.line, OrderLine(orderid, self.sku, hold.qty))
         batch = self._known_batch(batchref or "")
+        taken = self._taken(OrderLine(orderid, self.sku, hold.qty))  # first, as the ledger has it in its cause's row
         self._end_hold(hold, batch, CONFIRMED)
-        self._promise(self._taken(OrderLine(orderid, self.sku, hold.qty)), batch)
+        self._promise(taken, batch)
         return batch.reference
 
     def release_hold(self, holdid: str) -> None:
         """Give back what a cart holds, and call the waiting lines that its stock can serve."""
-        known = self._hold_of(self.promise(holdid), holdid)
-        if known.closed == RELEASED:
-            return
-        self._give_back(known, RELEASED)
+        self._give_back(self._hold_of(self.promise(holdid), holdid), RELEASED)
 
     def expire_hold(self, holdid: str, now: datetime) -> None:
         """Give back what a cart held, now that its moment has come. Raises `HoldStillRuns` before that."""
@@ -418,8 +420,10 @@ class Product:
 
     def choice(self) -> Choice:
         """The batches as they are now, to look at for a line."""
-        room = {batch.reference: batch.available_quantity for batch in self.batches}
-        return Choice(self.batches, self.rules, self.today, room)
+        return Choice(self.batches, self.rules, self.today, self._room())
+
+    def _room(self) -> dict[str, int]:
+        return {batch.reference: batch.available_quantity for batch in self.batches}
 
     def _choose(self, line: OrderLine) -> Batch | None:
         if self._planned and (planned := self._planned.pop(line.orderid, "")):
@@ -434,6 +438,12 @@ class Product:
                     return self.choice().of(line)
                 return batch
         return None
+
+    def _can_grow(self, line: OrderLine, resized: OrderLine, batch: Batch) -> bool:
+        """Whether the line would be given its batch, if it were to be placed now."""
+        room = self._room()
+        room[batch.reference] += line.qty
+        return Choice(self.batches, self.rules, self.today, room).can_take(batch, resized)
 
     def _known_batch(self, ref: str) -> Batch:
         batch = self.batch(ref)
@@ -509,15 +519,15 @@ class Product:
         if self._waiting[place : place + 1] == [line]:
             del self._waiting[place]
 
-    def _free(self, line: OrderLine, batch: Batch) -> None:
-        """A line loses its batch and has to be placed anew."""
+    def _free(self, line: OrderLine, batch: Batch, day: date | None = None) -> None:
+        """A line loses its batch and has to be placed anew; it was promised for that day, or the batch's own."""
         batch.deallocate(line)
-        self._lost(line, batch)
+        self._lost(line, batch, day)
 
-    def _lost(self, line: OrderLine, batch: Batch) -> None:
+    def _lost(self, line: OrderLine, batch: Batch, day: date | None = None) -> None:
         self.changed_batches[batch.reference] = batch
         self.changed_promises.pop(line.orderid, None)
-        self._freed[line.orderid] = _Freed(line, batch.day(self.today))
+        self._freed[line.orderid] = _Freed(line, day or batch.day(self.today))
         if not is_hold(line):
             self.events.append(events.Deallocated(line.orderid, line.sku, line.qty, batch.reference))
 
@@ -566,28 +576,30 @@ class Product:
                 )
         return found
 
-    def _change_day(self, batch: Batch, eta: date | None, solve: Solver) -> None:
+    def _change_day(self, batch: Batch, eta: date | None, qty: int, solve: Solver) -> None:
         before = batch.day(self.today)
+        self._plan_cut(batch, batch.allocated_quantity - qty, solve)
         self._change(batch)
         batch.change_eta(eta)
         self.batches.sort(key=self.rules.order)
-        lines = list(batch.lines_to_lose())
-        leaving = self._to_leave(batch, lines, solve)
-        for line in lines:
+        freed = batch.change_quantity(qty, self._is_spared)
+        staying = list(batch.lines_to_lose())
+        leaving = self._to_leave(batch, staying, solve)
+        for line in freed:
+            self._lost(line, batch, before)
+        for line in staying:
             if line.orderid in leaving:
-                self._free(line, batch)
-                self._freed[line.orderid] = _Freed(line, before)
+                self._free(line, batch, before)
             elif not is_hold(line):
                 self._tell_day(line, before, batch.day(self.today))
-        self._call_lines(batch, leaving.values())
+        self._call_lines(batch, [*freed, *leaving.values()])
 
     def _to_leave(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> dict[str, OrderLine]:
         """The lines that come too late on the batch and fit another one in time, served in order, by order id."""
-        self._planned = {}
         late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
         if not late:
             return {}
-        room = {each.reference: each.available_quantity for each in self.batches}
+        room = self._room()
         choice = Choice(self.batches, self.rules, self.today, room)
         leaving: dict[str, OrderLine] = {}
         for line in self._in_order(late):
@@ -601,7 +613,9 @@ class Product:
             task = Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today))
             greedy = [Placing(line, self._planned[orderid]) for orderid, line in leaving.items()]
             placings = least_harmful(task, greedy, solve)
-            self._planned = {line.orderid: ref for line, ref in placings if ref is not None}
+            for orderid in leaving:
+                del self._planned[orderid]
+            self._planned |= {line.orderid: ref for line, ref in placings if ref is not None}
             leaving = {line.orderid: line for line, _ in placings}
         return leaving
 
@@ -675,8 +689,8 @@ class Product:
             raise HoldConflict(known.line)
         return known
 
-    def _running_hold(self, known: Promise | None, now: datetime, holdid: str = "") -> Promise:
-        hold = self._hold_of(known, holdid)
+    def _running_hold(self, known: Promise, now: datetime) -> Promise:
+        hold = self._hold_of(known, known.line.orderid)
         if hold.closed is not None:
             raise HoldEndedAlready(hold.line.orderid, hold.closed)
         if hold.line.expires_at is not None and hold.line.expires_at <= now:
@@ -690,6 +704,8 @@ class Product:
 
     def _give_back(self, known: Promise, how: str) -> None:
         hold, batchref, closed = known
+        if closed == how:
+            return
         if closed is not None:
             raise HoldEndedAlready(hold.orderid, closed)
         batch = self._known_batch(batchref or "")
@@ -710,10 +726,10 @@ class Product:
         Which ones will is rehearsed on a copy of the room left, since one line may take it from the next. ``batch`` is
         the one that has more room than before; None: any may have. Holds come last and find their place at once.
         """
-        room = {each.reference: each.available_quantity for each in self.batches}
+        room = self._room()
         choice = Choice(self.batches, self.rules, self.today, room)
         holds = []
-        waiting = self._waiting_lines(room, batch) if self.waiting_lines else iter(())
+        waiting = self._waiting_lines(choice, batch) if self.waiting_lines else iter(())
         for line in heapq.merge(self._in_order(freed), waiting, key=self._service_key):
             if is_hold(line):
                 holds.append(line)
@@ -740,27 +756,31 @@ class Product:
             self.changed_promises[hold.orderid] = Promise(hold, None, LOST)
             self.events.append(events.HoldEnded(hold.orderid, hold.sku, hold.qty, None, LOST))
 
-    def _waiting_lines(self, room: dict[str, int], batch: Batch | None) -> Iterator[OrderLine]:
+    def _waiting_lines(self, choice: Choice, batch: Batch | None) -> Iterator[OrderLine]:
         """The waiting lines that may find room, in the order they are served."""
         priorities = {0, *self._records.priorities(None)}
-        stored = [self._stored_waiting_lines(priority, room, batch) for priority in priorities]
+        stored = [self._stored_waiting_lines(priority, choice, batch) for priority in priorities]
         return heapq.merge(*stored, iter(self._in_order(self._waiting)), key=self._service_key)
 
-    def _stored_waiting_lines(self, priority: int, room: dict[str, int], batch: Batch | None) -> Iterator[OrderLine]:
+    def _stored_waiting_lines(self, priority: int, choice: Choice, batch: Batch | None) -> Iterator[OrderLine]:
         after = 0
-        while (most := self._most_room(room, batch)) > 0:
+        while (most := choice.most_room(batch)) > 0:
             page = self._records.waiting_lines(priority, after, max_qty=most)
             if not page:
                 return
             yield from (line for line in page if not self._has_moved(line.orderid))
             after = page[-1].position
 
-    def _most_room(self, room: dict[str, int], batch: Batch | None) -> int:
-        """How large a waiting line may be that finds room now and did not before."""
-        if batch is None or self.rules.safety_stock:
-            return max(room.values(), default=0)
-        return room[batch.reference]
-
     def _has_moved(self, orderid: str) -> bool:
         """Whether the order's line does not stand any more where storage has it."""
         return orderid in self.changed_promises or orderid in self._freed
+
+
+def _checked_moment(expires_at: datetime | None, now: datetime) -> datetime:
+    """The moment until which stock may be held: in UTC, and in whole seconds, as storage keeps and compares it."""
+    if expires_at is None or expires_at <= now:
+        raise InvalidMoment(expires_at, "past")
+    if expires_at - now > MAX_HOLD:
+        raise InvalidMoment(expires_at, f"more than {MAX_HOLD.days:,} days away")
+    utc = expires_at.astimezone(UTC)
+    return utc.replace(microsecond=0) + timedelta(seconds=bool(utc.microsecond))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
@@ -42,8 +42,8 @@ class Rules:
 
     @classmethod
     def of(cls, event: RulesChanged, usual: Rules) -> Rules:
-        """The rules that the event sets; the usual strategy where it names none."""
-        return cls(
+        """The rules that the event sets; the usual strategy where it names none, the usual ones if it names nothing."""
+        rules = cls(
             event.strategy or usual.strategy,
             event.location,
             event.safety_stock,
@@ -54,6 +54,7 @@ class Rules:
             event.most_moved,
             event.least_harm,
         )
+        return usual if event.strategy is None and rules == usual else rules
 
     @property
     def order(self) -> Order:
@@ -102,12 +103,18 @@ class Choice:
         self._rules = rules
         self._today = today
         self._room = room
+        self._on_sale = [batch for batch in batches if batch.quarantine is None and self._lasts(batch, None)]
 
     def of(self, line: OrderLine) -> Batch | None:
         """The batch that takes the whole line.
 
         A day after the one it is needed by is better than none: then it is the earliest there is.
         """
+        if line.need_by is None and not self._rules.safety_stock:  # as most are; there may be ten thousand of them
+            for batch in self._on_sale:
+                if self._room[batch.reference] >= line.qty:
+                    return batch
+            return None
         on_time = None
         late: Batch | None = None
         for batch, obstacle in self.candidates(line):
@@ -124,6 +131,24 @@ class Choice:
         batch = self.of(line)
         return batch if batch is not None and not self._is_late(batch, line) else None
 
+    def can_take(self, batch: Batch, line: OrderLine) -> bool:
+        """Whether the batch can take the whole line, on time or not."""
+        return self._obstacle(batch, line) in {"", TOO_LATE}
+
+    def most_room(self, only: Batch | None) -> int:
+        """How large a line may be that finds room: in that batch, or in any (None).
+
+        What a safety stock keeps back may come free in another batch than the one that grew, so then it is any.
+        """
+        if self._rules.safety_stock:
+            spare = self._in_warehouse() - self._rules.safety_stock
+            rooms = (
+                min(self._room_in(batch), spare) if batch.eta is None else self._room_in(batch)
+                for batch in self._on_sale
+            )
+            return max(rooms, default=0)
+        return max((self._room_in(batch) for batch in self._on_sale if only in {None, batch}), default=0)
+
     def candidates(self, line: OrderLine) -> Iterator[Candidate]:
         """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
         return (Candidate(batch, self._obstacle(batch, line)) for batch in self._batches)
@@ -131,7 +156,7 @@ class Choice:
     def _obstacle(self, batch: Batch, line: OrderLine) -> str:
         if batch.quarantine is not None:
             return QUARANTINED
-        if self._expires_too_early(batch, line):
+        if not self._lasts(batch, line.need_by):
             return EXPIRES
         if self._room[batch.reference] < line.qty:
             return NO_ROOM
@@ -146,11 +171,15 @@ class Choice:
     def _is_late(self, batch: Batch, line: OrderLine) -> bool:
         return line.need_by is not None and batch.day(self._today) > line.need_by
 
-    def _expires_too_early(self, batch: Batch, line: OrderLine) -> bool:
+    def _lasts(self, batch: Batch, need_by: date | None) -> bool:
+        """Whether it can be used for long enough after the day it is there and needed."""
         if batch.expires_on is None:
-            return False
-        from_day = max(batch.day(self._today), line.need_by or self._today)
-        return batch.expires_on < from_day + timedelta(days=self._rules.shelf_life_days)
+            return True
+        from_day = max(batch.day(self._today), self._today, need_by or self._today)
+        return (batch.expires_on - from_day).days >= self._rules.shelf_life_days
+
+    def _room_in(self, batch: Batch) -> int:
+        return self._room[batch.reference]
 
     def _in_warehouse(self) -> int:
         return sum(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -139,6 +139,7 @@ class BookedLine(NamedTuple):
     last: int
     freed: bool = False
     closed: str | None = None
+    expires_at: datetime | None = None
 
     @property
     def place(self) -> str:
@@ -203,10 +204,10 @@ class Books:
         return BookedLine(event.qty, None, last=position)
 
     def _held(self, event: Held, line: BookedLine | None, position: int) -> BookedLine:
-        """A new hold and a longer one are changes; one that moves to another batch is part of one."""
-        self.version_number += line is None or line.batchref == event.batchref
+        """A new hold and a longer one are changes; one that lost its batch and found another is part of one."""
+        self.version_number += line is None or line.expires_at != event.expires_at
         self._move(line, event.batchref, event.qty, position)
-        return BookedLine(event.qty, event.batchref, last=position)
+        return BookedLine(event.qty, event.batchref, last=position, expires_at=event.expires_at)
 
     def _book_change(self, event: Event, line: BookedLine, position: int) -> BookedLine:
         """What happens to a line besides being placed."""
@@ -243,7 +244,9 @@ class Books:
                     self.version_number += 1
                     self.batches[ref] = BookedBatch(eta, qty, self.version_number, qty, position, eta)
             case BatchQuantityChanged(ref, qty):
-                self._recount(self._touched(ref, position), qty)
+                batch = self._touched(ref, position)
+                self.version_number += batch.purchased_quantity != qty
+                batch.purchased_quantity = qty
             case StockScrapped(_, batchref, qty):
                 self._touched(batchref, position).purchased_quantity -= qty
             case AllocatedQuantityRepaired(_, batchref):
@@ -261,16 +264,11 @@ class Books:
             case BatchReceived(ref, qty):
                 batch = self._touched(ref, position)
                 batch.eta = None
-                if qty is not None:
-                    self._recount(batch, qty)
+                batch.purchased_quantity = batch.purchased_quantity if qty is None else qty
             case BatchQuarantined(ref, reason):
                 self._touched(ref, position).quarantine = reason
             case BatchReleased(ref):
                 self._touched(ref, position).quarantine = None
-
-    def _recount(self, batch: BookedBatch, qty: int) -> None:
-        self.version_number += batch.purchased_quantity != qty
-        batch.purchased_quantity = qty
 
     def _change_unless_freed(self, line: BookedLine | None) -> None:
         """A line that is new or was served is a change; that one was freed has been one already."""

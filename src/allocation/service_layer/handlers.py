@@ -7,11 +7,17 @@ it needs; it touches the outside world, so it runs after the commit, at least on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from allocation.domain import events, model
-from allocation.domain.errors import InvalidMoment, InvalidSku, UnknownBatch, UnknownHold, UnknownLine, UnknownSku
+from allocation.domain.errors import (
+    HoldConflict,
+    InvalidSku,
+    UnknownBatch,
+    UnknownHold,
+    UnknownLine,
+    UnknownSku,
+)
 from allocation.domain.lines import HELD_PRIORITY
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.rules import Rules
@@ -148,14 +154,14 @@ def hold_stock(event: events.StockHeld, uow: AbstractUnitOfWork) -> str:
     """Keep stock for a cart, or longer than before."""
     with uow:
         product = _of_sku(event.sku, uow)
-        ends = _whole_second(event.expires_at)
-        hold = OrderLine(event.holdid, event.sku, event.qty, priority=HELD_PRIORITY, expires_at=ends)
+        _check_is_no_hold_of_another(product, event.holdid, uow)
+        hold = OrderLine(event.holdid, event.sku, event.qty, priority=HELD_PRIORITY, expires_at=event.expires_at)
         batchref = product.hold_stock(hold, uow.now)
         uow.commit()
     return batchref
 
 
-def confirm_hold(event: events.HoldConfirmed, uow: AbstractUnitOfWork) -> str:
+def confirm_hold(event: events.HoldConfirmed, uow: AbstractUnitOfWork) -> str | None:
     """Make an order line of what a cart holds."""
     with uow:
         product = _of_hold(event.holdid, uow)
@@ -205,15 +211,6 @@ def send_out_of_stock_notification(event: events.OutOfStock, notifications: Noti
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
 
 
-def _whole_second(moment: datetime) -> datetime:
-    """The moment in UTC, and not before it, as storage keeps and compares it."""
-    try:
-        utc = moment.astimezone(UTC)
-        return utc if not utc.microsecond else utc.replace(microsecond=0) + timedelta(seconds=1)
-    except OverflowError:
-        raise InvalidMoment(moment) from None
-
-
 def _of_sku(sku: str, uow: AbstractUnitOfWork) -> Product:
     product = uow.products.get(sku=sku)
     if product is None:
@@ -240,6 +237,14 @@ def _of_hold(holdid: str, uow: AbstractUnitOfWork) -> Product:
     if product is None:
         raise UnknownHold(holdid)
     return product
+
+
+def _check_is_no_hold_of_another(product: Product, holdid: str, uow: AbstractUnitOfWork) -> None:
+    """The id of a hold is unique over all SKUs, for it is all that is told of it later."""
+    other = uow.products.get_by_holdid(holdid=holdid)
+    known = None if other is None or other is product else other.promise(holdid)
+    if known is not None:
+        raise HoldConflict(known.line)
 
 
 Handler = Callable[[Any, AbstractUnitOfWork], Any]

@@ -26,8 +26,12 @@ class PastProduct:
         return self.lines_on(None)
 
     def lines_on(self, ref: str | None) -> list[tuple[str, BookedLine]]:
-        """The lines on a batch, or those that wait, by order id, oldest first."""
-        found = [(orderid, line) for orderid, line in self.lines.items() if line.batchref == ref]
+        """The lines that hold stock of a batch, shipped or not, or those that wait, by order id, oldest first."""
+        found = [
+            (orderid, line)
+            for orderid, line in self.lines.items()
+            if line.batchref == ref and (ref is not None or line.closed is None)
+        ]
         return sorted(found, key=lambda each: self.positions[each[0]])
 
     def _book(self, fact: Fact) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
+from allocation.domain.lines import HELD_PRIORITY
 from allocation.service_layer.store import (
     PAGE_SIZE,
     BatchRow,
@@ -62,6 +63,15 @@ class Kept:
 
     def read(self, **wanted: Any) -> Loaded:
         return self._runner.run(self.store.read(Wanted(**wanted)))
+
+    def priorities(self, sku: str, ref: str | None) -> set[int]:
+        return set(self.run(lambda session: session.priorities(sku, ref)))
+
+    def newest(self, before: int, priority: int) -> list[LineRow]:
+        return list(self.run(lambda session: session.newest_lines(SKU, "b1", before, priority)))
+
+    def waiting(self, after: int, max_qty: int, priority: int) -> list[LineRow]:
+        return list(self.run(lambda session: session.waiting_lines(SKU, after, max_qty, priority)))
 
     def ledger(self) -> list[tuple[str, int]]:
         return list(self._runner.run(self._suite.ledger(self.store)))
@@ -238,6 +248,97 @@ class StoreCompliance:
             assert sorted(found.lines) == [line("o1", None), line("o2", "b2")]
             assert kept.load(skus={SKU}).batches == [batch("b2")]
 
+    def test_every_column_of_every_row_is_kept(self) -> None:
+        first, second = date(2026, 2, 28), date(2026, 3, 31)
+        new = BatchRow("b1", SKU, first, 10, 6, 1, 10, first, 2, "OSLO", second, "wet")
+        rewritten = new._replace(
+            eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, quarantine=None
+        )
+        hold = LineRow("h1", SKU, 4, "b1", 2, -1, None, MOMENT + timedelta(microseconds=1))
+        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped")]
+        later = [
+            hold._replace(qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired"),
+            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned"),
+        ]
+        wanted = {"refs": {"b1"}, "lines": {("o1", SKU)}, "holdids": {"h1"}}
+        with self.opened() as kept:
+            kept.save(new_products=[ProductRow(SKU, 3, 0, '{"safety_stock":1}')], new_batches=[new], new_lines=lines)
+            for load in (kept.load, kept.read):
+                found = load(**wanted)
+                assert found.products == [ProductRow(SKU, 3, 0, '{"safety_stock":1}')]
+                assert (found.batches, sorted(found.lines)) == ([new], lines)
+            kept.save(
+                products=[ProductVersion(SKU, 4, 0, 3, '{"safety_stock":2}')],
+                rewritten_batches=[rewritten],
+                lines=later,
+            )
+            for load in (kept.load, kept.read):
+                found = load(**wanted)
+                assert found.products == [ProductRow(SKU, 4, 0, '{"safety_stock":2}')]
+                assert (found.batches, sorted(found.lines)) == ([rewritten], later)
+            kept.write(products=[ProductVersion(SKU, 5, 0, 4)], batches=[rewritten._replace(purchased_quantity=8)])
+            found = kept.load(**wanted)
+            assert (found.products, found.batches) == (
+                [ProductRow(SKU, 5, 0)],
+                [rewritten._replace(purchased_quantity=8)],
+            )
+
+    def test_a_hold_is_found_by_its_id_alone_with_its_product(self) -> None:
+        hold, ended = held("h1"), held("h2", sku="LAMP")._replace(batchref=None, closed="expired")
+        with self.opened() as kept:
+            kept.save(
+                new_products=[product(), product("LAMP"), product("RUG")],
+                new_batches=[batch(), batch("full", allocated=10)],
+                new_lines=[hold, ended, line("h1", sku="RUG")],
+            )
+            for load in (kept.load, kept.read):
+                found = load(holdids={"h1"})
+                assert (found.products, found.batches, found.lines) == ([product()], [batch()], [hold])
+                both = load(holdids={"h1", "h2", "h3"})
+                assert sorted(both.products) == [product(), product("LAMP")]
+                assert sorted(both.lines) == [hold, ended]
+            assert kept.load(holdids={"h3"}).products == []
+
+    def test_lines_come_by_priority_and_what_is_closed_in_no_page(self) -> None:
+        lines = [
+            _of(f"{ref}-{priority}-{name}", ref, priority, position)._replace(closed=closed)
+            for ref in ("b1", None)
+            for priority in (0, -1, 3, 10)
+            for position, name, closed in ((2, "old", None), (3, "new", None), (4, "closed", "shipped"))
+        ]
+        only_closed = _of("o1", "b1", 5, 90)._replace(closed="shipped")
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")], new_lines=[*lines, only_closed])
+            assert kept.priorities(SKU, "b1") == kept.priorities(SKU, None) == {-1, 3, 10}
+            assert kept.priorities(SKU, "b2") == kept.priorities("LAMP", None) == set()
+            for priority in (0, -1, 3, 10):
+                names = [f"b1-{priority}-new", f"b1-{priority}-old"]
+                assert [row.orderid for row in kept.newest(99, priority)] == names
+                assert [row.orderid for row in kept.newest(3, priority)] == names[1:]
+                names = [f"None-{priority}-old", f"None-{priority}-new"]
+                assert [row.orderid for row in kept.waiting(0, 9, priority)] == names
+                assert [row.orderid for row in kept.waiting(2, 9, priority)] == names[1:]
+
+    def test_lines_of_a_priority_come_in_pages_none_too_large(self) -> None:
+        lines = [_of(f"o{number}", None, 3, number)._replace(qty=1 + number % 2) for number in range(2, 3 * PAGE_SIZE)]
+        small = [each for each in lines if each.qty == 1]
+        with self.opened() as kept:
+            kept.save(new_products=[product(waiting=len(lines))], new_lines=lines)
+            first = kept.waiting(0, 1, 3)
+            assert len(first) == PAGE_SIZE
+            assert [*first, *kept.waiting(first[-1].position, 1, 3)] == small
+
+    def test_what_was_shipped_counts_and_what_ended_does_not(self) -> None:
+        lines = [line("o1", "b1", 2), line("o2", "b1", 3)._replace(closed="shipped")]
+        ended = [line("o3", None)._replace(closed="returned"), held("h1")._replace(batchref=None, closed="lost")]
+        with self.opened() as kept:
+            kept.save(
+                new_products=[product(waiting=0)],
+                new_batches=[batch(allocated=5)._replace(shipped_quantity=3)],
+                new_lines=[*lines, *ended],
+            )
+            assert kept.run(lambda session: list(session.miscounts(SKU))) == []
+
     def test_the_ledger_keeps_the_order_of_messages_over_groups(self) -> None:
         groups = [[ledger(f"{group}-{number:03}", 0) for number in range(200)] for group in ("z", "a", "m")]
         with self.opened() as kept:
@@ -248,7 +349,8 @@ class StoreCompliance:
 
     def test_what_must_be_unique_is_a_conflict_and_nothing_of_it_is_written(self) -> None:
         with self.opened() as kept:
-            kept.save(new_products=[product()], new_batches=[batch()], new_lines=[line("o1")], messages=[ledger("m1")])
+            lines = [line("o1"), held("h0")]
+            kept.save(new_products=[product()], new_batches=[batch()], new_lines=lines, messages=[ledger("m1")])
             before = kept.all()
             for what, parts in NOT_UNIQUE.items():
                 for save in (kept.save, kept.write):
@@ -342,6 +444,14 @@ def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int 
     return LineRow(orderid, sku, qty, batchref, position)
 
 
+def held(holdid: str, sku: str = SKU) -> LineRow:
+    return LineRow(holdid, sku, 1, "b1", 2, HELD_PRIORITY, None, MOMENT + timedelta(hours=1))
+
+
+def _of(orderid: str, batchref: str | None, priority: int, position: int) -> LineRow:
+    return LineRow(orderid, SKU, 1, batchref, position, priority)
+
+
 def ledger(id_: str, step: int = 0, sku: str = SKU) -> MessageRow:
     result = None if step else '"b1"'
     cause = step - 1 if step else None
@@ -359,6 +469,8 @@ NOT_UNIQUE: Final[Mapping[str, Parts]] = {
     "batch": {"new_batches": [batch("b1")]},
     "batch of another product": {"new_products": [product("LAMP")], "new_batches": [batch("b1", "LAMP")]},
     "line": {"new_lines": [line("o1", None, qty=5, position=9)]},
+    "hold of another product": {"new_lines": [held("h0", "LAMP")]},
+    "hold twice": {"new_lines": [held("h7"), held("h7", "LAMP")]},
     "message": {"messages": [ledger("innocent"), ledger("m1")]},
     "product twice": {"new_products": [product("LAMP"), product("LAMP")]},
     "batch twice": {"new_batches": [batch("b7"), batch("b7", "LAMP")]},
@@ -372,6 +484,8 @@ IMPOSSIBLE: Final[Mapping[str, Parts]] = {
     "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
     "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
     "cut below what is allocated": {"batches": [batch("b1", purchased=3, allocated=4)]},
+    "more shipped than allocated": {"rewritten_batches": [batch("b1", allocated=1)._replace(shipped_quantity=2)]},
+    "less than nothing shipped": {"new_batches": [batch("b2")._replace(shipped_quantity=-1)]},
     "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
     "a line of nothing": {"new_lines": [line("o2", qty=0)]},
 }

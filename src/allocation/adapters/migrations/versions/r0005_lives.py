@@ -36,3 +36,7 @@ def upgrade() -> None:
     for name, (columns, condition) in INDEXES.items():
         where = sa.text(condition)
         op.create_index(name, "order_lines", columns, postgresql_where=where, sqlite_where=where)
+    where = sa.text("expires_at IS NOT NULL")
+    op.create_index(
+        "uq_order_lines_holdid", "order_lines", ["orderid"], unique=True, postgresql_where=where, sqlite_where=where
+    )

@@ -1,0 +1,187 @@
+"""Random events of every kind about few products, batches and orders, so that they get in each other's way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from allocation.domain.events import (
+    STRATEGIES,
+    AllocationCancelled,
+    AllocationRequired,
+    BatchCreated,
+    BatchEtaChanged,
+    BatchQuantityChanged,
+    BatchQuarantined,
+    BatchReceived,
+    BatchReleased,
+    Event,
+    HoldConfirmed,
+    HoldExpired,
+    HoldReleased,
+    LinePinned,
+    LineQuantityChanged,
+    LineReturned,
+    LineShipped,
+    RepairRequired,
+    RulesChanged,
+    StockHeld,
+)
+
+BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SKUS = ("LAMP", "LAMP", "LAMP", "LAMP", "RUG")
+DAYS = tuple(BEGIN.date() + timedelta(days=days) for days in (-1, 0, 1, 4, 9))
+MOMENTS = tuple(BEGIN + timedelta(hours=hours) for hours in (-1, 40, 400, 1_000))
+LOCATIONS = (None, None, "LYON", "OSLO")
+ORDERS = 9
+
+
+def random_event(dice: random.Random) -> Event:
+    """An event of any kind; those that ask for stock come more often."""
+    sku = dice.choice(SKUS)
+    kinds = [kind for kind, weight in KINDS.items() for _ in range(weight)]
+    return dice.choice(kinds)(dice, sku)
+
+
+def _ref(dice: random.Random, sku: str) -> str:
+    return f"{sku.lower()}-{dice.randint(1, 4)}"
+
+
+def _orderid(dice: random.Random) -> str:
+    return f"o{dice.randint(1, ORDERS)}"
+
+
+def _holdid(dice: random.Random) -> str:
+    return dice.choice(("h1", "h2", "h3", "o1"))
+
+
+def _day(dice: random.Random) -> date | None:
+    return dice.choice((*[None] * len(DAYS), *DAYS))
+
+
+def _batch_created(dice: random.Random, sku: str) -> Event:
+    return BatchCreated(
+        _ref(dice, sku),
+        sku,
+        dice.randint(1, 12),
+        _day(dice),
+        dice.choice((None, None, DAYS[-2], DAYS[-1])),
+        dice.choice(LOCATIONS),
+    )
+
+
+def _allocation_required(dice: random.Random, sku: str) -> Event:
+    return AllocationRequired(
+        _orderid(dice), sku, dice.choice((1, 2, 2, 4, 6)), _day(dice), dice.choice((0, 0, 0, 1, 9))
+    )
+
+
+def _quantity_changed(dice: random.Random, sku: str) -> Event:
+    return BatchQuantityChanged(_ref(dice, sku), dice.choice((0, 3, 6, 9, 12)))
+
+
+def _eta_changed(dice: random.Random, sku: str) -> Event:
+    return BatchEtaChanged(_ref(dice, sku), dice.choice(DAYS))
+
+
+def _received(dice: random.Random, sku: str) -> Event:
+    return BatchReceived(_ref(dice, sku), dice.choice((None, 0, 3, 6, 12)))
+
+
+def _quarantined(dice: random.Random, sku: str) -> Event:
+    return BatchQuarantined(_ref(dice, sku), "wet", dice.choice((True, False)))
+
+
+def _released(dice: random.Random, sku: str) -> Event:
+    return BatchReleased(_ref(dice, sku))
+
+
+def _cancelled(dice: random.Random, sku: str) -> Event:
+    return AllocationCancelled(_orderid(dice), sku)
+
+
+def _resized(dice: random.Random, sku: str) -> Event:
+    return LineQuantityChanged(_orderid(dice), sku, dice.randint(1, 9))
+
+
+def _shipped(dice: random.Random, sku: str) -> Event:
+    return LineShipped(_orderid(dice), sku)
+
+
+def _returned(dice: random.Random, sku: str) -> Event:
+    return LineReturned(_orderid(dice), sku, dice.choice((None, 1, 2, 3)), dice.choice((True, False)))
+
+
+def _pinned(dice: random.Random, sku: str) -> Event:
+    return LinePinned(_orderid(dice), sku, _ref(dice, sku), "a friend")
+
+
+def _held(dice: random.Random, sku: str) -> Event:
+    return StockHeld(_holdid(dice), sku, dice.randint(1, 4), dice.choice(MOMENTS))
+
+
+def _confirmed(dice: random.Random, _: str) -> Event:
+    return HoldConfirmed(_holdid(dice), _orderid(dice))
+
+
+def _hold_released(dice: random.Random, _: str) -> Event:
+    return HoldReleased(_holdid(dice))
+
+
+def _expired(dice: random.Random, _: str) -> Event:
+    return HoldExpired(_holdid(dice))
+
+
+def _rules_changed(dice: random.Random, sku: str) -> Event:
+    return RulesChanged(
+        sku,
+        dice.choice((None, *STRATEGIES)),
+        dice.choice(LOCATIONS),
+        safety_stock=dice.choice((0, 0, 3)),
+        shelf_life_days=dice.choice((0, 0, 4)),
+        most_waiting=dice.choice((None, None, 2)),
+        ages_after=dice.choice((None, None, 5)),
+        frozen_days=dice.choice((0, 2)),
+        most_moved=dice.choice((None, 1)),
+    )
+
+
+def _repair_required(_: random.Random, sku: str) -> Event:
+    return RepairRequired(sku)
+
+
+KINDS: dict[Callable[[random.Random, str], Event], int] = {
+    _batch_created: 8,
+    _allocation_required: 16,
+    _quantity_changed: 4,
+    _eta_changed: 3,
+    _received: 3,
+    _quarantined: 1,
+    _released: 2,
+    _cancelled: 2,
+    _resized: 3,
+    _shipped: 4,
+    _returned: 3,
+    _pinned: 2,
+    _held: 4,
+    _confirmed: 2,
+    _hold_released: 1,
+    _expired: 1,
+    _rules_changed: 1,
+    _repair_required: 1,
+}
+
+
+def later(dice: random.Random, now: datetime) -> datetime:
+    """The next moment: mostly at once, now and then the next day."""
+    return now + dice.choice((timedelta(seconds=1), timedelta(seconds=1), timedelta(hours=2), timedelta(days=1)))
+
+
+def random_life(seed: int, number: int) -> Sequence[tuple[datetime, Event]]:
+    """Events with their moments."""
+    dice, now, told = random.Random(seed), BEGIN, []
+    for _ in range(number):
+        now = later(dice, now) if dice.random() < 0.1 else now
+        told.append((now, random_event(dice)))
+    return told

@@ -1,0 +1,243 @@
+"""The rules on plain objects that know everything: what a store may change nothing about, and what has to be true."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from allocation.adapters.memory import MemoryTables
+from allocation.domain.errors import IdempotencyKeyReused, Refusal
+from allocation.domain.events import (
+    AllocationRequired,
+    BatchEtaChanged,
+    BatchQuantityChanged,
+    Deallocated,
+    Event,
+    HoldEnded,
+    PromiseChanged,
+)
+from allocation.domain.lines import OrderLine, Promise
+from allocation.domain.model import Product
+from allocation.domain.rules import is_hold, late_days
+from allocation.service_layer import messagebus
+from allocation.service_layer.group import _batch_row, _line_row
+from allocation.service_layer.store import BatchRow, LineRow
+from tests.fakes import FakeUnitOfWork
+
+Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal
+
+
+Rows = tuple[dict[str, tuple[int, int]], dict[str, BatchRow], dict[tuple[str, str], LineRow]]
+
+
+class Snapshot(NamedTuple):
+    """All rows of all products: by SKU, by batch reference, by SKU and order id."""
+
+    products: dict[str, tuple[Any, ...]]
+    batches: dict[str, tuple[Any, ...]]
+    lines: dict[tuple[str, str], Promise]
+    days: dict[str, date]  # from which a batch's stock is there
+
+
+class PlainUnitOfWork(FakeUnitOfWork):
+    """Remembers what was handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handled: list[Event] = []
+
+    def record(self, event: Event, cause: int | None) -> int:
+        self.handled.append(event)
+        return len(self.handled) - 1
+
+
+class PlainShop:
+    """Every product, from the first message on. A message that breaks a rule of the books is an AssertionError."""
+
+    def __init__(self) -> None:
+        self.uow = PlainUnitOfWork()
+        self.answers: dict[str, tuple[Event, Answer]] = {}  # by message id
+
+    def answer(self, event: Event, id_: str, now: datetime) -> Answer:
+        """What a message is answered; again the same, if it comes again."""
+        if id_ in self.answers:
+            first, answer = self.answers[id_]
+            return answer if first == event else IdempotencyKeyReused.__name__
+        answer = self.handle(event, now)
+        if not isinstance(answer, str):
+            self.answers[id_] = (event, answer)
+        return answer
+
+    def handle(self, event: Event, now: datetime) -> Answer:
+        try:
+            return self.send(event, now)
+        except Refusal as refusal:
+            return type(refusal).__name__
+
+    def send(self, event: Event, now: datetime) -> tuple[Any, Sequence[Event]]:
+        """The result and what was raised; raises refusals."""
+        self.uow.now = now
+        self.uow.handled.clear()
+        for product in self.products():
+            product.today = now.date()
+        before = self.snapshot()
+        try:
+            result = messagebus.handle(event, self.uow)[0]
+        except Refusal:
+            assert self.snapshot() == before, f"{event} was refused and changed something"
+            self.uow.products.seen.clear()
+            raise
+        raised = self.uow.handled[1:]
+        for product in self.products():
+            check_product(product)
+        check_change(event, raised, before, self)
+        return result, raised
+
+    def rows(self) -> Rows:
+        """What storage should have."""
+        products = self.products()
+        batches: dict[str, Any] = {}
+        lines: dict[tuple[str, str], Any] = {}
+        for product in products:
+            batches |= {batch.reference: _batch_row(batch) for batch in product.batches}
+            for promise in product.changed_promises.values():
+                lines[promise.line.orderid, product.sku] = _line_row(promise)
+        versions = {product.sku: (product.version_number, product.waiting_lines) for product in products}
+        return versions, batches, lines
+
+    def products(self) -> list[Product]:
+        return sorted(self.uow.products.all(), key=lambda product: product.sku)
+
+    def snapshot(self) -> Snapshot:
+        products = self.products()
+        batches = [batch for product in products for batch in product.batches]
+        return Snapshot(
+            {each.sku: (each.version_number, each.waiting_lines, each.rules) for each in products},
+            {
+                each.reference: (
+                    *(each.sku, each.eta, each.purchased_quantity, each.allocated_quantity, each.position),
+                    *(each.initial_quantity, each.initial_eta, each.shipped_quantity),
+                    *(each.location, each.expires_on, each.quarantine),
+                )
+                for each in batches
+            },
+            {
+                (product.sku, orderid): promise
+                for product in products
+                for orderid, promise in product.changed_promises.items()
+            },
+            {batch.reference: batch.day(self.uow.now.date()) for batch in batches},
+        )
+
+
+def stored_rows(tables: MemoryTables) -> Rows:
+    """What storage has."""
+    versions = {sku: (row.version_number, row.waiting_lines) for sku, row in tables.products.items()}
+    return versions, tables.batches, tables.lines
+
+
+def check_product(product: Product) -> None:
+    """Counters are what the lines add up to, nothing is sold twice, and nobody waits who could be served."""
+    assert not product.events
+    assert not product._freed
+    held, shipped = Counter[str](), Counter[str]()
+    for orderid, (line, batchref, closed) in product.changed_promises.items():
+        assert line.orderid == orderid
+        if batchref is not None:
+            assert closed in {None, "shipped"}
+            held[batchref] += line.qty
+            shipped[batchref] += line.qty if closed else 0
+        elif closed is None:
+            assert not is_hold(line), f"{line} waits"
+            assert product.choice().of(line) is None, f"{line} waits and would fit"
+    for batch in product.batches:
+        assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity
+        assert batch.shipped_quantity == shipped[batch.reference]
+        standing = {line.orderid: line for line in batch.lines_to_lose()}
+        assert standing == {line.orderid: line for line in lines_on(product, batch.reference)}
+    assert product.waiting_lines == len(lines_on(product, None))
+    positions = [batch.position for batch in product.batches]
+    positions += [promise.line.position for promise in product.changed_promises.values()]
+    assert len(positions) == len(set(positions))
+    assert max(positions) <= product.version_number
+
+
+def lines_on(product: Product, ref: str | None) -> list[OrderLine]:
+    """The open lines on a batch, or those that wait."""
+    return [line for line, batchref, closed in product.changed_promises.values() if batchref == ref and closed is None]
+
+
+def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
+    after = shop.snapshot()
+    told = [each for each in raised if isinstance(each, PromiseChanged)]
+    due = list(_promises_due(before, after))
+    assert sorted(told, key=repr) == sorted(due, key=repr), f"{event}: told {told}, due {due}"
+    _check_closed(before, after)
+    _check_called(event, raised)
+    if isinstance(event, BatchQuantityChanged):
+        _check_lost(event, raised, before, shop)
+    if isinstance(event, BatchEtaChanged):
+        _check_left(event, raised, after)
+
+
+def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]:
+    """One for each line that had a day and is still wanted, and has another day, or none."""
+    for (sku, orderid), (line, ref, closed) in before.lines.items():
+        now = after.lines[sku, orderid]
+        if ref is None or closed or now.closed or is_hold(line):
+            continue
+        old, new = before.days[ref], after.days[now.batchref] if now.batchref else None
+        if old != new:
+            yield PromiseChanged(orderid, sku, now.line.qty, old, new, late_days(now.line, new))
+
+
+def _check_closed(before: Snapshot, after: Snapshot) -> None:
+    """What ended stays as it ended; only of what was shipped some may come back."""
+    for key, promise in before.lines.items():
+        now = after.lines[key]
+        if promise.closed == "shipped":
+            assert now.closed in {"shipped", "returned"}
+            assert now.line.qty <= promise.line.qty
+        elif promise.closed:
+            assert now == promise
+
+
+def _check_called(event: Event, raised: Sequence[Event]) -> None:
+    """Nobody is called twice, or in vain: who is called was freed, or is served."""
+    called = [each.orderid for each in raised if isinstance(each, AllocationRequired)]
+    freed = {each.orderid for each in raised if isinstance(each, Deallocated)}
+    served = {each.orderid for each in raised if type(each).__name__ == "Allocated"}  # type: ignore[attr-defined]
+    assert len(called) == len(set(called)), f"{event} called {called}"
+    assert set(called) <= freed | served, f"{event} called {called} in vain"
+
+
+def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
+    """Those lose their stock who have to, in the order of losing, and no more than needed."""
+    sku, _, _, allocated, *_ = before.batches[event.ref]
+    today = shop.uow.now.date()
+    rules = before.products[sku][2]
+    stood = [
+        line for (of, _), (line, ref, closed) in before.lines.items() if (of, ref, closed) == (sku, event.ref, None)
+    ]
+    stood.sort(key=lambda line: (rules.is_frozen(line, today), line.priority, -line.position))
+    missing, lost = allocated - event.qty, []
+    for line in stood:
+        if missing > 0:
+            lost.append(line.orderid)
+            missing -= line.qty
+    freed = [each.orderid for each in raised if isinstance(each, Deallocated)]
+    holds = {line.orderid for line in stood if is_hold(line)}
+    assert freed == [orderid for orderid in lost if orderid not in holds], f"{event}: {freed} lost, not {lost}"
+    moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}
+    assert moved <= holds & set(lost)
+
+
+def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot) -> None:
+    """Who leaves a late batch comes in time on another."""
+    for each in raised:
+        if isinstance(each, Deallocated):
+            line, ref, _ = after.lines[each.sku, each.orderid]
+            assert ref not in {None, event.ref}, f"{event}: {each.orderid} left for {ref}"
+            assert late_days(line, after.days[ref or ""]) == 0
