@@ -180,9 +180,8 @@ class Choice:
         return self._room[batch.reference]
 
     def _in_warehouse(self) -> int:
-        return sum(
-            self._room[batch.reference] for batch in self._batches if batch.eta is None and batch.quarantine is None
-        )
+        """What is left there that could be sold."""
+        return sum(self._room[batch.reference] for batch in self._on_sale if batch.eta is None)
 
 
 def late_days(line: OrderLine, day: date | None) -> int:
