@@ -324,7 +324,8 @@ class Product:
 
         It counts as allocated. A hold does not wait: without room it raises `NotEnoughStock`.
         """
-        hold = replace(hold, expires_at=_checked_moment(hold.expires_at, now))
+        until = _checked_moment(hold.expires_at, now)
+        hold = replace(hold, expires_at=until)
         known = self.promise(hold.orderid)
         if known is None:
             batch = self._choose(hold)
@@ -335,11 +336,11 @@ class Product:
         held, batchref, _ = self._running_hold(known, now)
         if held.qty != hold.qty:
             raise HoldConflict(held)
-        if held.expires_at is None or held.expires_at < hold.expires_at:
+        if held.expires_at is None or held.expires_at < until:
             batch = self._known_batch(batchref or "")
             batch.deallocate(held)
             self._next_version()
-            self._hold(replace(held, expires_at=hold.expires_at), batch)
+            self._hold(replace(held, expires_at=until), batch)
         return batchref or ""
 
     def confirm_hold(self, holdid: str, orderid: str, now: datetime) -> str | None:
