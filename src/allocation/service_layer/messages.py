@@ -73,8 +73,8 @@ def split_id(id_: str) -> tuple[str, int]:
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
     body = msgspec.json.encode(event).decode()
-    usual = _usual_end(type(event).__name__)
-    return f"{body[: -len(usual)]}}}" if usual and body.endswith(usual) else body
+    short = body.removesuffix(_usual_end(type(event).__name__))
+    return body if short == body else f"{short}}}"
 
 
 @functools.cache
