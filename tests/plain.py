@@ -98,8 +98,8 @@ class PlainShop:
     def rows(self) -> Rows:
         """What storage should have."""
         products = self.products()
-        batches: dict[str, Any] = {}
-        lines: dict[tuple[str, str], Any] = {}
+        batches: dict[str, BatchRow] = {}
+        lines: dict[tuple[str, str], LineRow] = {}
         for product in products:
             batches |= {batch.reference: _batch_row(batch) for batch in product.batches}
             for promise in product.changed_promises.values():

@@ -146,4 +146,5 @@ async def stocked(store: Store) -> None:
     writer = Writer(store)
     writer.start()
     await writer.handle(message(BatchCreated("b1", "SKU-1", 1_000_000)))
+    await writer.handle(message(AllocationRequired("first", "SKU-1", 1)))  # what is done once, is done by now
     await writer.close()

@@ -104,7 +104,11 @@ class Batch:
     def allocate(self, line: OrderLine) -> None:
         """Hold stock for the whole line."""
         self._allocated_quantity += line.qty
-        insort(self._lines[line.priority], line, key=by_age)
+        here = self._lines[line.priority]
+        if here and here[-1].position > line.position:
+            insort(here, line, key=by_age)
+        else:
+            here.append(line)
 
     def deallocate(self, line: OrderLine) -> None:
         """Free a line that stands on the batch."""

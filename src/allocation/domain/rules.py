@@ -140,14 +140,14 @@ class Choice:
 
         What a safety stock keeps back may come free in another batch than the one that grew, so then it is any.
         """
-        if self._rules.safety_stock:
-            spare = self._in_warehouse() - self._rules.safety_stock
-            rooms = (
-                min(self._room_in(batch), spare) if batch.eta is None else self._room_in(batch)
-                for batch in self._on_sale
-            )
-            return max(rooms, default=0)
-        return max((self._room_in(batch) for batch in self._on_sale if only in {None, batch}), default=0)
+        safety_stock = self._rules.safety_stock
+        spare = self._in_warehouse() - safety_stock
+        most = 0
+        for batch in self._on_sale:
+            if only is None or only is batch or safety_stock:
+                room = self._room[batch.reference]
+                most = max(most, min(room, spare) if safety_stock and batch.eta is None else room)
+        return most
 
     def candidates(self, line: OrderLine) -> Iterator[Candidate]:
         """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
@@ -175,16 +175,12 @@ class Choice:
         """Whether it can be used for long enough after the day it is there and needed."""
         if batch.expires_on is None:
             return True
-        from_day = max(batch.day(self._today), self._today, need_by or self._today)
+        from_day = max(batch.day(self._today), need_by or self._today)
         return (batch.expires_on - from_day).days >= self._rules.shelf_life_days
 
-    def _room_in(self, batch: Batch) -> int:
-        return self._room[batch.reference]
-
     def _in_warehouse(self) -> int:
-        return sum(
-            self._room[batch.reference] for batch in self._batches if batch.eta is None and batch.quarantine is None
-        )
+        """What is left there that could be sold."""
+        return sum(self._room[batch.reference] for batch in self._on_sale if batch.eta is None)
 
 
 def late_days(line: OrderLine, day: date | None) -> int:

@@ -76,8 +76,9 @@ def split_id(id_: str) -> tuple[str, int]:
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
     body = _encode(event).decode()
-    kind = type(event)
-    usual = _USUAL_ENDS[kind] if kind in _USUAL_ENDS else _usual_end(kind)
+    usual = _USUAL_ENDS.get(type(event))
+    if usual is None:
+        usual = _usual_end(type(event))
     return f"{body[: -len(usual)]}}}" if usual and body.endswith(usual) else body
 
 

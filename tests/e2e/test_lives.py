@@ -1,0 +1,204 @@
+"""Every event in a promise's life over HTTP and on the command line: what it is answered, and a refusal of each."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.e2e.conftest import Server, unique
+from tests.e2e.program import run
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+LATER = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+NOT_FOUND, CONFLICT = 404, 409
+EXIT_UNKNOWN, EXIT_CONFLICT, EXIT_INVALID = 3, 4, 2
+
+
+class Api:
+    """Posts events of one product, and looks at what is answered."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.sku = unique("SOFA")
+
+    def post(self, name: str, **fields: Any) -> Any:
+        response = self._server.post(f"/{name}", fields)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def refused(self, name: str, slug: str, status: int, **fields: Any) -> str:
+        response = self._server.post(f"/{name}", fields)
+        told = response.json()
+        assert (response.status_code, told["type"]) == (status, f"/problems/{slug}"), response.text
+        return str(told["message"])
+
+    def batch(self, qty: int, **more: Any) -> str:
+        return str(self.post("add_batch", ref=unique("b"), sku=self.sku, qty=qty, **more)["batchref"])
+
+    def order(self, qty: int, **more: Any) -> str:
+        orderid = unique("o")
+        self.post("allocate", orderid=orderid, sku=self.sku, qty=qty, **more)
+        return orderid
+
+    def move(self, orderid: str, qty: int, before: str | None, after: str | None) -> dict[str, Any]:
+        return {"orderid": orderid, "sku": self.sku, "qty": qty, "from": before, "to": after}
+
+
+def test_a_delivery_is_late(server: Server) -> None:
+    api = Api(server)
+    late, spare = api.batch(9, eta=TOMORROW), api.batch(3, eta=TOMORROW)
+    urgent, patient = api.order(3, need_by=TOMORROW), api.order(4)
+    promised = {"sku": api.sku, "before": TOMORROW, "late_days": 0}
+    assert api.post("change_batch_eta", ref=late, eta=LATER) == {
+        "batchref": late,
+        "moved": [api.move(urgent, 3, late, spare)],
+        "promises": [{**promised, "orderid": patient, "qty": 4, "after": LATER}],
+    }
+    api.refused("change_batch_eta", "unknown-batch", NOT_FOUND, ref=unique("b"), eta=LATER)
+
+
+def test_a_delivery_arrives(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9, eta=LATER)
+    first, second = api.order(4), api.order(5)
+    answer = api.post("receive_batch", ref=ref, qty=4)
+    assert (answer["batchref"], answer["moved"]) == (ref, [api.move(second, 5, ref, None)])
+    assert {(each["orderid"], each["after"] is None) for each in answer["promises"]} == {(first, False), (second, True)}
+    api.refused("receive_batch", "unknown-batch", NOT_FOUND, ref=unique("b"))
+
+
+def test_a_batch_is_put_in_quarantine_and_released(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9)
+    orderid = api.order(4)
+    assert api.post("quarantine_batch", ref=ref, reason="a leaking roof") == {
+        "batchref": ref,
+        "moved": [api.move(orderid, 4, ref, None)],
+    }
+    assert api.post("release_batch", ref=ref) == {"batchref": ref, "moved": [api.move(orderid, 4, None, ref)]}
+    api.refused("quarantine_batch", "unknown-batch", NOT_FOUND, ref=unique("b"), reason="x")
+    api.refused("release_batch", "unknown-batch", NOT_FOUND, ref=unique("b"))
+
+
+def test_a_line_is_edited_and_cancelled(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9)
+    orderid, waiting = api.order(8), api.order(4)
+    line = {"orderid": orderid, "sku": api.sku}
+    assert api.post("change_line_quantity", **line, qty=9) == {"batchref": ref, "moved": []}
+    assert api.post("change_line_quantity", **line, qty=10) == {
+        "batchref": None,
+        "moved": [api.move(waiting, 4, None, ref)],
+    }
+    assert api.post("cancel_allocation", orderid=waiting, sku=api.sku) == {"moved": []}
+    assert api.post("change_line_quantity", **line, qty=7) == {"batchref": ref, "moved": []}
+    api.refused("change_line_quantity", "line-closed", CONFLICT, orderid=waiting, sku=api.sku, qty=1)
+    api.refused("cancel_allocation", "unknown-line", NOT_FOUND, orderid=unique("o"), sku=api.sku)
+
+
+def test_a_line_is_shipped_and_returned(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(5)
+    orderid, waiting = api.order(5), api.order(3)
+    line = {"orderid": orderid, "sku": api.sku}
+    assert api.post("ship_line", **line) == {"batchref": ref}
+    assert api.post("return_line", **line, qty=1, scrapped=True) == {"moved": []}
+    assert api.post("return_line", **line, qty=3) == {"moved": [api.move(waiting, 3, None, ref)]}
+    told = api.refused("return_line", "not-returnable", CONFLICT, **line, qty=2)
+    assert told == f"2 of {api.sku} cannot come back from order {orderid}: 1 are shipped"
+    api.refused("ship_line", "not-shippable", CONFLICT, orderid=api.order(9), sku=api.sku)
+
+
+def test_a_line_is_pinned(server: Server) -> None:
+    api = Api(server)
+    ref, other = api.batch(5), api.batch(4, eta=LATER)
+    first, second = api.order(4), api.order(4)
+    pin = {"orderid": second, "sku": api.sku, "batchref": ref, "reason": "the mayor waits"}
+    assert api.post("pin_line", **pin) == {"batchref": ref, "moved": [api.move(first, 4, ref, other)]}
+    api.refused("pin_line", "not-pinnable", CONFLICT, **{**pin, "orderid": first})
+
+
+def test_a_cart_holds_stock(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(5)
+    carts = [unique("cart") for _ in range(2)]
+    hold = {"sku": api.sku, "qty": 2, "expires_at": IN_AN_HOUR}
+    for holdid in carts:
+        assert api.post("hold_stock", holdid=holdid, **hold) == {"batchref": ref}
+    orderid, waiting = unique("o"), api.order(3)
+    assert api.post("confirm_hold", holdid=carts[0], orderid=orderid) == {"batchref": ref}
+    assert api.post("release_hold", holdid=carts[1]) == {"moved": [api.move(waiting, 3, None, ref)]}
+    api.refused("hold_stock", "not-enough-stock", CONFLICT, holdid=unique("cart"), **hold)
+    api.refused("confirm_hold", "hold-ended", CONFLICT, holdid=carts[1], orderid=unique("o"))
+    api.refused("release_hold", "unknown-hold", NOT_FOUND, holdid=unique("cart"))
+    api.refused(
+        "hold_stock", "invalid-moment", 400, **{**hold, "holdid": unique("c"), "expires_at": "2020-01-01T00:00:00Z"}
+    )
+
+
+def test_a_hold_does_not_expire_before_its_moment(server: Server) -> None:
+    api = Api(server)
+    api.batch(5)
+    holdid = unique("cart")
+    api.post("hold_stock", holdid=holdid, sku=api.sku, qty=2, expires_at=IN_AN_HOUR)
+    api.refused("expire_hold", "hold-still-runs", CONFLICT, holdid=holdid)
+
+
+def test_a_product_gets_rules_of_its_own(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(5)
+    assert api.post("change_rules", sku=api.sku, safety_stock=3) == {"sku": api.sku, "moved": []}
+    orderid = api.order(3)
+    assert api.post("change_rules", sku=api.sku) == {"sku": api.sku, "moved": [api.move(orderid, 3, None, ref)]}
+    api.refused("change_rules", "unknown-sku", NOT_FOUND, sku=unique("S"))
+    assert "one of warehouse-first" in server.post("/change_rules", {"sku": api.sku, "strategy": "x"}).json()["detail"]
+
+
+def test_no_more_lines_wait_than_may(server: Server) -> None:
+    api = Api(server)
+    api.batch(1)
+    api.post("change_rules", sku=api.sku, most_waiting=0)
+    api.refused("allocate", "too-many-waiting", CONFLICT, orderid=unique("o"), sku=api.sku, qty=2)
+
+
+def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
+    def answer(command: str) -> Any:
+        done = run(*command.split(), "--json", database=sqlite_url)
+        assert done.code == 0, done.errors
+        return json.loads(done.output)["answer"]
+
+    def refused(command: str) -> tuple[int, str]:
+        done = run(*command.split(), database=sqlite_url)
+        assert done.output == ""
+        return done.code, done.errors.splitlines()[0].removeprefix("error: ")
+
+    answer(f"add-batch --ref=b1 --sku=RUG --qty=9 --eta={TOMORROW} --location=OSLO --expires_on=2099-01-31")
+    answer(f"allocate --orderid=o1 --sku=RUG --qty=4 --need_by={LATER} --priority=3")
+    assert answer(f"change-batch-eta --ref=b1 --eta={LATER}")["promises"][0]["after"] == LATER
+    assert answer("receive-batch --ref=b1 --qty=8")["batchref"] == "b1"
+    assert answer("change-line-quantity --orderid=o1 --sku=RUG --qty=5") == {"batchref": "b1", "moved": []}
+    assert answer("pin-line --orderid=o1 --sku=RUG --batchref=b1 --reason=x") == {"batchref": "b1", "moved": []}
+    assert answer("quarantine-batch --ref=b1 --reason=wet --keep_lines=true") == {"batchref": "b1", "moved": []}
+    assert refused("ship-line --orderid=o1 --sku=RUG")[0] == EXIT_CONFLICT
+    assert answer("release-batch --ref=b1") == {"batchref": "b1", "moved": []}
+    assert answer("ship-line --orderid=o1 --sku=RUG") == {"batchref": "b1"}
+    assert answer("return-line --orderid=o1 --sku=RUG --qty=2 --scrapped=true") == {"moved": []}
+    assert answer(f"hold-stock --holdid=h1 --sku=RUG --qty=1 --expires_at={IN_AN_HOUR}") == {"batchref": "b1"}
+    assert answer("confirm-hold --holdid=h1 --orderid=o2") == {"batchref": "b1"}
+    assert answer(f"hold-stock --holdid=h2 --sku=RUG --qty=1 --expires_at={IN_AN_HOUR}") == {"batchref": "b1"}
+    assert refused("expire-hold --holdid=h2")[0] == EXIT_CONFLICT
+    assert answer("release-hold --holdid=h2") == {"moved": []}
+    assert answer("cancel-allocation --orderid=o2 --sku=RUG") == {"moved": []}
+    assert answer("change-rules --sku=RUG --strategy=first-expired --safety_stock=1") == {"sku": "RUG", "moved": []}
+    assert refused("cancel-allocation --orderid=o1 --sku=RUG") == (
+        EXIT_CONFLICT,
+        "The line of RUG in order o1 was shipped",
+    )
+    assert refused("confirm-hold --holdid=h9 --orderid=o9") == (EXIT_UNKNOWN, "Unknown hold h9")
+    assert refused("change-rules --sku=RUG --strategy=random") == (EXIT_INVALID, 'strategy is "random"')
+    assert refused("hold-stock --holdid=h3 --sku=RUG --qty=1 --expires_at=soon") == (
+        EXIT_INVALID,
+        'expires_at is "soon"',
+    )
