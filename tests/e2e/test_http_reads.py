@@ -221,8 +221,12 @@ def test_a_line_tells_what_it_is_and_when_its_stock_is_due(server: Server, life:
         "pinned": {"qty": 2, "batchref": ship, "state": "pinned", "promised": "2099-03-01"},
         "cart": {"qty": 3, "batchref": home, "state": "held", "expires_at": "2099-01-01T00:00:00Z"},
         "late": {
-            "qty": 15, "batchref": ship, "state": "allocated",
-            "promised": "2099-03-01", "need_by": "2099-02-01", "late_days": 28,
+            "qty": 15,
+            "batchref": ship,
+            "state": "allocated",
+            "promised": "2099-03-01",
+            "need_by": "2099-02-01",
+            "late_days": 28,
         },
     }
     for name, line in expected.items():

@@ -136,7 +136,7 @@ class Choice:
         if (
             batch.eta is None
             and self._rules.safety_stock
-            and self._in_warehouse() - line.qty < self._rules.safety_stock
+            and self._in_warehouse(line) - line.qty < self._rules.safety_stock
         ):
             return SAFETY_STOCK
         return TOO_LATE if self._is_late(batch, line) else ""
@@ -150,9 +150,12 @@ class Choice:
         from_day = max(batch.day(self._today), line.need_by or self._today)
         return batch.expires_on < from_day + timedelta(days=self._rules.shelf_life_days)
 
-    def _in_warehouse(self) -> int:
+    def _in_warehouse(self, line: OrderLine) -> int:
+        """What is there and can be used: what is not is no safety."""
         return sum(
-            self._room[batch.reference] for batch in self._batches if batch.eta is None and batch.quarantine is None
+            self._room[batch.reference]
+            for batch in self._batches
+            if batch.eta is None and batch.quarantine is None and not self._expires_too_early(batch, line)
         )
 
 
