@@ -25,12 +25,17 @@ NAMES = ("RUG", 'COMMA, "QUOTE"', "ÜMLAUT 雪", "-dash", "=1+1")
 QUERIES: Mapping[str, str] = {
     "batches": (
         "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity,"
-        " purchased_quantity - allocated_quantity FROM batches ORDER BY sku, ref"
+        " purchased_quantity - allocated_quantity, shipped_quantity, location, CAST(expires_on AS text), quarantine"
+        " FROM batches ORDER BY sku, ref"
     ),
     "allocations": (
-        "SELECT orderid, sku, qty, batchref FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
+        "SELECT orderid, sku, qty, batchref, 'allocated', CAST(need_by AS text), priority, CAST(expires_at AS text)"
+        " FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
     ),
-    "backorders": ("SELECT orderid, sku, qty, position FROM order_lines WHERE batchref IS NULL ORDER BY sku, position"),
+    "backorders": (
+        "SELECT orderid, sku, qty, position, CAST(need_by AS text), priority"
+        " FROM order_lines WHERE batchref IS NULL ORDER BY sku, position"
+    ),
 }
 
 
@@ -131,7 +136,7 @@ def test_rows_are_as_of_one_moment_however_long_it_takes(
 
 
 def test_an_empty_table_is_a_header_or_nothing(sqlite_url: str) -> None:
-    assert export("allocations", "csv", sqlite_url) == "orderid,sku,qty,batchref\n"
+    assert export("allocations", "csv", sqlite_url) == "orderid,sku,qty,batchref,state,need_by,priority,expires_at\n"
     assert export("allocations", "jsonl", sqlite_url) == ""
 
 

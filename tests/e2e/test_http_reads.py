@@ -28,7 +28,8 @@ def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
     server: Server, mattress: dict[str, str]
 ) -> None:
     def batch(name: str, eta: str | None, purchased: int, allocated: int) -> dict[str, Any]:
-        return {
+        on_hand = {} if eta else {"on_hand_quantity": purchased}
+        return on_hand | {
             "batchref": mattress[name],
             "eta": eta,
             "purchased_quantity": purchased,
@@ -51,7 +52,10 @@ def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
             batch("later", "2027-02-01", 3, 0),
         ],
         "next_batches_after": None,
-        "waiting": [{"orderid": mattress["o3"], "qty": 30}, {"orderid": mattress["o4"], "qty": 40}],
+        "waiting": [
+            {"orderid": mattress["o3"], "qty": 30, "state": "waiting"},
+            {"orderid": mattress["o4"], "qty": 40, "state": "waiting"},
+        ],
         "next_waiting_after": None,
     }
 
@@ -100,7 +104,7 @@ def test_an_order_has_all_its_lines_by_sku_and_a_link_to_the_next_page(server: S
         server.add_batch(unique("b"), sku, 1)
         server.allocate(orderid, sku, 2)
     path = f"/allocations/{quote(orderid, safe='')}"
-    assert server.get(path) == [{"sku": sku, "qty": 2, "batchref": None} for sku in skus]
+    assert server.get(path) == [{"sku": sku, "qty": 2, "batchref": None, "state": "waiting"} for sku in skus]
     found = []
     response = server.client.get(path, params={"limit": 2})
     while "next" in response.links:
@@ -123,7 +127,8 @@ def test_the_ledger_tells_what_each_message_set_off(server: Server) -> None:
         ("Deallocated", f"{key}~1", key),
         ("AllocationRequired", f"{key}~2", key),
         ("Backordered", f"{key}~3", f"{key}~2"),
-        ("OutOfStock", f"{key}~4", f"{key}~2"),
+        ("PromiseChanged", f"{key}~4", f"{key}~2"),
+        ("OutOfStock", f"{key}~5", f"{key}~2"),
     ]
     assert {(each["correlation_id"], each["sku"], each["actor"]) for each in events} == {(key, sku, "http")}
     assert events[1]["body"] == {"orderid": new, "sku": sku, "qty": 5, "batchref": ref}
@@ -176,3 +181,71 @@ def test_head_tells_what_get_would(server: Server, path: str) -> None:
 def test_it_is_alive_and_ready(server: Server) -> None:
     assert server.get("/healthz") == {"status": "alive"}
     assert server.get("/readyz") == {"status": "ready"}
+
+
+@pytest.fixture
+def life(server: Server) -> dict[str, str]:
+    """A product with a line in every state: in the warehouse until it expires, and due in March."""
+    names = {name: unique(name) for name in ("sku", "home", "ship", "early", "late", "gone", "pinned", "cart", "back")}
+    sku = names["sku"]
+
+    def line(name: str, **more: Any) -> dict[str, Any]:
+        return {"orderid": names[name], "sku": sku, **more}
+
+    for path, body in [
+        ("/add_batch", {"ref": names["home"], "sku": sku, "qty": 20, "expires_on": "2099-06-30", "location": "north"}),
+        ("/add_batch", {"ref": names["ship"], "sku": sku, "qty": 20, "eta": "2099-03-01"}),
+        ("/allocate", line("early", qty=5, need_by="2099-01-01", priority=3)),
+        ("/allocate", line("gone", qty=4)),
+        ("/allocate", line("pinned", qty=2)),
+        ("/allocate", line("back", qty=1)),
+        ("/allocate", line("late", qty=15, need_by="2099-02-01")),
+        ("/ship_line", line("gone")),
+        ("/ship_line", line("back")),
+        ("/return_line", line("back")),
+        ("/pin_line", line("pinned", batchref=names["ship"], reason="asked for")),
+        ("/hold_stock", {"holdid": names["cart"], "sku": sku, "qty": 3, "expires_at": "2099-01-01T00:00:00Z"}),
+        ("/change_rules", {"sku": sku, "safety_stock": 1}),
+    ]:
+        response = server.post(path, body)
+        assert response.status_code == 201, response.text
+    return names
+
+
+def test_a_line_tells_what_it_is_and_when_its_stock_is_due(server: Server, life: dict[str, str]) -> None:
+    home, ship = life["home"], life["ship"]
+    expected: dict[str, dict[str, Any]] = {
+        "early": {"qty": 5, "batchref": home, "state": "allocated", "need_by": "2099-01-01", "priority": 3},
+        "gone": {"qty": 4, "batchref": home, "state": "shipped"},
+        "back": {"qty": 1, "batchref": None, "state": "returned"},
+        "pinned": {"qty": 2, "batchref": ship, "state": "pinned", "promised": "2099-03-01"},
+        "cart": {"qty": 3, "batchref": home, "state": "held", "expires_at": "2099-01-01T00:00:00Z"},
+        "late": {
+            "qty": 15,
+            "batchref": ship,
+            "state": "allocated",
+            "promised": "2099-03-01",
+            "need_by": "2099-02-01",
+            "late_days": 28,
+        },
+    }
+    for name, line in expected.items():
+        assert server.get(f"/allocations/{life[name]}") == [{"sku": life["sku"], **line}]
+
+
+def test_a_product_and_a_batch_tell_what_is_held_late_shipped_and_not_for_sale(
+    server: Server, life: dict[str, str]
+) -> None:
+    product = server.get(f"/products/{life['sku']}")
+    assert product["rules"] == {"strategy": "warehouse-first", "safety_stock": 1}
+    assert (product["held_quantity"], product["late_lines"]) == (3, 1)
+    batch = server.get(f"/batches/{life['home']}")
+    told = {name: batch[name] for name in ("shipped_quantity", "on_hand_quantity", "location", "expires_on")}
+    assert told == {"shipped_quantity": 4, "on_hand_quantity": 16, "location": "north", "expires_on": "2099-06-30"}
+    assert [(each["orderid"], each["state"]) for each in batch["lines"]] == [
+        (life["cart"], "held"),
+        (life["gone"], "shipped"),
+        (life["early"], "allocated"),
+    ]
+    server.post("/quarantine_batch", {"ref": life["home"], "reason": "damp", "keep_lines": True})
+    assert server.get(f"/batches/{life['home']}")["quarantine"] == "damp"

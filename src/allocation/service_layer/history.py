@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 
+from allocation.domain.events import Held
 from allocation.service_layer.books import BookedLine, Books, Fact
 
 
@@ -18,6 +19,7 @@ class PastProduct:
         self.books = Books(sku)
         self.lines: dict[str, BookedLine] = {}
         self.positions: dict[str, int] = {}
+        self.holds: set[str] = set()  # which of the lines are holds
         for fact in facts:
             self._book(fact)
 
@@ -39,6 +41,8 @@ class PastProduct:
             self.books.book(fact)
             return
         line = self.books.book(fact, self.lines.get(fact.orderid))
+        if fact.type == Held.__name__:
+            self.holds.add(fact.orderid)
         if line is not None:
             self.lines[fact.orderid] = line
             self.positions.setdefault(fact.orderid, self.books.version_number)

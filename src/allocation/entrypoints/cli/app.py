@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import allocation
+from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, explain, log_to_stderr
 from allocation.entrypoints.cli.kinds import Format, Past, What
@@ -131,6 +132,21 @@ def show(
     from allocation.entrypoints.cli.showing import show as show_name
 
     return show_name(settings_for(database), name, as_json=as_json)
+
+
+@app.command(rich_help_panel="Data")
+def availability(
+    skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="The products.")],
+    *,
+    qty: Annotated[int | None, typer.Option(min=1, max=MAX_QUANTITY, help="The quantity of a line.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="DAY", help="The day it is needed by, as in 2026-01-31.")] = None,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Show what of products can be promised: now, and from which days on; and a line of a quantity."""
+    from allocation.entrypoints.cli.availability import show as show_availability
+
+    return show_availability(settings_for(database), skus, qty, by, as_json=as_json)
 
 
 @app.command("at", rich_help_panel="Data")

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.config import Settings
+from allocation.domain.lines import state_of
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
 from allocation.entrypoints.cli.kinds import Format, What
 from allocation.entrypoints.cli.reading import read
@@ -39,18 +40,21 @@ class Query(NamedTuple):
 
 QUERIES: Mapping[What, Query] = {
     What.BATCHES: Query(
-        ("ref", "sku", "eta", "purchased_quantity", "allocated_quantity", "available_quantity"),
+        (
+            *("ref", "sku", "eta", "purchased_quantity", "allocated_quantity", "available_quantity"),
+            *("shipped_quantity", "location", "expires_on", "quarantine"),
+        ),
         "SELECT *, purchased_quantity - allocated_quantity AS available_quantity FROM batches",
         {"sku": "", "ref": ""},
     ),
     What.ALLOCATIONS: Query(
-        ("orderid", "sku", "qty", "batchref"),
+        ("orderid", "sku", "qty", "batchref", "state", "need_by", "priority", "expires_at"),
         "SELECT * FROM order_lines",
         {"orderid": "", "sku": ""},
         "batchref IS NOT NULL",
     ),
     What.BACKORDERS: Query(
-        ("orderid", "sku", "qty", "position"),
+        ("orderid", "sku", "qty", "position", "need_by", "priority"),
         "SELECT * FROM order_lines",
         {"sku": "", "position": 0},
         "batchref IS NULL AND closed IS NULL",
@@ -137,6 +141,8 @@ def _told(row: Row, columns: Sequence[str]) -> Row:
         row["id"] = message_id(correlation_id, row["step"])
         row["causation_id"] = None if cause is None else message_id(correlation_id, cause)
         row["body"], row["result"] = _json(row["body"]), _json(row["result"])
+    if "closed" in row:
+        row["state"] = state_of(row["batchref"], row["closed"], row["priority"])
     return {name: _iso(row[name]) if isinstance(row[name], date) else row[name] for name in columns}
 
 

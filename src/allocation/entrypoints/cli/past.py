@@ -10,11 +10,13 @@ from sqlalchemy import Connection
 from allocation import views
 from allocation.adapters.history import order_facts, product_facts, sku_of_batch
 from allocation.config import Settings
+from allocation.domain.events import Held
+from allocation.domain.lines import HELD_PRIORITY, state_of
 from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
 from allocation.entrypoints.cli.reading import read
 from allocation.entrypoints.cli.showing import Found, print_found
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
-from allocation.service_layer.books import BookedBatch
+from allocation.service_layer.books import BookedBatch, BookedLine
 from allocation.service_layer.history import PastProduct, past_order
 
 
@@ -57,9 +59,18 @@ def find_past(connection: Connection, name: str, moment: datetime) -> Found:
         product = PastProduct(sku, product_facts(connection, sku, moment))
         if name in product.books.batches:
             found.batch = _batch(product, name)
-    lines = past_order(order_facts(connection, name, moment))
-    found.order = [views.PromisedLine(sku, line.qty, line.batchref) for sku, line in sorted(lines.items())]
+    facts = list(order_facts(connection, name, moment))
+    held = {fact.sku for fact in facts if fact.type == Held.__name__}
+    lines = past_order(facts)
+    found.order = [
+        views.PromisedLine(sku, line.qty, line.batchref, _state(line, held=sku in held))
+        for sku, line in sorted(lines.items())
+    ]
     return found
+
+
+def _state(line: BookedLine, *, held: bool) -> str:
+    return state_of(line.batchref, line.closed, HELD_PRIORITY if held else 0)
 
 
 def _product(product: PastProduct) -> views.ProductDetail:
@@ -73,7 +84,7 @@ def _product(product: PastProduct) -> views.ProductDetail:
         allocated,
         purchased - allocated,
         len(waiting),
-        [views.StockedBatch(*_stock(ref, batch)) for ref, batch in batches],
+        [views.StockedBatch(ref, *_stock(batch)) for ref, batch in batches],
         None,
         waiting,
         None,
@@ -82,13 +93,19 @@ def _product(product: PastProduct) -> views.ProductDetail:
 
 def _batch(product: PastProduct, ref: str) -> views.BatchDetail:
     newest_first = _lines(product, ref)[::-1]
-    return views.BatchDetail(*_stock(ref, product.books.batches[ref]), product.sku, newest_first, None)
+    stock = _stock(product.books.batches[ref])
+    return views.BatchDetail(ref, *stock, sku=product.sku, lines=newest_first, next_before=None)
 
 
-def _stock(ref: str, batch: BookedBatch) -> tuple[str, date | None, int, int, int]:
+def _stock(batch: BookedBatch) -> tuple[date | None, int, int, int, int, int, None, None, str | None]:
     available = batch.purchased_quantity - batch.allocated_quantity
-    return ref, batch.eta, batch.purchased_quantity, batch.allocated_quantity, available
+    on_hand = batch.purchased_quantity - batch.shipped_quantity if batch.eta is None else 0
+    numbers = (batch.purchased_quantity, batch.allocated_quantity, available, batch.shipped_quantity, on_hand)
+    return batch.eta, *numbers, None, None, batch.quarantine
 
 
 def _lines(product: PastProduct, ref: str | None) -> list[views.Line]:
-    return [views.Line(orderid, line.qty, product.positions[orderid]) for orderid, line in product.lines_on(ref)]
+    return [
+        views.Line(orderid, line.qty, product.positions[orderid], _state(line, held=orderid in product.holds))
+        for orderid, line in product.lines_on(ref)
+    ]

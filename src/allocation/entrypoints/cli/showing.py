@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import typer
@@ -13,10 +15,13 @@ from sqlalchemy import Connection
 from allocation import views
 from allocation.config import Settings
 from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
+from allocation.domain.lines import ALLOCATED, WAITING
 from allocation.entrypoints.cli.exits import DONE, complain, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
+
+Columns = Mapping[str, Sequence[object]]  # by title
 
 MORE = "There are more: allocation export has them all."
 
@@ -73,33 +78,72 @@ def tables(name: str, found: Found) -> list[Table]:
 
 
 def _product_tables(product: views.ProductDetail) -> list[Table]:
-    columns = ("batch", "due", "purchased", "allocated", "available")
     caption = MORE if product.next_batches_after is not None else ""
-    tables = [table(f"Product {product.sku}", columns, map(_stock, product.batches), caption)]
+    about = [f"rules: {_as_rules(product.rules)}"] if product.rules else []
+    about += [f"held: {product.held_quantity:,}"] if product.held_quantity else []
+    about += [f"promised too late: {product.late_lines:,} lines"] if product.late_lines else []
+    tables = [_batch_table(f"Product {product.sku}", product.batches, "; ".join([*about, *filter(None, [caption])]))]
     if product.waiting:
         caption = MORE if product.next_waiting_after is not None else ""
-        waiting = [(line.orderid, line.qty) for line in product.waiting]
-        tables.append(
-            table(f"Waiting for {product.sku}: {product.waiting_lines:,}", ("order", "quantity"), waiting, caption)
-        )
+        tables.append(_line_table(f"Waiting for {product.sku}: {product.waiting_lines:,}", product.waiting, caption))
     return tables
+
+
+def _as_rules(rules: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in rules.items())
 
 
 def _batch_tables(batch: views.BatchDetail) -> list[Table]:
-    columns = ("batch", "due", "purchased", "allocated", "available")
-    tables = [table(f"Batch {batch.batchref} of {batch.sku}", columns, [_stock(batch)])]
+    tables = [_batch_table(f"Batch {batch.batchref} of {batch.sku}", [batch])]
     if batch.lines:
         caption = MORE if batch.next_before is not None else ""
-        lines = [(line.orderid, line.qty) for line in batch.lines]
-        tables.append(table("Its lines, newest first", ("order", "quantity"), lines, caption))
+        tables.append(_line_table("Its lines, newest first", batch.lines, caption))
     return tables
 
 
-def _stock(batch: views.StockedBatch) -> tuple[object, ...]:
-    due = batch.eta or "in the warehouse"
-    return batch.batchref, due, batch.purchased_quantity, batch.allocated_quantity, batch.available_quantity
+def _batch_table(title: str, batches: Sequence[views.StockedBatch], caption: str = "") -> Table:
+    columns: Columns = {
+        "batch": [batch.batchref for batch in batches],
+        "due": [batch.eta or "in the warehouse" for batch in batches],
+        "purchased": [batch.purchased_quantity for batch in batches],
+        "allocated": [batch.allocated_quantity for batch in batches],
+        "available": [batch.available_quantity for batch in batches],
+    }
+    unusual: Columns = {
+        "shipped": [batch.shipped_quantity for batch in batches],
+        "location": [batch.location for batch in batches],
+        "expires": [batch.expires_on for batch in batches],
+        "in quarantine": [batch.quarantine for batch in batches],
+    }
+    return _table_of(title, columns, unusual, caption)
+
+
+def _line_table(title: str, lines: Sequence[views.Line], caption: str) -> Table:
+    columns: Columns = {"order": [line.orderid for line in lines], "quantity": [line.qty for line in lines]}
+    return _table_of(title, columns, _unusual_of(lines), caption)
 
 
 def _order_table(orderid: str, lines: list[views.PromisedLine]) -> Table:
-    rows = [(line.sku, line.qty, line.batchref or "waits") for line in lines]
-    return table(f"Order {orderid}", ("sku", "quantity", "batch"), rows, MORE if len(lines) == views.MAX_PAGE else "")
+    columns: Columns = {
+        "sku": [line.sku for line in lines],
+        "quantity": [line.qty for line in lines],
+        "batch": [line.batchref or ("waits" if line.state == WAITING else None) for line in lines],
+    }
+    unusual: Columns = {"due": [line.promised for line in lines], **_unusual_of(lines)}
+    return _table_of(f"Order {orderid}", columns, unusual, MORE if len(lines) == views.MAX_PAGE else "")
+
+
+def _unusual_of(lines: Sequence[views.Line | views.PromisedLine]) -> Columns:
+    return {
+        "state": [line.state if line.state not in {ALLOCATED, WAITING} else None for line in lines],
+        "needed by": [line.need_by for line in lines],
+        "days late": [line.late_days for line in lines],
+        "priority": [line.priority for line in lines],
+        "held until": [line.expires_at for line in lines],
+    }
+
+
+def _table_of(title: str, columns: Columns, unusual: Columns, caption: str) -> Table:
+    """A table of columns; an unusual one only where any row has something in it."""
+    shown = {**columns, **{name: values for name, values in unusual.items() if any(values)}}
+    return table(title, tuple(shown), list(zip(*shown.values(), strict=True)), caption)

@@ -16,7 +16,7 @@ from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.posts import POSTS
-from allocation.entrypoints.http.reads import LIMIT, READS, WEBHOOK, Parameter, Read
+from allocation.entrypoints.http.reads import LIMIT, READS, WEBHOOK, Parameter, Read, Texts
 from allocation.entrypoints.http.reads import Text as TextParameter
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
@@ -216,10 +216,9 @@ def bulk_example() -> str:
 
 
 def _get(read: Read) -> Schema:
-    unknown = {404} if read.key else set()
-    parameters = [_parameter(each, "query") for each in read.parameters]
-    if read.key:
-        parameters.insert(0, _parameter(read.key, "path"))
+    unknown = {404} if read.keys else set()
+    parameters = [_parameter(each, "path") for each in read.keys]
+    parameters += [_parameter(each, "query") for each in read.parameters]
     return {
         "operationId": f"get_{read.view.__name__}",
         "summary": read.about,
@@ -290,7 +289,7 @@ def _parameter(parameter: Parameter, place: str) -> Schema:
     return {
         "name": parameter.name,
         "in": place,
-        "required": place == "path",
+        "required": place == "path" or isinstance(parameter, Texts),
         "description": f"{parameter.about}: {parameter.rule}",
         "schema": {**parameter.schema, **({"pattern": PRINTABLE} if isinstance(parameter, TextParameter) else {})},
     }

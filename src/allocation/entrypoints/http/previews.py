@@ -27,6 +27,7 @@ from allocation.entrypoints.previews import MAX_LINES, ChangedLine, EventPreview
 from allocation.entrypoints.refusals import TooLarge, UnknownPath, tell
 from allocation.service_layer.messages import Message, Outcome, decode, new_message
 from allocation.service_layer.stream import parse_line
+from allocation.views import DEFAULT_PAGE
 
 PATH = "/preview"
 EVENT_PATH = f"{PATH}/{{event}}"
@@ -89,7 +90,7 @@ async def _list(service: Service, request: Request) -> ListPreview:
 
 
 def _limit(request: Request) -> int:
-    limit: int = query_values([LIMIT], request).get(LIMIT.name, LIMIT.default)
+    limit: int = query_values([LIMIT], request).get(LIMIT.name, DEFAULT_PAGE)
     return limit
 
 

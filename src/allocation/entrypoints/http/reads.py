@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from allocation import views
@@ -24,12 +26,14 @@ from allocation.domain.errors import (
     UnknownSku,
     UnknownWebhook,
 )
-from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.domain.events import MAX_QUANTITY, MAX_TEXT_LENGTH
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.service_layer.dead_letters import AGE_PATTERN, AGE_RULE, seconds
 from allocation.service_layer.messages import STEP_MARK
+from allocation.views.availability import MAX_SKUS, availabilities, availability
 
+DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_ID_LENGTH = MAX_TEXT_LENGTH + len(f"{STEP_MARK}{views.MAX_STEP}")
 
 
@@ -70,7 +74,7 @@ class Number:
     about: str
     least: int
     most: int
-    default: int
+    default: int | None = None
 
     def parse(self, value: str) -> int:
         digits = value.isascii() and value.isdecimal() and len(value) <= len(str(self.most))
@@ -84,7 +88,8 @@ class Number:
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        return {"type": "integer", "minimum": self.least, "maximum": self.most, "default": self.default}
+        limits = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        return limits if self.default is None else {**limits, "default": self.default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +112,77 @@ class Age:
         return {"type": "string", "pattern": AGE_PATTERN}
 
 
-Parameter = Text | Number | Age
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A parameter that is a date."""
+
+    name: str
+    about: str
+
+    def parse(self, value: str) -> date:
+        try:
+            if DATE.fullmatch(value):
+                return date.fromisoformat(value)
+        except ValueError:
+            pass
+        raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
+
+    @property
+    def rule(self) -> str:
+        return "a date such as 2026-01-31"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "format": "date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A parameter that has to be given, once or more often, and is compared with texts."""
+
+    name: str
+    about: str
+    most: int
+
+    def parse(self, value: str) -> str:
+        return Text(self.name, self.about).parse(value)
+
+    @property
+    def rule(self) -> str:
+        return f"1 to {self.most} times 1 to {MAX_TEXT_LENGTH} printable characters"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        item = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
+        return {"type": "array", "minItems": 1, "maxItems": self.most, "items": item}
+
+
+Parameter = Text | Number | Age | Day | Texts
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One route. ``key`` is the parameter in the path, and ``unknown`` the refusal of one that leads nowhere.
+    """One route. ``keys`` are the parameters in the path, and ``unknown`` the refusal of some that lead nowhere.
 
-    ``slashes``: the key may have some.
+    ``slashes``: the keys may have some.
     """
 
     path: str
     about: str
     view: Callable[..., Any]
     parameters: Sequence[Parameter] = ()
-    key: Text | None = None
-    unknown: Callable[[str], Refusal] | None = None
+    keys: Sequence[Text] = ()
+    unknown: Callable[..., Refusal] | None = None
     slashes: bool = True
 
 
 LIMIT = Number("limit", "Most entries on a page", 1, views.MAX_PAGE, views.DEFAULT_PAGE)
+SKU = Text("sku", "The product")
+MESSAGE = Text("id", "The message", MAX_ID_LENGTH)
+STOCK = (
+    Number("qty", "The earliest day for a whole line of so many", 1, MAX_QUANTITY),
+    Day("by", "Whether that can be by this day"),
+)
 WEBHOOK = Text("id", "The webhook")
 FIRST = 0
 LAST = views.MAX_POSITION
@@ -137,7 +193,7 @@ READS: Sequence[Read] = (
         "Where the lines of an order stand",
         views.allocations,
         (Text("after", "Begin after this SKU"), LIMIT),
-        Text("orderid", "The order"),
+        [Text("orderid", "The order")],
         UnknownOrder,
     ),
     Read("/products", "All products", views.products, (Text("after", "Begin after this SKU"), LIMIT)),
@@ -150,7 +206,7 @@ READS: Sequence[Read] = (
             Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
             LIMIT,
         ),
-        Text("sku", "The product"),
+        [SKU],
         UnknownSku,
     ),
     Read(
@@ -158,8 +214,15 @@ READS: Sequence[Read] = (
         "A batch with the lines that hold its stock, newest first",
         views.batch,
         (Number("before", "Begin before the line of this position", FIRST, LAST, LAST), LIMIT),
-        Text("ref", "The batch's reference"),
+        [Text("ref", "The batch's reference")],
         UnknownBatch,
+    ),
+    Read("/availability/{sku}", "What of a product can be promised, and when", availability, STOCK, [SKU], UnknownSku),
+    Read(
+        "/availability",
+        "What of several products can be promised, and when",
+        availabilities,
+        (Texts("sku", "The products", MAX_SKUS), *STOCK),
     ),
     Read(
         "/events",
@@ -177,11 +240,11 @@ READS: Sequence[Read] = (
         "/events/{id}",
         "One message of the ledger",
         views.event,
-        key=Text("id", "The message", MAX_ID_LENGTH),
+        keys=[MESSAGE],
         unknown=UnknownMessage,
     ),
     Read("/webhooks", "All webhooks", webhooks.webhooks),
-    Read("/webhooks/{id}", "One webhook", webhooks.webhook, key=WEBHOOK, unknown=UnknownWebhook, slashes=False),
+    Read("/webhooks/{id}", "One webhook", webhooks.webhook, keys=[WEBHOOK], unknown=UnknownWebhook, slashes=False),
     Read(
         "/dead-letters",
         "The deliveries that were given up",
@@ -198,14 +261,35 @@ READS: Sequence[Read] = (
         "/dead-letters/{number}",
         "One dead letter, with what went wrong",
         views.dead_letter,
-        key=Text("number", "The dead letter", len(str(LAST))),
+        keys=[Text("number", "The dead letter", len(str(LAST)))],
         unknown=UnknownDeadLetter,
     ),
 )
 
 
 def read_routes(service: Service) -> list[Route]:
-    return [Route(_with_slashes(read), _endpoint(read, service), methods=["GET"]) for read in READS]
+    return [_route(read, service) for read in READS]
+
+
+def _route(read: Read, service: Service) -> Route:
+    if "}/" in read.path:
+        return _SegmentsRoute(read.path, _endpoint(read, service), methods=["GET"])
+    return Route(_with_slashes(read), _endpoint(read, service), methods=["GET"])
+
+
+class _SegmentsRoute(Route):
+    """A path that goes on behind a key. It is taken apart as it was sent, for there a key's own slashes are encoded."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        named, sent = self.path.split("/"), scope["raw_path"].decode("latin-1").split("/")
+        parts = list(zip(named, sent, strict=False))
+        if len(named) != len(sent) or any(name != part for name, part in parts if not name.startswith("{")):
+            return Match.NONE, {}
+        keys = {name.strip("{}"): unquote(part) for name, part in parts if name.startswith("{")}
+        match = Match.FULL if scope["method"] in (self.methods or ()) else Match.PARTIAL
+        return match, {"endpoint": self.endpoint, "path_params": keys}
 
 
 def _with_slashes(read: Read) -> str:
@@ -217,22 +301,26 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
     async def get(request: Request) -> Response:
         try:
             values = query_values(read.parameters, request)
-            found = await service.reader.run(read.view, *_key(read, request), **values)
+            found = await service.reader.run(read.view, *_keys(read, request), **values)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             return problem_response(error)
         response = json_response(found)
-        if isinstance(found, list) and len(found) == values.get(LIMIT.name, LIMIT.default):
+        if isinstance(found, list) and len(found) == values.get(LIMIT.name, views.DEFAULT_PAGE):
             response.headers["link"] = _link_to_next(request.scope, values, found[-1].sku)
         return response
 
     return get
 
 
-def _key(read: Read, request: Request) -> tuple[str, ...]:
-    """The value in the path. One that cannot exist is not looked for."""
-    if read.key is None or read.unknown is None:
-        return ()
-    return (read.key.parse_or(read.unknown, request.path_params[read.key.name]),)
+def _keys(read: Read, request: Request) -> list[str]:
+    """The values in the path. Those that cannot exist are not looked for."""
+    values = [request.path_params[key.name] for key in read.keys]
+    try:
+        return [key.parse(value) for key, value in zip(read.keys, values, strict=True)]
+    except InvalidMessage:
+        if read.unknown is None:
+            raise
+        raise read.unknown(*values) from None
 
 
 def query_values(parameters: Iterable[Parameter], request: Request) -> dict[str, Any]:
@@ -243,12 +331,16 @@ def query_values(parameters: Iterable[Parameter], request: Request) -> dict[str,
         if name not in known:
             names = ", ".join(known) or "none"
             raise InvalidMessage(f"Unknown parameter {ascii(name)[:60]}", f"The parameters here: {names}.")
+        parsed = known[name].parse(value)
+        if isinstance(known[name], Texts):
+            values.setdefault(name, []).append(parsed)
+            continue
         if name in values:
             raise InvalidMessage(f"{name} is given twice", f"Give {name} once.")
-        values[name] = known[name].parse(value)
+        values[name] = parsed
     return values
 
 
 def _link_to_next(scope: Scope, values: Mapping[str, Any], after: str) -> str:
-    limit = values.get(LIMIT.name, LIMIT.default)
+    limit = values.get(LIMIT.name, views.DEFAULT_PAGE)
     return f'<{scope["raw_path"].decode()}?after={quote(after, safe="")}&limit={limit}>; rel="next"'

@@ -62,7 +62,7 @@ async def _enable(service: Service, request: Request) -> webhooks.Webhook:
 
 
 async def _rotate(service: Service, request: Request) -> webhooks.SecretWebhook:
-    hours = query_values([OVERLAP], request).get(OVERLAP.name, OVERLAP.default)
+    hours = query_values([OVERLAP], request).get(OVERLAP.name, DEFAULT_OVERLAP_H)
     return await webhooks.rotate(service, _id(request), hours)
 
 

@@ -7,6 +7,7 @@ for the next page; null on the last one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,11 +15,15 @@ import msgspec
 from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
+from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.lines import HELD_PRIORITY, days_late, state_of
+from allocation.domain.rules import USUAL
 from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
+MAX_COUNTED = 1_000
 MAX_POSITION = 2**63 - 1
 MAX_STEP = 2**31 - 1
 
@@ -26,12 +31,21 @@ MAX_STEP = 2**31 - 1
 AnyRow = Row[*tuple[Any, ...]]
 
 
-class PromisedLine(msgspec.Struct):
-    """One line of an order; ``batchref`` is null while it waits."""
+class PromisedLine(msgspec.Struct, omit_defaults=True):
+    """One line of an order, or one hold; ``batchref`` is null while it waits, and of a line that is over.
+
+    ``promised`` is the day its stock is due; without it, it is in the warehouse. A promise after ``need_by`` is late.
+    """
 
     sku: str
     qty: int
     batchref: str | None
+    state: str
+    promised: date | None = None
+    need_by: date | None = None
+    late_days: int = 0
+    priority: int = 0
+    expires_at: datetime | None = None
 
 
 class ProductSummary(msgspec.Struct):
@@ -51,34 +65,54 @@ class Products(msgspec.Struct):
     next_after: str | None
 
 
-class StockedBatch(msgspec.Struct):
-    """A batch of a product; ``eta`` is null when it is in the warehouse."""
+class StockedBatch(msgspec.Struct, omit_defaults=True):
+    """A batch of a product; ``eta`` is null when it is in the warehouse.
+
+    What was shipped is part of what is allocated; on hand is what was not, once it is in the warehouse. ``quarantine``
+    is the reason why none of it may be sold now.
+    """
 
     batchref: str
     eta: date | None
     purchased_quantity: int
     allocated_quantity: int
     available_quantity: int
+    shipped_quantity: int = 0
+    on_hand_quantity: int = 0
+    location: str | None = None
+    expires_on: date | None = None
+    quarantine: str | None = None
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, omit_defaults=True):
     """A line of the product or batch asked about. The smaller the position, the older the line."""
 
     orderid: str
     qty: int
     position: int
+    state: str
+    need_by: date | None = None
+    late_days: int = 0
+    priority: int = 0
+    expires_at: datetime | None = None
 
 
-class ProductDetail(ProductSummary):
-    """A product: its batches in the order lines are allocated to them, and its waiting lines, oldest first."""
+class ProductDetail(ProductSummary, omit_defaults=True):
+    """A product: its batches, in the warehouse first and then as they are due, and its waiting lines, oldest first.
+
+    ``rules`` are its own, where they are not as usual. Of the lines promised too late at most 1,000 are counted.
+    """
 
     batches: list[StockedBatch]
     next_batches_after: str | None
     waiting: list[Line]
     next_waiting_after: int | None
+    rules: dict[str, Any] = {}
+    held_quantity: int = 0
+    late_lines: int = 0
 
 
-class BatchDetail(StockedBatch):
+class BatchDetail(StockedBatch, kw_only=True):
     """A batch and the lines that hold its stock, newest first."""
 
     sku: str
@@ -140,14 +174,8 @@ def allocations(
     connection: Connection, orderid: str, *, after: str = "", limit: int = DEFAULT_PAGE
 ) -> list[PromisedLine]:
     """The order's lines by SKU; raises `UnknownOrder`."""
-    found = connection.execute(
-        text(
-            "SELECT sku, qty, batchref FROM order_lines WHERE orderid = :orderid AND sku > :after"
-            " ORDER BY sku LIMIT :limit"
-        ),
-        {"orderid": orderid, "after": after, "limit": limit},
-    )
-    lines = [PromisedLine(*row) for row in found]
+    found = connection.execute(_typed(_ORDER), {"orderid": orderid, "after": after, "limit": limit})
+    lines = [_promised(row, today()) for row in found]
     if not lines and not (after and _exists(connection, orderid)):
         raise UnknownOrder(orderid)
     return lines
@@ -172,13 +200,19 @@ def product(
     )
     waiting_rows, more_waiting = _page(connection, _WAITING_LINES, limit, sku=sku, after=waiting_after)
     batches = [StockedBatch(*row) for row in batch_rows]
-    waiting = [Line(*row) for row in waiting_rows]
+    waiting = [_line(row, None) for row in waiting_rows]
+    rules, held_quantity, late_lines = connection.execute(
+        _typed(_LIFE), {"sku": sku, "today": today(), "most": MAX_COUNTED}
+    ).one()
     return ProductDetail(
         *_summed(summary),
         batches,
         batches[-1].batchref if more_batches else None,
         waiting,
         waiting[-1].position if more_waiting else None,
+        unusual(rules),
+        held_quantity,
+        late_lines,
     )
 
 
@@ -188,9 +222,9 @@ def batch(connection: Connection, ref: str, *, before: int = MAX_POSITION, limit
     if found is None:
         raise UnknownBatch(ref)
     rows, more = _page(connection, _LINES, limit, ref=ref, before=before)
-    lines = [Line(*row) for row in rows]
-    _, eta, purchased, allocated, available, sku = found
-    return BatchDetail(ref, eta, purchased, allocated, available, sku, lines, lines[-1].position if more else None)
+    *stock, sku = found
+    lines = [_line(row, found.eta or today()) for row in rows]
+    return BatchDetail(*stock, sku=sku, lines=lines, next_before=lines[-1].position if more else None)
 
 
 def events(
@@ -282,7 +316,9 @@ def is_ready(connection: Connection) -> bool:
 
 
 _BATCH_COLUMNS = (
-    "ref, eta, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available_quantity"
+    "ref, eta, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available_quantity,"
+    " shipped_quantity, CASE WHEN eta IS NULL THEN purchased_quantity - shipped_quantity ELSE 0 END AS on_hand,"
+    " location, expires_on, quarantine"
 )
 _SUMMARIES = """
     SELECT sku,
@@ -303,14 +339,33 @@ _BATCHES_FROM = (
     " (SELECT coalesce(eta, :in_the_warehouse), position FROM batches WHERE sku = :sku AND ref = :after)"
     " ORDER BY coalesce(eta, :in_the_warehouse), position"
 )
+_LINE_COLUMNS = "orderid, qty, position, batchref, closed, priority, need_by, expires_at"
 _WAITING_LINES = (
-    "SELECT orderid, qty, position FROM order_lines"
+    f"SELECT {_LINE_COLUMNS} FROM order_lines"  # noqa: S608 - a constant
     " WHERE sku = :sku AND batchref IS NULL AND closed IS NULL AND position > :after"
     " ORDER BY position"
 )
 _LINES = (
-    "SELECT orderid, qty, position FROM order_lines WHERE batchref = :ref AND position < :before ORDER BY position DESC"
+    f"SELECT {_LINE_COLUMNS} FROM order_lines"  # noqa: S608 - a constant
+    " WHERE batchref = :ref AND position < :before ORDER BY position DESC"
 )
+_ORDER = """
+    SELECT line.sku, qty, batchref, closed, priority, need_by, expires_at, eta
+    FROM order_lines AS line LEFT JOIN batches ON ref = batchref
+    WHERE orderid = :orderid AND line.sku > :after ORDER BY line.sku LIMIT :limit
+"""
+_LIFE = f"""
+    SELECT rules, (
+        SELECT CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines
+        WHERE order_lines.sku = products.sku AND closed IS NULL AND priority <> 0 AND priority = {HELD_PRIORITY}
+    ), (
+        SELECT count(*) FROM (
+            SELECT 1 FROM order_lines AS line JOIN batches ON ref = batchref
+            WHERE line.sku = :sku AND closed IS NULL AND need_by IS NOT NULL AND need_by < coalesce(eta, :today)
+            LIMIT :most
+        ) AS late
+    ) FROM products WHERE sku = :sku
+"""  # noqa: S608 - a constant
 _EXPIRED_HOLDS = (
     "SELECT orderid FROM order_lines WHERE closed IS NULL AND expires_at IS NOT NULL AND expires_at <= :moment"
     " ORDER BY expires_at LIMIT :limit"
@@ -348,11 +403,64 @@ def _page(connection: Connection, statement: str, limit: int, **values: Any) -> 
 
 
 def _typed(statement: str) -> Executable:
-    """The statement, told where it has days: SQLite keeps them as text."""
+    """The statement, told where it has days and moments: SQLite keeps them as text."""
     typed = text(statement)
     if ":in_the_warehouse" in statement:
         typed = typed.bindparams(bindparam("in_the_warehouse", date.min, Date))
-    return typed.columns(eta=Date) if "eta" in statement else typed
+    if ":today" in statement:
+        typed = typed.bindparams(bindparam("today", type_=Date))
+    days = {name: Date for name in ("eta", "expires_on", "need_by") if name in statement}
+    return typed.columns(**days)
+
+
+def today() -> date:
+    """The day that stock in the warehouse is promised for."""
+    return datetime.now(UTC).date()
+
+
+def unusual(rules: str | None) -> dict[str, Any]:
+    """Of a product's own rules, as they are stored, the strategy and what else is not as usual."""
+    if rules is None:
+        return {}
+    usual = asdict(USUAL)
+    stored: dict[str, Any] = msgspec.json.decode(rules)
+    return {name: value for name, value in stored.items() if name == "strategy" or value != usual.get(name)}
+
+
+def _promised(row: AnyRow, now: date) -> PromisedLine:
+    sku, qty, batchref, closed, priority, need_by, expires_at, eta = row
+    day = None if batchref is None or closed else eta or now
+    return PromisedLine(
+        sku,
+        qty,
+        batchref,
+        state_of(batchref, closed, priority),
+        eta if day is not None else None,
+        need_by,
+        days_late(need_by, day),
+        _told_priority(priority),
+        _moment(expires_at) if expires_at is not None else None,
+    )
+
+
+def _line(row: AnyRow, day: date | None) -> Line:
+    """``day`` is that of its stock."""
+    orderid, qty, position, batchref, closed, priority, need_by, expires_at = row
+    return Line(
+        orderid,
+        qty,
+        position,
+        state_of(batchref, closed, priority),
+        need_by,
+        0 if closed else days_late(need_by, day),
+        _told_priority(priority),
+        _moment(expires_at) if expires_at is not None else None,
+    )
+
+
+def _told_priority(priority: int) -> int:
+    """What was asked for; that of a hold or a pinned line is none, and its state says it."""
+    return priority if 0 < priority <= MAX_PRIORITY else 0
 
 
 def _exists(connection: Connection, orderid: str) -> bool:

@@ -1,0 +1,130 @@
+"""What can be promised: now, and from which day on. Read from the batches with room alone, by their index.
+
+It follows the rules by which lines are promised: a whole line from one batch, what is in quarantine or expires too
+early left out, the safety stock kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+from itertools import accumulate, groupby
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Date, bindparam, text
+
+from allocation.domain.batches import Batch
+from allocation.domain.errors import InvalidMessage, UnknownSku
+from allocation.domain.lines import OrderLine
+from allocation.domain.rules import USUAL, Choice, Rules
+from allocation.views import MAX_PAGE, today
+
+MAX_SKUS = 100
+
+
+class Promisable(msgspec.Struct):
+    """So much can be promised for that day, all that is there earlier included."""
+
+    date: date
+    quantity: int
+
+
+class Availability(msgspec.Struct):
+    """What of a product can be promised now and from which days on, over all of its batches.
+
+    ``earliest`` is the day for a whole line of the quantity asked for, null if no batch has room for it;
+    ``can_promise`` says whether that can be by the day asked for. Both are null unless a quantity was asked for.
+    """
+
+    sku: str
+    available_now: int
+    timeline: list[Promisable]
+    earliest: date | None
+    can_promise: bool | None
+
+
+class Availabilities(msgspec.Struct):
+    """Several products, in the order asked for; ``unknown`` are the SKUs that no batch was ever bought of."""
+
+    products: list[Availability]
+    unknown: list[str]
+
+
+def availability(connection: Connection, sku: str, *, qty: int | None = None, by: date | None = None) -> Availability:
+    """What of a product can be promised; raises `UnknownSku`."""
+    found = availabilities(connection, sku=[sku], qty=qty, by=by)
+    if not found.products:
+        raise UnknownSku(sku)
+    return found.products[0]
+
+
+def availabilities(
+    connection: Connection, *, sku: Sequence[str] = (), qty: int | None = None, by: date | None = None
+) -> Availabilities:
+    """What of several products can be promised; raises `InvalidMessage` for none, or more than `MAX_SKUS`."""
+    if not 1 <= len(sku) <= MAX_SKUS:
+        raise InvalidMessage(f"{len(sku)} SKUs are asked about", f"Ask about 1 to {MAX_SKUS} with sku.")
+    if by is not None and qty is None:
+        raise InvalidMessage("by is given without qty", "Give the quantity that is needed by then as qty.")
+    rows = connection.execute(_STOCK, {"skus": list(sku)}).all()
+    found = {
+        name: _availability(name, list(stock), qty, by)
+        for name, stock in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0))
+    }
+    asked = dict.fromkeys(sku)
+    return Availabilities(
+        [found[name] for name in asked if name in found], [name for name in asked if name not in found]
+    )
+
+
+_STOCK = (
+    text("""
+    SELECT products.sku, rules, ref, eta, expires_on, purchased_quantity, allocated_quantity
+    FROM products LEFT JOIN batches ON batches.sku = products.sku AND has_room AND quarantine IS NULL
+    WHERE products.sku IN :skus
+""")
+    .bindparams(bindparam("skus", expanding=True))
+    .columns(eta=Date, expires_on=Date)
+)
+
+
+def _availability(sku: str, rows: Sequence[Any], qty: int | None, by: date | None) -> Availability:
+    now = today()
+    stored = rows[0][1]
+    rules = USUAL if stored is None else msgspec.json.decode(stored, type=Rules)
+    batches = [
+        Batch(ref, sku, purchased, eta, expires_on=expires_on, allocated_quantity=allocated)
+        for _, _, ref, eta, expires_on, purchased, allocated in rows
+        if ref is not None
+    ]
+    room = {batch.reference: batch.available_quantity for batch in batches}
+    choice = Choice(batches, rules, now, room)
+    sellable = [batch for batch, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
+    timeline = _timeline(sellable, rules.safety_stock, now)
+    earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), now)
+    can_promise = None if qty is None else earliest is not None
+    if qty is not None and by is not None:
+        can_promise = choice.on_time(OrderLine("", sku, qty, need_by=by)) is not None
+    return Availability(sku, _now(sellable, rules.safety_stock), timeline[:MAX_PAGE], earliest, can_promise)
+
+
+def _now(batches: Iterable[Batch], safety_stock: int) -> int:
+    in_stock = sum(batch.available_quantity for batch in batches if batch.eta is None)
+    return max(0, in_stock - safety_stock)
+
+
+def _timeline(batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
+    """By day, from today or the first delivery that is overdue."""
+    days = Counter({now: _now(batches, safety_stock)})
+    for batch in batches:
+        if batch.eta is not None:
+            days[batch.eta] += batch.available_quantity
+    ordered = sorted(days)
+    return [Promisable(*each) for each in zip(ordered, accumulate(days[day] for day in ordered), strict=True)]
+
+
+def _earliest(choice: Choice, line: OrderLine, now: date) -> date | None:
+    return min((batch.day(now) for batch, obstacle in choice.candidates(line) if not obstacle), default=None)
