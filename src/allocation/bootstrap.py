@@ -41,6 +41,7 @@ class Service:
 
     settings: Settings
     url: URL
+    usual_rules: Rules
     writer: Writer
     previews: Previews
     reader: Reader
@@ -91,6 +92,7 @@ def bootstrap(settings: Settings) -> Service:
     return Service(
         settings=settings,
         url=url,
+        usual_rules=usual_rules,
         writer=writer,
         previews=Previews(lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual_rules),
         reader=reader,
