@@ -43,6 +43,7 @@ class Service:
 
     settings: Settings
     url: URL
+    usual_rules: Rules
     writer: Writer
     previews: Previews
     reader: Reader
@@ -108,6 +109,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     return Service(
         settings=settings,
         url=url,
+        usual_rules=usual_rules,
         writer=writer,
         previews=Previews(
             lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual_rules, solve=solve

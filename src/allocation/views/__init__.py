@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import HELD_PRIORITY, days_late, state_of
-from allocation.domain.rules import USUAL
+from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
 
@@ -175,7 +175,7 @@ def allocations(
 ) -> list[PromisedLine]:
     """The order's lines by SKU; raises `UnknownOrder`."""
     found = connection.execute(_typed(_ORDER), {"orderid": orderid, "after": after, "limit": limit})
-    lines = [_promised(row, today()) for row in found]
+    lines = [_promised(row) for row in found]
     if not lines and not (after and _exists(connection, orderid)):
         raise UnknownOrder(orderid)
     return lines
@@ -210,7 +210,7 @@ def product(
         batches[-1].batchref if more_batches else None,
         waiting,
         waiting[-1].position if more_waiting else None,
-        unusual(rules),
+        {} if rules is None else unusual(msgspec.json.decode(rules, type=Rules)),
         held_quantity,
         late_lines,
     )
@@ -389,10 +389,10 @@ _DEAD_LETTER = f"""
 def _died(row: AnyRow) -> tuple[int, str, str, str, str, str, int, str, datetime]:
     number, effect, sku, correlation_id, step, type_, attempts, error, died_at, *_ = row
     id_ = message_id(correlation_id, step)
-    return number, effect, sku, id_, correlation_id, type_, attempts, error, _moment(died_at)
+    return number, effect, sku, id_, correlation_id, type_, attempts, error, as_moment(died_at)
 
 
-def _moment(value: datetime | str) -> datetime:
+def as_moment(value: datetime | str) -> datetime:
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
@@ -418,28 +418,36 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def unusual(rules: str | None) -> dict[str, Any]:
-    """Of a product's own rules, as they are stored, the strategy and what else is not as usual."""
-    if rules is None:
+def unusual(rules: Rules) -> dict[str, Any]:
+    """Of rules that a product has of its own, the strategy and what else is not as usual; nothing of usual ones."""
+    if rules == USUAL:
         return {}
     usual = asdict(USUAL)
-    stored: dict[str, Any] = msgspec.json.decode(rules)
-    return {name: value for name, value in stored.items() if name == "strategy" or value != usual.get(name)}
+    return {name: value for name, value in asdict(rules).items() if name == "strategy" or value != usual[name]}
 
 
-def _promised(row: AnyRow, now: date) -> PromisedLine:
+def late_and_due(
+    batchref: str | None, closed: str | None, need_by: date | None, eta: date | None
+) -> tuple[date | None, int]:
+    """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late."""
+    if batchref is None or closed is not None:
+        return None, 0
+    return eta, days_late(need_by, eta or today())
+
+
+def _promised(row: AnyRow) -> PromisedLine:
     sku, qty, batchref, closed, priority, need_by, expires_at, eta = row
-    day = None if batchref is None or closed else eta or now
+    promised, late_days = late_and_due(batchref, closed, need_by, eta)
     return PromisedLine(
         sku,
         qty,
         batchref,
         state_of(batchref, closed, priority),
-        eta if day is not None else None,
+        promised,
         need_by,
-        days_late(need_by, day),
+        late_days,
         _told_priority(priority),
-        _moment(expires_at) if expires_at is not None else None,
+        as_moment(expires_at) if expires_at is not None else None,
     )
 
 
@@ -454,7 +462,7 @@ def _line(row: AnyRow, day: date | None) -> Line:
         need_by,
         0 if closed else days_late(need_by, day),
         _told_priority(priority),
-        _moment(expires_at) if expires_at is not None else None,
+        as_moment(expires_at) if expires_at is not None else None,
     )
 
 
@@ -483,6 +491,6 @@ def _recorded(row: AnyRow) -> RecordedEvent:
         type=type_,
         sku=sku,
         actor=actor,
-        recorded_at=_moment(recorded_at),
+        recorded_at=as_moment(recorded_at),
         body=msgspec.Raw(body.encode()),
     )

@@ -13,7 +13,8 @@ import typer
 import allocation
 from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
-from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, explain, log_to_stderr
+from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
+from allocation.entrypoints.cli.exits import explain as explain_error
 from allocation.entrypoints.cli.kinds import Format, Past, What
 from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
 from allocation.entrypoints.cli.sending import add_commands
@@ -35,7 +36,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - each is told to a person, bugs with their traceback
-        code = explain(error)
+        code = explain_error(error)
     sys.exit(code or DONE)
 
 
@@ -147,6 +148,33 @@ def availability(
     from allocation.entrypoints.cli.availability import show as show_availability
 
     return show_availability(settings_for(database), skus, qty, by, as_json=as_json)
+
+
+@app.command(rich_help_panel="Data")
+def cascade(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The message, or any that it set off.")],
+    *,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Show what led to a message and all that came of it, effects included, as a tree."""
+    from allocation.entrypoints.cli.cascade import show as show_cascade
+
+    return show_cascade(settings_for(database), id_, as_json=as_json)
+
+
+@app.command(rich_help_panel="Data")
+def explain(
+    orderid: Annotated[str, typer.Argument(metavar="ORDERID", help="The order, or the hold.")],
+    sku: Annotated[str, typer.Argument(metavar="SKU", help="The product.")],
+    *,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Explain why a line stands where it does: the batches looked at, why they were passed over, and what happened."""
+    from allocation.entrypoints.cli.explaining import show as show_explanation
+
+    return show_explanation(settings_for(database), orderid, sku, as_json=as_json)
 
 
 @app.command("at", rich_help_panel="Data")

@@ -21,6 +21,7 @@ from allocation.domain.errors import (
     Refusal,
     UnknownBatch,
     UnknownDeadLetter,
+    UnknownLine,
     UnknownMessage,
     UnknownOrder,
     UnknownSku,
@@ -32,6 +33,8 @@ from allocation.entrypoints.http.responses import json_response, problem_respons
 from allocation.service_layer.dead_letters import AGE_PATTERN, AGE_RULE, seconds
 from allocation.service_layer.messages import STEP_MARK
 from allocation.views.availability import MAX_SKUS, availabilities, availability
+from allocation.views.cascade import cascade
+from allocation.views.explain import explain
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_ID_LENGTH = MAX_TEXT_LENGTH + len(f"{STEP_MARK}{views.MAX_STEP}")
@@ -174,9 +177,11 @@ class Read:
     keys: Sequence[Text] = ()
     unknown: Callable[..., Refusal] | None = None
     slashes: bool = True
+    knows_rules: bool = False  # whether the view takes the usual rules
 
 
 LIMIT = Number("limit", "Most entries on a page", 1, views.MAX_PAGE, views.DEFAULT_PAGE)
+ORDER = Text("orderid", "The order")
 SKU = Text("sku", "The product")
 MESSAGE = Text("id", "The message", MAX_ID_LENGTH)
 STOCK = (
@@ -189,11 +194,20 @@ LAST = views.MAX_POSITION
 
 READS: Sequence[Read] = (
     Read(
+        "/allocations/{orderid}/{sku}/explain",
+        "Why a line stands where it does: the batches looked at when it was last placed, and all that happened to it",
+        explain,
+        (),
+        [ORDER, SKU],
+        UnknownLine,
+        knows_rules=True,
+    ),
+    Read(
         "/allocations/{orderid}",
         "Where the lines of an order stand",
         views.allocations,
         (Text("after", "Begin after this SKU"), LIMIT),
-        [Text("orderid", "The order")],
+        [ORDER],
         UnknownOrder,
     ),
     Read("/products", "All products", views.products, (Text("after", "Begin after this SKU"), LIMIT)),
@@ -235,6 +249,14 @@ READS: Sequence[Read] = (
             Number("after", "Begin after this position", FIRST, LAST, FIRST),
             LIMIT,
         ),
+    ),
+    Read(
+        "/events/{id}/cascade",
+        "All that a message from outside set off, with its effects, as a flat tree; the id may be that of any of it",
+        cascade,
+        (Number("after", "Begin after this position", FIRST, LAST, FIRST), LIMIT),
+        [MESSAGE],
+        UnknownMessage,
     ),
     Read(
         "/events/{id}",
@@ -301,6 +323,8 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
     async def get(request: Request) -> Response:
         try:
             values = query_values(read.parameters, request)
+            if read.knows_rules:
+                values["usual_rules"] = service.usual_rules
             found = await service.reader.run(read.view, *_keys(read, request), **values)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             return problem_response(error)

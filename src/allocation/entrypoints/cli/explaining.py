@@ -1,0 +1,80 @@
+"""``allocation explain``: why a line stands where it does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import typer
+
+from allocation.adapters.database import parse_url
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.domain.lines import ALLOCATED, WAITING
+from allocation.entrypoints.cli.exits import DONE, log_to_stderr
+from allocation.entrypoints.cli.output import console, table
+from allocation.entrypoints.cli.reading import check_exists
+from allocation.views.explain import NOW, Considered, Explanation, Happening, explain
+
+MORE = "There were more."
+EARLIER = "There were earlier ones."
+
+
+def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
+    """Print why the line stands where it does; return the exit code."""
+    log_to_stderr()
+    found = asyncio.run(_read(settings, orderid, sku))
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        _print(found)
+    return DONE
+
+
+async def _read(settings: Settings, orderid: str, sku: str) -> Explanation:
+    check_exists(parse_url(settings.database_url))
+    async with bootstrap(settings) as service:
+        return await service.reader.run(explain, orderid, sku, usual_rules=service.usual_rules)
+
+
+def _print(found: Explanation) -> None:
+    typer.echo(f"Order {found.orderid}, {found.qty:,} of {found.sku}: {_standing(found)}")
+    typer.echo(_rule(found))
+    seen = [_looked_at(each) for each in found.considered]
+    title = "The batches now" if found.as_of == NOW else "The batches just before it was placed"
+    columns = ("batch", "due", "available", "", "held by")
+    happened = [_happened(each) for each in found.history]
+    console().print(
+        table(title, columns, seen, MORE if found.more_considered else ""),
+        table("What happened", ("when", "who", "what", "because of"), happened, EARLIER if found.more_history else ""),
+        sep="\n",
+    )
+
+
+def _standing(found: Explanation) -> str:
+    place = f" on {found.batchref}" if found.batchref else ""
+    due = f", due {found.promised}" if found.promised else ""
+    late = f", {found.late_days} days late" if found.late_days else ""
+    word = {ALLOCATED: "stands", WAITING: "waits"}.get(found.state, found.state)
+    return f"{word}{place}{due}{late}"
+
+
+def _rule(found: Explanation) -> str:
+    if found.rule is None:
+        cause = found.decision.cause.type if found.decision and found.decision.cause else ""
+        return f"It was not placed by a rule, but by {cause}."
+    own = ", ".join(f"{name} {value}" for name, value in found.rules.items() if name != "strategy")
+    return f"Rule: {found.rule}{f' ({own})' if own else ''}"
+
+
+def _looked_at(seen: Considered) -> tuple[object, ...]:
+    verdict = "taken" if seen.chosen else seen.obstacle or "not needed"
+    if seen.chosen and seen.obstacle:
+        verdict = f"taken, {seen.obstacle}"
+    holders = ", ".join(f"{holder.orderid} {holder.qty:,}" for holder in seen.held_by)
+    return seen.batchref, seen.eta or "in the warehouse", seen.available_quantity, verdict, holders
+
+
+def _happened(each: Happening) -> tuple[object, ...]:
+    cause = "" if each.cause is None else f"{each.first_cause.type} {each.first_cause.id}"
+    return f"{each.recorded_at:%Y-%m-%d %H:%M:%S}", each.actor, each.type, cause

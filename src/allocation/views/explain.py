@@ -1,0 +1,297 @@
+"""Why a line stands where it does: the batches looked at when it was last placed, and all that happened to it.
+
+The product is rebuilt from the ledger as it was just before that; where the ledger has more messages of the product by
+then than are replayed for one answer, the batches are looked at as they are now.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Date, bindparam, text
+
+from allocation.domain.batches import Batch
+from allocation.domain.errors import UnknownLine
+from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned, RulesChanged
+from allocation.domain.lines import OrderLine, state_of
+from allocation.domain.model import Product
+from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Rules
+from allocation.service_layer.books import BOOKED, BookedBatch, Fact
+from allocation.service_layer.history import PastProduct
+from allocation.service_layer.messages import message_id, recall
+from allocation.views import as_moment, late_and_due, today, unusual
+
+MAX_REPLAYED = 10_000  # messages of a product
+MAX_CONSIDERED = 100
+MAX_HISTORY = 100
+MAX_HOLDERS = 5
+NOW: Final = "now"
+BY_HAND: Final = frozenset({LinePinned.__name__, HoldConfirmed.__name__})
+PLACED: Final = (Allocated.__name__, Backordered.__name__, Held.__name__)
+
+
+class Cause(msgspec.Struct):
+    """A message that led to another."""
+
+    id: str
+    type: str
+
+
+class Happening(msgspec.Struct):
+    """What happened to a line. ``cause`` is null if it came from outside; ``first_cause`` is the message that did."""
+
+    id: str
+    type: str
+    recorded_at: datetime
+    actor: str
+    cause: Cause | None
+    first_cause: Cause
+    body: msgspec.Raw
+
+
+class Holder(msgspec.Struct):
+    """A line or hold that has stock of a batch."""
+
+    orderid: str
+    qty: int
+    state: str
+
+
+class Considered(msgspec.Struct):
+    """A batch that was looked at.
+
+    ``obstacle`` says why it was passed over, and ``held_by`` who had its stock, the first few.
+    """
+
+    batchref: str
+    eta: date | None
+    available_quantity: int
+    obstacle: str | None
+    chosen: bool
+    held_by: list[Holder]
+
+
+class Explanation(msgspec.Struct):
+    """Why a line stands where it does.
+
+    ``as_of`` is the id of the message that placed it last, and the batches are as they were just before; or ``now``.
+    ``rule`` is the strategy that put them in order; null where the line was put there in another way, by hand or by
+    confirming a hold: ``decision`` says how. ``history`` has the latest entries, oldest first.
+    """
+
+    orderid: str
+    sku: str
+    qty: int
+    state: str
+    batchref: str | None
+    promised: date | None
+    need_by: date | None
+    late_days: int
+    as_of: str
+    rule: str | None
+    rules: dict[str, Any]
+    considered: list[Considered]
+    more_considered: bool
+    decision: Happening | None
+    history: list[Happening]
+    more_history: bool
+
+
+def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rules = USUAL) -> Explanation:
+    """Why the line stands where it does; raises `UnknownLine`."""
+    found = connection.execute(_LINE, {"orderid": orderid, "sku": sku}).one_or_none()
+    if found is None:
+        raise UnknownLine(orderid, sku)
+    line = OrderLine(orderid, sku, found.qty, need_by=found.need_by, priority=found.priority)
+    about = {"orderid": orderid, "sku": sku}
+    placed = connection.execute(_PLACED, about).one_or_none()
+    decision = None if placed is None else _happening(placed)
+    state = None if placed is None else _before(connection, sku, placed, usual_rules)
+    as_of = NOW if state is None or decision is None else decision.id
+    if state is None:
+        state = _as_it_is(connection, line, found, usual_rules)
+    chosen = _chosen(placed, found.batchref if placed is None else None)
+    by_rule = decision is None or decision.cause is None or decision.cause.type not in BY_HAND
+    asked = line if placed is None else _as_placed(line, placed)
+    considered = list(_considered(state, asked, chosen, all_of_them=not by_rule))
+    happened = [_happening(row) for row in connection.execute(_HISTORY, {**about, "most": MAX_HISTORY + 1})]
+    promised, late_days = late_and_due(found.batchref, found.closed, found.need_by, found.eta)
+    return Explanation(
+        orderid,
+        sku,
+        found.qty,
+        state_of(found.batchref, found.closed, found.priority),
+        found.batchref,
+        promised,
+        found.need_by,
+        late_days,
+        as_of,
+        state.product.rules.strategy if by_rule else None,
+        unusual(state.product.rules),
+        [each for place, each in enumerate(considered) if place < MAX_CONSIDERED or each.chosen],
+        len(considered) > MAX_CONSIDERED,
+        decision,
+        happened[:MAX_HISTORY][::-1],
+        len(happened) > MAX_HISTORY,
+    )
+
+
+class _State(NamedTuple):
+    """A product at a moment, and who held its stock, the first few of each batch."""
+
+    product: Product
+    holders: Mapping[str, Sequence[Holder]]
+
+
+def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -> _State | None:
+    """The product just before the line was placed; None if that would have to be told from too many messages."""
+    asked = {"sku": sku, "position": placed.position, "place": placed.place, "most": MAX_REPLAYED + 1}
+    facts = [Fact._make(row) for row in connection.execute(_FACTS, asked)]
+    if len(facts) > MAX_REPLAYED:
+        return None
+    past = PastProduct(sku, facts)
+    fixed = {row.ref: row for row in connection.execute(_FIXED, {"refs": list(past.books.batches)})}
+    batches = [_batch(ref, sku, booked, fixed[ref]) for ref, booked in past.books.batches.items() if ref in fixed]
+    rules = _rules_of(facts, usual_rules)
+    holders: defaultdict[str, list[Holder]] = defaultdict(list)
+    for orderid, line in past.lines.items():
+        if line.batchref is not None and len(holders[line.batchref]) < MAX_HOLDERS:
+            state = state_of(line.batchref, line.closed, -1 if orderid in past.holds else 0)
+            holders[line.batchref].append(Holder(orderid, line.qty, state))
+    return _State(Product(sku, batches, rules=rules, today=as_moment(placed.recorded_at).date()), holders)
+
+
+def _rules_of(facts: Iterable[Fact], usual_rules: Rules) -> Rules:
+    rules = usual_rules
+    for fact in facts:
+        if fact.type == RulesChanged.__name__:
+            event = recall(fact.type, fact.body)
+            assert isinstance(event, RulesChanged)  # noqa: S101 - as its type says
+            rules = Rules.of(event, usual_rules)
+    return rules
+
+
+def _batch(ref: str, sku: str, booked: BookedBatch, fixed: Any) -> Batch:
+    return Batch(
+        ref,
+        sku,
+        booked.purchased_quantity,
+        booked.eta,
+        expires_on=fixed.expires_on,
+        location=fixed.location,
+        quarantine=booked.quarantine,
+        allocated_quantity=booked.allocated_quantity,
+        shipped_quantity=booked.shipped_quantity,
+        position=booked.position,
+    )
+
+
+def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules) -> _State:
+    """The product now, as if the line had no stock. Of batches without room only those that come first are read."""
+    rows = connection.execute(_BATCHES, {"sku": line.sku, "own": found.batchref, "most": MAX_CONSIDERED}).all()
+    stored = connection.scalar(text("SELECT rules FROM products WHERE sku = :sku"), {"sku": line.sku})
+    rules = usual_rules if stored is None else msgspec.json.decode(stored, type=Rules)
+    batches = [
+        Batch(
+            row.ref,
+            line.sku,
+            row.purchased_quantity,
+            row.eta,
+            expires_on=row.expires_on,
+            location=row.location,
+            quarantine=row.quarantine,
+            allocated_quantity=row.allocated_quantity - (line.qty if row.ref == found.batchref else 0),
+            position=row.position,
+        )
+        for row in rows
+    ]
+    holders = {row.ref: _holders(connection, row.ref) for row in rows}
+    return _State(Product(line.sku, batches, rules=rules, today=today()), holders)
+
+
+def _holders(connection: Connection, ref: str) -> list[Holder]:
+    rows = connection.execute(_HOLDERS, {"ref": ref, "most": MAX_HOLDERS})
+    return [Holder(orderid, qty, state_of(ref, closed, priority)) for orderid, qty, closed, priority in rows]
+
+
+def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_them: bool) -> Iterable[Considered]:
+    """The batches in order, up to the one that was taken; all of them where another could still have been."""
+    rules = state.product.rules
+    for batch, obstacle in state.product.choice().candidates(line):
+        is_chosen = batch.reference == chosen
+        yield _looked_at(state, Candidate(batch, obstacle), is_chosen=is_chosen)
+        if is_chosen and not obstacle and not all_of_them and rules.strategy != JUST_IN_TIME:
+            return
+
+
+def _looked_at(state: _State, candidate: Candidate, *, is_chosen: bool) -> Considered:
+    batch, obstacle = candidate
+    holders = state.holders.get(batch.reference, ()) if obstacle in {NO_ROOM, SAFETY_STOCK} else ()
+    return Considered(batch.reference, batch.eta, batch.available_quantity, obstacle or None, is_chosen, list(holders))
+
+
+def _chosen(placed: Any, otherwise: str | None) -> str | None:
+    if placed is None:
+        return otherwise
+    body: Mapping[str, Any] = msgspec.json.decode(placed.body)
+    return body.get("batchref")
+
+
+def _as_placed(line: OrderLine, placed: Any) -> OrderLine:
+    """The line with the quantity it had then."""
+    qty: int = msgspec.json.decode(placed.body)["qty"]
+    return OrderLine(line.orderid, line.sku, qty, need_by=line.need_by, priority=line.priority)
+
+
+def _happening(row: Any) -> Happening:
+    correlation_id, step = row.correlation_id, row.step
+    cause = None
+    if row.causation_step is not None:
+        cause = Cause(message_id(correlation_id, row.causation_step), row.cause_type)
+    first = Cause(correlation_id, row.first_type)
+    moment = as_moment(row.recorded_at)
+    body = msgspec.Raw(row.body.encode())
+    return Happening(message_id(correlation_id, step), row.type, moment, row.actor, cause, first, body)
+
+
+_LINE = text("""
+    SELECT qty, batchref, closed, priority, need_by, eta
+    FROM order_lines AS line LEFT JOIN batches ON ref = batchref
+    WHERE orderid = :orderid AND line.sku = :sku
+""").columns(need_by=Date, eta=Date)
+_HAPPENED = """
+    SELECT position, place, correlation_id, step, causation_step, type, actor, recorded_at, body, (
+        SELECT type FROM ledger WHERE correlation_id = told.correlation_id AND step = told.causation_step
+    ) AS cause_type, (
+        SELECT type FROM ledger WHERE correlation_id = told.correlation_id AND step = 0
+    ) AS first_type
+    FROM messages AS told WHERE orderid = :orderid AND sku = :sku
+"""
+_LATEST = "ORDER BY position DESC, place DESC LIMIT"
+_HISTORY = text(f"{_HAPPENED} {_LATEST} :most")
+_PLACED = text(f"{_HAPPENED} AND type IN :types {_LATEST} 1").bindparams(
+    bindparam("types", list(PLACED), expanding=True)
+)
+_FACTS = text("""
+    SELECT position, sku, type, orderid, body FROM messages
+    WHERE sku = :sku AND type IN :types AND position <= :position AND (position < :position OR place < :place)
+    ORDER BY position, place LIMIT :most
+""").bindparams(bindparam("types", [kind.__name__ for kind in BOOKED], expanding=True))
+_FIXED = (
+    text("SELECT ref, location, expires_on FROM batches WHERE ref IN :refs")
+    .bindparams(bindparam("refs", expanding=True))
+    .columns(expires_on=Date)
+)
+_BATCHES = text("""
+    SELECT ref, eta, purchased_quantity, allocated_quantity, position, location, expires_on, quarantine
+    FROM batches WHERE sku = :sku
+    ORDER BY (ref = :own) DESC, has_room DESC, position LIMIT :most
+""").columns(eta=Date, expires_on=Date)
+_HOLDERS = text("""
+    SELECT orderid, qty, closed, priority FROM order_lines
+    WHERE batchref = :ref ORDER BY batchref, position LIMIT :most
+""")
