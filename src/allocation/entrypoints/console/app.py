@@ -23,6 +23,7 @@ from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.protection import guarded
 from allocation.entrypoints.console.searching import search
 from allocation.entrypoints.console.site import Site
+from allocation.entrypoints.console.steering import steering_routes
 from allocation.entrypoints.console.tally import Tally
 
 
@@ -50,7 +51,8 @@ def console_app(console: Console) -> ASGIApp:
     """To be mounted at `rendering.ROOT`."""
     assets = read_assets()
     site = Site(console, rendering.environment(assets))
-    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console))), *form_routes(site)]
+    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console)))]
+    routes += [*form_routes(site), *steering_routes(site)]
     for place in dict.fromkeys(page.place for page in PAGES):
         routes += site.routes(place)
     app = Starlette(routes=routes, exception_handlers={HTTPException: site.refuse})

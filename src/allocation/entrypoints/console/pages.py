@@ -12,7 +12,7 @@ import msgspec
 from allocation import views
 from allocation.adapters.webhooks import all_webhooks
 from allocation.bootstrap import Service
-from allocation.console_views import deliveries, ledger, overview, stock
+from allocation.console_views import deliveries, ledger, overview, steering, stock
 from allocation.domain.errors import (
     InvalidMessage,
     Refusal,
@@ -22,8 +22,10 @@ from allocation.domain.errors import (
     UnknownOrder,
     UnknownSku,
 )
+from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.drawing import time_axis
 from allocation.entrypoints.console.live import Hub, Topics
+from allocation.entrypoints.console.outcomes import effect_of_lines
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.tally import Day, Tally
@@ -150,8 +152,16 @@ async def load_batch(console: Console, asked: Asked) -> Loaded:
     before = asked.values.get("before", LAST)
     found = await console.service.reader.run(views.batch, asked.key, before=before, limit=stock.PAGE)
     crumbs = [_PRODUCTS, (found.sku, "products", found.sku)]
-    values = {"batch": found, "today": _today()}
+    state = await console.service.reader.run(steering.batch_state, asked.key)
+    values = {"batch": found, "state": state, "today": _today()}
     return Loaded(values, Topics(skus=frozenset([found.sku])), asked.key, crumbs)
+
+
+async def load_outcome(console: Console, asked: Asked) -> Loaded:
+    found = await console.service.reader.run(steering.touched, asked.key)
+    values = {"touched": found, "effect": effect_of_lines(found.lines), "id": asked.key}
+    verbs = {change.kind.__name__: change.verb for change in CHANGES.values()}
+    return Loaded(values, Topics(), f"{verbs.get(found.type, found.type)}: done", _crumbs_to(found))
 
 
 async def load_order(console: Console, asked: Asked) -> Loaded:
@@ -269,11 +279,12 @@ PAGES: Sequence[Page] = (
         "batches",
         "batch",
         load_batch,
-        ("stock", "lines"),
+        ("deeds", "stock", "lines"),
         (Number("before", "Begin before the line of this position", FIRST, LAST, LAST),),
         Text("ref", "The batch"),
         UnknownBatch,
     ),
+    Page("outcome", "outcome", load_outcome, (), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
     Page("orders", "orders", load_orders, ("list",)),
     Page(
         "orders",
@@ -317,6 +328,15 @@ def values_of(page: Page, items: Sequence[tuple[str, str]]) -> Mapping[str, Any]
     """The parameters that are given, parsed; what is empty or unknown is left out. Raises `InvalidMessage`."""
     known = {parameter.name: parameter for parameter in page.parameters}
     return {name: known[name].parse(value) for name, value in items if value and name in known}
+
+
+def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None]]:
+    """To what a message is about."""
+    orderid, ref = touched.fields.get("orderid"), touched.fields.get("ref")
+    if orderid is not None:
+        return [("Orders", "orders", None), (orderid, "orders", orderid)]
+    to_product = [_PRODUCTS, (touched.sku, "products", touched.sku)]
+    return to_product if ref is None else [*to_product, (ref, "batches", ref)]
 
 
 def _today() -> date:
