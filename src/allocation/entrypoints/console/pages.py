@@ -102,6 +102,7 @@ async def load_overview(console: Console, _: Asked) -> Loaded:
         "totals": totals.value,
         "as_of": totals.at,
         "day": day,
+        "today": day.since.date(),
         "deliveries": counted,
         "rates": [second.messages for second in seconds],
         "sizes": [second.group_size for second in seconds],
@@ -137,7 +138,11 @@ async def load_product(console: Console, asked: Asked) -> Loaded:
     )
     sums = await console.service.reader.run(stock.stock_of, [sku])
     history = await console.service.reader.run(ledger.latest, sku=sku, before=values.get("before", LAST))
+    late = await console.service.reader.run(stock.late_lines, sku, _today())
     shown = {
+        "late": late,
+        "holds": await console.service.reader.run(stock.holds, sku),
+        "rules": await console.service.reader.run(steering.rules_of, sku) or console.service.writer.usual_rules,
         "product": found,
         "stock": sums.get(sku, stock.Stock()),
         "axis": time_axis(found.batches, _today()),
@@ -256,7 +261,7 @@ PAGES: Sequence[Page] = (
         ("list",),
         (
             Text("q", "What the SKU begins with"),
-            OneOf("only", ("waiting", "short", "overdue")),
+            OneOf("only", ("waiting", "short", "late", "overdue")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
             Text("after", "Begin after this SKU"),
@@ -266,7 +271,7 @@ PAGES: Sequence[Page] = (
         "products",
         "product",
         load_product,
-        ("stock", "batches", "waiting", "history"),
+        ("stock", "batches", "waiting", "late", "holds", "rules", "history"),
         (
             Text("batches_after", "Begin after the batch with this reference"),
             Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
