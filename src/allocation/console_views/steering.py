@@ -102,7 +102,8 @@ def touched(connection: Connection, id_: str) -> Touched:
     lines = _line_states(connection, first.sku, list(ways))
     etas = _etas(connection, ways.values())
     today = first.recorded_at.date()
-    changes = [_change(lines[id_], way, etas, today) for id_, way in ways.items() if id_ in lines]
+    found = [(way, _change(lines[id_], way, etas, today)) for id_, way in ways.items() if id_ in lines]
+    changes = [each for way, each in found if way.is_other or (each.start, each.before) != (each.end, each.after)]
     return Touched(first.type, fields, first.sku, changes, len(rows) > MOST_READ)
 
 
@@ -140,16 +141,22 @@ _ENDS = {
     "Returned": (_HERE, _HERE),
     "Shipped": (_HERE, _HERE),
 }
-_TELLING = {*_ENDS, "PromiseChanged", "Resized"}
+_STAYING = {"Resized", "Pinned"}  # which say nothing of where the line stands
+_ENDING = {"Cancelled", "HoldEnded", "Returned", "Shipped"}
+_TELLING = {*_ENDS, *_STAYING, "PromiseChanged"}
 _UNTOLD = ""  # where a line stood or stands, as far as the messages read say nothing of it
 
 
 class _Way(NamedTuple):
-    """A line's way through a cascade: where from and where to; the days it was promised for, if they changed."""
+    """A line's way through a cascade: where from and where to; the days it was promised for, if they changed.
+
+    ``is_other``: it has another state or quantity, wherever it stands.
+    """
 
     start: str | None = _UNTOLD
     end: str | None = _UNTOLD
     days: tuple[date | None, date | None] | None = None
+    is_other: bool = False
 
 
 def _step(way: _Way, type_: str, fields: Mapping[str, Any], about: str | None) -> _Way:
@@ -158,14 +165,15 @@ def _step(way: _Way, type_: str, fields: Mapping[str, Any], about: str | None) -
     if type_ == "PromiseChanged":
         before = way.days[0] if way.days else _day(fields["before"])
         return way._replace(days=(before, _day(fields["after"])))
-    if type_ == "Resized":  # it stands where it stood
-        return way
+    if type_ in _STAYING:
+        return way._replace(is_other=True)
     start, end = _ENDS[type_]
     stood = {_HERE: ref, _ABOUT: about, _NOWHERE: None}
     return _Way(
         stood[start] if way.start == _UNTOLD else way.start,
         None if type_ == "Returned" and not fields["kept"] else stood[end],
         way.days,
+        way.is_other or type_ in _ENDING,
     )
 
 

@@ -22,18 +22,21 @@ from allocation.domain.errors import (
     UnknownOrder,
     UnknownSku,
 )
+from allocation.entrypoints.cli.lines import ID
 from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.drawing import time_axis
+from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
 from allocation.entrypoints.console.live import Hub, Topics
 from allocation.entrypoints.console.outcomes import effect_of_lines
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.tally import Day, Tally
 from allocation.entrypoints.http.reads import FIRST, LAST, MAX_ID_LENGTH, Number, Text
+from allocation.entrypoints.refusals import UnknownImport
 from allocation.service_layer import flow
 from allocation.service_layer.books import KINDS
 from allocation.service_layer.handlers import EFFECTS
-from allocation.service_layer.messages import EVENTS
+from allocation.service_layer.messages import EVENTS, field_rules, incoming_types
 
 CHART_S = 60
 LEDGER = Topics(ledger=True)
@@ -49,6 +52,7 @@ class Console:
     tally: Tally
     prover: Prover
     hub: Hub
+    imports: Imports
 
 
 class Asked(NamedTuple):
@@ -247,6 +251,22 @@ async def load_books(console: Console, _: Asked) -> Loaded:
     return Loaded({"proof": console.prover.last, "kinds": KINDS}, ALWAYS, "Books")
 
 
+async def load_imports(_: Console, __: Asked) -> Loaded:
+    return Loaded({"most": MAX_FILE_BYTES}, Topics(), "Import")
+
+
+async def load_import(console: Console, asked: Asked) -> Loaded:
+    found = console.imports.find(asked.key)
+    kind = asked.values.get("type") or (found.kind.__name__ if found.kind else found.likely_type)
+    values = {
+        "found": found,
+        "kind": kind,
+        "types": incoming_types(),
+        "fields": [*(rule.name for rule in field_rules(EVENTS[kind])), ID] if kind else (),
+    }
+    return Loaded(values, ALWAYS, found.name, [("Import", "import", None)])
+
+
 _PRODUCTS = ("Products", "products", None)
 _BEFORE = Number("before", "Begin before the message of this position", FIRST, LAST, LAST)
 _SKU = Text("sku", "The product")
@@ -302,6 +322,16 @@ PAGES: Sequence[Page] = (
     ),
     Page("events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _SKU, _ORDERID, _BEFORE)),
     Page("events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
+    Page("import", "imports", load_imports),
+    Page(
+        "import",
+        "import",
+        load_import,
+        ("progress",),
+        (OneOf("type", tuple(incoming_types())),),
+        Text("id", "The import"),
+        lambda _: UnknownImport(),
+    ),
     Page("flow", "flow", load_flow, ("picture",)),
     Page(
         "deliveries",
