@@ -20,6 +20,7 @@ SKUS = [f"{kind}-{thing}" for thing in THINGS for kind in KINDS]
 ORDERS = 420
 MAILED_WITHIN_S = 20.0
 SEED = 20_260_101
+LATE = "POTTED-PALM"
 SCRIPT = "<script>alert(1)</script>"
 RIGHT_TO_LEFT = "שלום עולם " * 25 + "שלום!"  # 255 characters
 DIED = (
@@ -73,6 +74,12 @@ def _events() -> Iterator[dict[str, Any]]:
     for number in range(6):
         yield _line(f"fork-{number + 1}", "RELIABLE-FORK", 9 + number)
     yield {"type": "BatchQuantityChanged", "ref": "customs", "qty": 30}
+    soon = (today + timedelta(9)).isoformat()
+    yield {"type": "BatchCreated", "ref": "nursery", "sku": LATE, "qty": 40, "eta": (today + timedelta(12)).isoformat()}
+    for number in range(5):
+        yield {**_line(f"palm-{number + 1}", LATE, 3 + number), "need_by": soon if number % 2 else None}
+    ends = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    yield {"type": "StockHeld", "holdid": "cart-1", "sku": LATE, "qty": 2, "expires_at": ends}
     yield {"type": "BatchCreated", "ref": f"batch {SCRIPT}", "sku": SCRIPT, "qty": 3}
     yield _line(SCRIPT, SCRIPT, 2)
     yield _line(RIGHT_TO_LEFT, SCRIPT, 2)

@@ -157,9 +157,9 @@ def test_what_has_changed_is_told_of_those_asked_about(database: str) -> None:
 
 def test_an_order_has_its_lines_with_their_batches(database: str) -> None:
     lines = read(database, stock.order, "o1")
-    assert [(line.sku, line.batchref, line.eta, line.purchased) for line in lines] == [
-        ("CHAIR", "stock", None, 7),
-        ("TABLE", None, None, None),
+    assert [(line.sku, line.batchref, line.eta, line.state) for line in lines] == [
+        ("CHAIR", "stock", None, "allocated"),
+        ("TABLE", None, None, "waiting"),
     ]
     with pytest.raises(UnknownOrder):
         read(database, stock.order, "o9")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.console_views.ledger import moment
-from allocation.console_views.stock import SUMS, Stock
+from allocation.console_views.stock import LATE, SUMS, LateLine, Stock
 
 MOST_SHOWN = 5
 MOST_COUNTED = 10_000  # of what may be very many; more is shown as "10,000+"
@@ -53,6 +53,8 @@ class Totals(NamedTuple):
     overdue_batches: Sequence[OverdueBatch]
     most_waiting: Sequence[WaitingProduct]
     oldest_waiting: Sequence[WaitingLine]
+    late: int
+    late_lines: Sequence[LateLine]
 
 
 class Deliveries(NamedTuple):
@@ -67,7 +69,9 @@ def totals(connection: Connection, today: date) -> Totals:
     products = connection.execute(text("SELECT count(*) FROM products")).scalar_one()
     batches, overdue, *sums = connection.execute(_BATCHES, {"today": today}).one()
     waiting_lines, waiting_qty = connection.execute(text(_WAITING)).one()
-    late = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
+    past = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
+    late_count = connection.execute(_LATE_COUNT, {"today": today, "most": MOST_COUNTED + 1}).scalar_one()
+    late_lines = connection.execute(_LATE, {"today": today, "limit": MOST_SHOWN}) if late_count else ()
     most = connection.execute(text(_MOST_WAITING), {"limit": MOST_SHOWN, "most": MOST_COUNTED}) if waiting_lines else ()
     oldest = (
         connection.execute(text(_OLDEST_WAITING), {"limit": MOST_SHOWN, "most": OLDEST_OF}) if waiting_lines else ()
@@ -79,9 +83,11 @@ def totals(connection: Connection, today: date) -> Totals:
         waiting_lines,
         waiting_qty,
         overdue,
-        [OverdueBatch._make(row) for row in late],
+        [OverdueBatch._make(row) for row in past],
         [WaitingProduct._make(row) for row in most],
         [WaitingLine(orderid, sku, qty, moment(since)) for orderid, sku, qty, since in oldest],
+        late_count,
+        [LateLine._make(row) for row in late_lines],
     )
 
 
@@ -97,6 +103,17 @@ _OVERDUE = (
     text("SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit")
     .bindparams(bindparam("today", type_=Date))
     .columns(eta=Date)
+)
+_LATE_COUNT = text(f"SELECT count(*) FROM (SELECT 1 {LATE} LIMIT :most) AS counted").bindparams(
+    bindparam("today", type_=Date)
+)
+_LATE = (
+    text(
+        f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE}"
+        " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
+    )
+    .bindparams(bindparam("today", type_=Date))
+    .columns(need_by=Date, eta=Date)
 )
 _WAITING = "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL"
 # From one product with waiting lines to the next, by the index that holds nothing but waiting lines.

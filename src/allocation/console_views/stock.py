@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Date, TextClause, bindparam, text
 
+from allocation.console_views.ledger import moment
 from allocation.domain.errors import UnknownOrder
+from allocation.domain.lines import HELD_PRIORITY, days_late, state_of
 
 PAGE = 50
 WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
 WAITING_WINDOW = 2_000  # the same of products with waiting lines, which are found one by one
 MOST_WAITING = 2_000  # products with waiting lines that are put in order by their number
 
-Only = Literal["", "waiting", "short", "overdue"]
+Only = Literal["", "waiting", "short", "late", "overdue"]
 Sort = Literal["sku", "-sku", "waiting"]
 
 
@@ -60,14 +62,47 @@ class ProductPage(NamedTuple):
 
 
 class OrderedLine(NamedTuple):
-    """A line of an order; ``batchref`` and ``purchased`` are None while it waits, ``eta`` also if it is on hand."""
+    """A line of an order; ``batchref`` is None while it waits, ``eta`` also if it is on hand."""
 
     sku: str
     qty: int
-    position: int
     batchref: str | None
     eta: date | None
-    purchased: int | None
+    need_by: date | None
+    priority: int
+    closed: str | None
+
+    @property
+    def state(self) -> str:
+        return state_of(self.batchref, self.closed, self.priority)
+
+    def late_days(self, today: date) -> int:
+        """By how many days its promise is later than it is needed; 0 while it waits, and once it has ended."""
+        day = None if self.batchref is None or self.closed else self.eta or today
+        return days_late(self.need_by, day)
+
+
+class LateLine(NamedTuple):
+    """A line that is promised for a later day than it is needed by; ``eta`` is None where its stock is on hand."""
+
+    orderid: str
+    sku: str
+    qty: int
+    need_by: date
+    batchref: str
+    eta: date | None
+
+    def late_days(self, today: date) -> int:
+        return days_late(self.need_by, self.eta or today)
+
+
+class Hold(NamedTuple):
+    """Stock that a cart keeps until a moment."""
+
+    holdid: str
+    qty: int
+    batchref: str
+    expires_at: datetime
 
 
 def products(  # noqa: PLR0913 - what a list can be asked
@@ -83,7 +118,8 @@ def products(  # noqa: PLR0913 - what a list can be asked
 ) -> ProductPage:
     """Products whose SKU begins with ``search``, or has it ``anywhere``, in whatever case.
 
-    ``waiting``: with lines that wait; ``short``: with nothing available; ``overdue``: with a batch whose ETA is past.
+    ``waiting``: with lines that wait; ``short``: with nothing available; ``late``: with a line that is promised for a
+    later day than it is needed by; ``overdue``: with a batch whose ETA is past.
     """
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
@@ -109,6 +145,17 @@ def stock_of(connection: Connection, skus: Sequence[str]) -> Mapping[str, Stock]
     return {row[0]: Stock(*row[1:]) for row in connection.execute(statement, {"skus": list(skus)})}
 
 
+def late_lines(connection: Connection, sku: str, today: date, limit: int = PAGE) -> Sequence[LateLine]:
+    """A product's late lines, the one needed first first."""
+    return [LateLine._make(row) for row in connection.execute(_LATE, {"sku": sku, "today": today, "limit": limit})]
+
+
+def holds(connection: Connection, sku: str, limit: int = PAGE) -> Sequence[Hold]:
+    """What carts hold of a product, the one that ends first first."""
+    rows = connection.execute(_HOLDS, {"sku": sku, "limit": limit})
+    return [Hold(holdid, qty, batchref, moment(expires_at)) for holdid, qty, batchref, expires_at in rows]
+
+
 def order(connection: Connection, orderid: str, *, after: str = "", limit: int = PAGE) -> Sequence[OrderedLine]:
     """An order's lines by SKU, one more than ``limit`` if there are; raises `UnknownOrder`."""
     found = connection.execute(_ORDER, {"orderid": orderid, "after": after, "limit": limit + 1}).all()
@@ -123,11 +170,28 @@ SUMS = """
     CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN purchased_quantity END), 0) AS BIGINT),
     CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN allocated_quantity END), 0) AS BIGINT)
 """
+# Open lines that are promised for a later day than they are needed by; found by an index of those that are needed.
+LATE = (
+    "FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
+    " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL AND lines.need_by < coalesce(place.eta, :today)"
+)
+_LATE = (
+    text(
+        f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE} AND lines.sku = :sku"
+        " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
+    )
+    .bindparams(bindparam("today", type_=Date))
+    .columns(need_by=Date, eta=Date)
+)
+_HOLDS = text(
+    "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
+    f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
+)
 _ORDER = text(
-    "SELECT lines.sku, lines.qty, lines.position, lines.batchref, batches.eta, batches.purchased_quantity"
+    "SELECT lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority, lines.closed"
     " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
     " WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
-).columns(eta=Date)
+).columns(eta=Date, need_by=Date)
 _ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
 # From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
 _WAITING = """
@@ -150,6 +214,7 @@ _CONDITIONS: Mapping[Only, str] = {
     "": "",
     "waiting": "",
     "short": " AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.has_room)",
+    "late": f" AND EXISTS (SELECT 1 {LATE} AND lines.sku = looked.sku)",
     "overdue": " AND EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.eta < :today)",
 }
 _LAST_CHARACTER = "\U0010ffff"

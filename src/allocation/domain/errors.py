@@ -83,6 +83,15 @@ class UnknownDeadLetter(Refusal):
         super().__init__(f"Unknown dead letter {number}")
 
 
+class ProductChanged(Refusal):
+    """What was asked is meant for the product as somebody saw it, and it has changed since."""
+
+    cure = "Look at what would happen now, and ask again."
+
+    def __init__(self, sku: str) -> None:
+        super().__init__(f"Product {sku} has changed meanwhile")
+
+
 class LineConflict(Refusal):
     """``(orderid, sku)`` identifies a line, and it was taken with another quantity or day."""
 

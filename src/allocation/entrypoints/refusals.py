@@ -22,6 +22,7 @@ from allocation.domain.errors import (
     NotPinnable,
     NotReturnable,
     NotShippable,
+    ProductChanged,
     Refusal,
     TooManyWaiting,
     TooManyWebhooks,
@@ -88,6 +89,19 @@ class ProofUnderWay(Refusal):
     cure = "Wait for its result."
 
 
+class UnknownImport(Refusal):
+    """There is no such import, or it was left, or another one took its place."""
+
+    cure = "Choose the file again."
+
+    def __init__(self) -> None:
+        super().__init__("There is no such import")
+
+
+class ImportUnderWay(Refusal):
+    """Files are imported one after the other."""
+
+
 class Kind(NamedTuple):
     """What one kind of refusal is called outside. ``slug`` never changes: clients may tell kinds apart by it."""
 
@@ -108,6 +122,7 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     UnknownLine: Kind("unknown-line", 404, EXIT_UNKNOWN, "There is no such order line"),
     UnknownHold: Kind("unknown-hold", 404, EXIT_UNKNOWN, "There is no such hold"),
     InvalidMoment: Kind("invalid-moment", 400, EXIT_INVALID, "The moment is past"),
+    ProductChanged: Kind("product-changed", 409, EXIT_CONFLICT, "The product has changed meanwhile"),
     LineConflict: Kind("line-conflict", 409, EXIT_CONFLICT, "The order line was taken otherwise"),
     LineClosed: Kind("line-closed", 409, EXIT_CONFLICT, "The order line does not change any more"),
     NotShippable: Kind("not-shippable", 409, EXIT_CONFLICT, "The order line has no stock that could leave"),
@@ -131,6 +146,8 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     WrongContentType: Kind("wrong-content-type", 415, EXIT_INVALID, "The body has a type that is not read"),
     Forged: Kind("forged", 403, EXIT_INVALID, "The form is not known to be ours"),
     TooManyStreams: Kind("too-many-streams", 503, EXIT_UNAVAILABLE, "No more pages are kept live"),
+    UnknownImport: Kind("unknown-import", 404, EXIT_UNKNOWN, "There is no such import"),
+    ImportUnderWay: Kind("import-under-way", 409, EXIT_CONFLICT, "Another file is imported"),
     ProofUnderWay: Kind("proof-under-way", 409, EXIT_CONFLICT, "The books are being proved already"),
 }
 UNAVAILABLE = Kind("unavailable", 503, EXIT_UNAVAILABLE, "The service cannot take this now")

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from allocation.domain.batches import Batch
-from allocation.domain.errors import IdempotencyKeyReused
+from allocation.domain.errors import IdempotencyKeyReused, ProductChanged
 from allocation.domain.events import BatchCreated, Event, StockHeld
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import Miscount, OrderLine, Promise
@@ -141,6 +141,16 @@ class StoredProducts(AbstractRepository):
         if holdid not in self._looked_up.sku_of_hold:
             self.load(Wanted(holdids={holdid}))
         return self._looked_up.sku_of_hold[holdid]
+
+    def version_of(self, sku: str) -> int:
+        """The product's version now; 0 while there is none."""
+        product = self._get(sku)
+        return product.version_number if product is not None else 0
+
+    @property
+    def loaded_versions(self) -> Mapping[str, int]:
+        """The version of each product when it was loaded; 0 of those that storage does not know."""
+        return self._loaded_versions
 
     def learn(self, event: BatchCreated | StockHeld) -> None:
         """A message of the group created a batch or a hold: it is of this SKU."""
@@ -272,6 +282,8 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             if known.message.event != message.event:
                 raise IdempotencyKeyReused(message.id)
             return known
+        if message.at_version is not None:
+            self._check_version(message.event, message.at_version)
         self._trail = []
         results = messagebus.handle(message.event, self)
         if isinstance(message.event, BatchCreated | StockHeld):
@@ -320,6 +332,11 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             result = msgspec.json.decode(first.result or "null")
             self._outcomes[id_] = Outcome(message, result, [event for _, event in raised])
 
+    def _check_version(self, event: Event, expected: int) -> None:
+        sku = self._sku_of(event)
+        if self.products.version_of(sku) != expected:
+            raise ProductChanged(sku)
+
     def _append_to_ledger(self, message: Message, result: Any) -> None:
         rows, deliveries = fold(message, result, self._trail, self._sku_of, self._effects_of)
         self._changes.messages += rows
@@ -337,7 +354,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
     """What the messages will need. ``check_ids``: look for all ids in the ledger, not only senders' own."""
     wanted = Wanted()
-    for event, id_, _, keyed in messages:
+    for event, id_, _, keyed, _ in messages:
         _want(event, wanted)
         if keyed or check_ids:
             wanted.message_ids.add(id_)

@@ -29,12 +29,16 @@ _USUAL_ENDS: dict[type[Event], str] = {}  # by event, as they are asked for
 
 
 class Message(NamedTuple):
-    """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat."""
+    """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat.
+
+    ``at_version``: it is meant for its product as it is at this version, and refused at any other; None: at whichever.
+    """
 
     event: Event
     id: str
     actor: str
     keyed: bool = False
+    at_version: int | None = None
 
 
 class Outcome(NamedTuple):

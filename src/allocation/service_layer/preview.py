@@ -47,10 +47,14 @@ class LineChange(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What each message would be answered, and all lines that would change, in the order they find their place."""
+    """What each message would be answered, and all lines that would change, in the order they find their place.
+
+    ``versions`` are those of the products that were looked at: a message for this version is applied as previewed.
+    """
 
     outcomes: Sequence[Outcome | Refusal]
     lines: Sequence[LineChange]
+    versions: Mapping[str, int]
 
 
 class Previews:
@@ -113,7 +117,8 @@ class Previews:
             except _Spoiled as spoiled:  # again, without the one that was refused after a part of it was done
                 items[items.index(spoiled.message)] = spoiled.refusal
             else:
-                return Preview(outcomes, line_changes(session, uow.changes(), outcomes, now.date()))
+                lines = line_changes(session, uow.changes(), outcomes, now.date())
+                return Preview(outcomes, lines, uow.products.loaded_versions)
 
 
 class _Spoiled(Exception):

@@ -108,7 +108,7 @@ class Writer:
     ) -> None:
         self._store = store
         self._effects_of = effects_of
-        self._usual_rules = usual_rules
+        self.usual_rules = usual_rules
         self._solve = solve
         self._max_queued = max_queued
         self.max_group = max_group
@@ -249,7 +249,7 @@ class Writer:
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
             session = ReadAhead(await self._store.read(wanted) if wanted else Loaded(), unwritten)
-            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules, self._solve, kept)
+            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve, kept)
             uow.load(wanted)
             group = _Group(entries, _handle_each(messages, uow), uow.changes(), fresh=not kept)
             self._warm.forget(uow.products.skus)
@@ -368,7 +368,7 @@ class Writer:
         self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
     ) -> None:
         """Put what becomes of the messages in place of the ``outcomes`` from before."""
-        uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self._usual_rules, self._solve)
+        uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes[:] = _handle_again(messages, uow, outcomes) if outcomes else _handle_each(messages, uow)
         changes = uow.changes()

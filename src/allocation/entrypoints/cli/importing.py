@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 import msgspec
 import typer
@@ -112,7 +112,7 @@ async def _import_all(settings: Settings, request: Request, kind: type[Event] | 
             with _opened(name) as file, RefusedLines(name, request.refused) as refused, Display(name, file) as display:
                 count = Count(name)
                 try:
-                    await _import(service, _reader(file, request, kind), count, refused, display)
+                    await import_lines(service, _reader(file, request, kind), count, refused, display)
                 except Unavailable:
                     complain(f"{name}: stopped after {count.lines:,} lines", "Import it again: it goes on from there.")
                     raise
@@ -145,9 +145,17 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-async def _import(
-    service: Service, reader: AsyncIterator[Iterator[Item]], count: Count, refused: RefusedLines, display: Display
+class Shows(Protocol):
+    """Shows how far an import is."""
+
+    def show(self, count: Count, results: Sequence[tuple[Line, object]]) -> None:
+        """There are more results."""
+
+
+async def import_lines(
+    service: Service, reader: AsyncIterator[Iterator[Item]], count: Count, refused: RefusedLines, display: Shows
 ) -> None:
+    """Hand every line to the writer, count what becomes of them, and keep those that are refused."""
     async with aclosing(handle_stream(service.writer, reader)) as stream:
         async for results in stream:
             taken = 0

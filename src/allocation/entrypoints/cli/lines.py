@@ -111,15 +111,26 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:
         yield [rest]
 
 
-async def read_csv(file: BinaryIO, kind: type[Event], label: str) -> AsyncIterator[Iterator[Item]]:
-    """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids."""
+async def read_csv(
+    file: BinaryIO, kind: type[Event], label: str, names: Sequence[str] | None = None
+) -> AsyncIterator[Iterator[Item]]:
+    """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids.
+
+    ``names`` take the place of the header's; a column whose name is empty is left out.
+    """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     rows = _csv_rows(text)
     header = await asyncio.to_thread(next, rows, None)
-    columns = _checked_header(kind, [] if header is None else header.cells)
+    columns = _checked_header(kind, [] if header is None else header.cells, names)
     fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
     while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
         yield _csv_items(chunk, kind, columns, fingerprint)
+
+
+def csv_header(file: BinaryIO) -> Sequence[str]:
+    """The cells of the first row of a CSV file; none if there is none that can be read."""
+    header = next(_csv_rows(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")), None)
+    return [] if header is None else [cell.strip() for cell in header.cells]
 
 
 class _Row(NamedTuple):
@@ -140,11 +151,11 @@ def _csv_rows(text: io.TextIOWrapper) -> Iterator[_Row]:
             yield _Row(number, [], str(error))
 
 
-def _checked_header(kind: type[Event], cells: Sequence[str]) -> list[str]:
-    columns = [cell.strip() for cell in cells]
+def _checked_header(kind: type[Event], cells: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    columns = [cell.strip() for cell in cells] if names is None else list(names)
     rules = {rule.name: rule for rule in field_rules(kind)}
     cure = f"{kind.__name__} has {', '.join(rules)}; the first row names the columns."
-    for name in columns:
+    for name in columns if names is None else filter(None, columns):
         if name not in rules and name != ID:
             raise UsageError(f"The CSV header names {name!r}", cure)
         if columns.count(name) > 1:
@@ -176,7 +187,7 @@ def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str)
         raise InvalidMessage(f"Not valid CSV: {row.error}", "Put cells with commas or quotes between double quotes.")
     if len(row.cells) != len(columns):
         raise InvalidMessage(f"{len(row.cells)} cells under a header of {len(columns)}", "Give each column its cell.")
-    texts = dict(zip(columns, row.cells, strict=True))
+    texts = {name: cell for name, cell in zip(columns, row.cells, strict=True) if name}
     own = texts.pop(ID, "")
     return Message(event_from_texts(kind, texts), check_key(own) if own else id_, ACTOR, keyed=True)
 

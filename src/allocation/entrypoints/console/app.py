@@ -16,6 +16,8 @@ from allocation.console_views import overview
 from allocation.entrypoints.console import rendering
 from allocation.entrypoints.console.assets import asset_routes, read_assets
 from allocation.entrypoints.console.forms import form_routes
+from allocation.entrypoints.console.importing import importing_routes
+from allocation.entrypoints.console.imports import Imports
 from allocation.entrypoints.console.live import Hub
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.pages import PAGES, Console
@@ -23,6 +25,7 @@ from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.protection import guarded
 from allocation.entrypoints.console.searching import search
 from allocation.entrypoints.console.site import Site
+from allocation.entrypoints.console.steering import steering_routes
 from allocation.entrypoints.console.tally import Tally
 
 
@@ -38,10 +41,12 @@ def create_console(service: Service, stopping: asyncio.Event) -> Console:
         tally=Tally(service.reader),
         prover=Prover(service.url),
         hub=Hub(service.reader, stopping),
+        imports=Imports(service),
     )
 
 
 async def close_console(console: Console) -> None:
+    await console.imports.close()
     await console.prover.close()
     await console.hub.close()
 
@@ -50,7 +55,8 @@ def console_app(console: Console) -> ASGIApp:
     """To be mounted at `rendering.ROOT`."""
     assets = read_assets()
     site = Site(console, rendering.environment(assets))
-    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console))), *form_routes(site)]
+    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console)))]
+    routes += [*form_routes(site), *steering_routes(site), *importing_routes(site)]
     for place in dict.fromkeys(page.place for page in PAGES):
         routes += site.routes(place)
     app = Starlette(routes=routes, exception_handlers={HTTPException: site.refuse})

@@ -12,7 +12,7 @@ import msgspec
 from allocation import views
 from allocation.adapters.webhooks import all_webhooks
 from allocation.bootstrap import Service
-from allocation.console_views import deliveries, ledger, overview, stock
+from allocation.console_views import deliveries, ledger, overview, steering, stock
 from allocation.domain.errors import (
     InvalidMessage,
     Refusal,
@@ -22,16 +22,21 @@ from allocation.domain.errors import (
     UnknownOrder,
     UnknownSku,
 )
+from allocation.entrypoints.cli.lines import ID
+from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.drawing import time_axis
+from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
 from allocation.entrypoints.console.live import Hub, Topics
+from allocation.entrypoints.console.outcomes import effect_of_lines
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.tally import Day, Tally
 from allocation.entrypoints.http.reads import FIRST, LAST, MAX_ID_LENGTH, Number, Text
+from allocation.entrypoints.refusals import UnknownImport
 from allocation.service_layer import flow
 from allocation.service_layer.books import KINDS
 from allocation.service_layer.handlers import EFFECTS
-from allocation.service_layer.messages import EVENTS
+from allocation.service_layer.messages import EVENTS, field_rules, incoming_types
 
 CHART_S = 60
 LEDGER = Topics(ledger=True)
@@ -47,6 +52,7 @@ class Console:
     tally: Tally
     prover: Prover
     hub: Hub
+    imports: Imports
 
 
 class Asked(NamedTuple):
@@ -100,6 +106,7 @@ async def load_overview(console: Console, _: Asked) -> Loaded:
         "totals": totals.value,
         "as_of": totals.at,
         "day": day,
+        "today": day.since.date(),
         "deliveries": counted,
         "rates": [second.messages for second in seconds],
         "sizes": [second.group_size for second in seconds],
@@ -135,7 +142,11 @@ async def load_product(console: Console, asked: Asked) -> Loaded:
     )
     sums = await console.service.reader.run(stock.stock_of, [sku])
     history = await console.service.reader.run(ledger.latest, sku=sku, before=values.get("before", LAST))
+    late = await console.service.reader.run(stock.late_lines, sku, _today())
     shown = {
+        "late": late,
+        "holds": await console.service.reader.run(stock.holds, sku),
+        "rules": await console.service.reader.run(steering.rules_of, sku) or console.service.writer.usual_rules,
         "product": found,
         "stock": sums.get(sku, stock.Stock()),
         "axis": time_axis(found.batches, _today()),
@@ -150,8 +161,16 @@ async def load_batch(console: Console, asked: Asked) -> Loaded:
     before = asked.values.get("before", LAST)
     found = await console.service.reader.run(views.batch, asked.key, before=before, limit=stock.PAGE)
     crumbs = [_PRODUCTS, (found.sku, "products", found.sku)]
-    values = {"batch": found, "today": _today()}
+    state = await console.service.reader.run(steering.batch_state, asked.key)
+    values = {"batch": found, "state": state, "today": _today()}
     return Loaded(values, Topics(skus=frozenset([found.sku])), asked.key, crumbs)
+
+
+async def load_outcome(console: Console, asked: Asked) -> Loaded:
+    found = await console.service.reader.run(steering.touched, asked.key)
+    values = {"touched": found, "effect": effect_of_lines(found.lines), "id": asked.key}
+    verbs = {change.kind.__name__: change.verb for change in CHANGES.values()}
+    return Loaded(values, Topics(), f"{verbs.get(found.type, found.type)}: done", _crumbs_to(found))
 
 
 async def load_order(console: Console, asked: Asked) -> Loaded:
@@ -232,6 +251,22 @@ async def load_books(console: Console, _: Asked) -> Loaded:
     return Loaded({"proof": console.prover.last, "kinds": KINDS}, ALWAYS, "Books")
 
 
+async def load_imports(_: Console, __: Asked) -> Loaded:
+    return Loaded({"most": MAX_FILE_BYTES}, Topics(), "Import")
+
+
+async def load_import(console: Console, asked: Asked) -> Loaded:
+    found = console.imports.find(asked.key)
+    kind = asked.values.get("type") or (found.kind.__name__ if found.kind else found.likely_type)
+    values = {
+        "found": found,
+        "kind": kind,
+        "types": incoming_types(),
+        "fields": [*(rule.name for rule in field_rules(EVENTS[kind])), ID] if kind else (),
+    }
+    return Loaded(values, ALWAYS, found.name, [("Import", "import", None)])
+
+
 _PRODUCTS = ("Products", "products", None)
 _BEFORE = Number("before", "Begin before the message of this position", FIRST, LAST, LAST)
 _SKU = Text("sku", "The product")
@@ -246,7 +281,7 @@ PAGES: Sequence[Page] = (
         ("list",),
         (
             Text("q", "What the SKU begins with"),
-            OneOf("only", ("waiting", "short", "overdue")),
+            OneOf("only", ("waiting", "short", "late", "overdue")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
             Text("after", "Begin after this SKU"),
@@ -256,7 +291,7 @@ PAGES: Sequence[Page] = (
         "products",
         "product",
         load_product,
-        ("stock", "batches", "waiting", "history"),
+        ("stock", "batches", "waiting", "late", "holds", "rules", "history"),
         (
             Text("batches_after", "Begin after the batch with this reference"),
             Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
@@ -269,11 +304,12 @@ PAGES: Sequence[Page] = (
         "batches",
         "batch",
         load_batch,
-        ("stock", "lines"),
+        ("deeds", "stock", "lines"),
         (Number("before", "Begin before the line of this position", FIRST, LAST, LAST),),
         Text("ref", "The batch"),
         UnknownBatch,
     ),
+    Page("outcome", "outcome", load_outcome, (), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
     Page("orders", "orders", load_orders, ("list",)),
     Page(
         "orders",
@@ -286,6 +322,16 @@ PAGES: Sequence[Page] = (
     ),
     Page("events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _SKU, _ORDERID, _BEFORE)),
     Page("events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
+    Page("import", "imports", load_imports),
+    Page(
+        "import",
+        "import",
+        load_import,
+        ("progress",),
+        (OneOf("type", tuple(incoming_types())),),
+        Text("id", "The import"),
+        lambda _: UnknownImport(),
+    ),
     Page("flow", "flow", load_flow, ("picture",)),
     Page(
         "deliveries",
@@ -317,6 +363,15 @@ def values_of(page: Page, items: Sequence[tuple[str, str]]) -> Mapping[str, Any]
     """The parameters that are given, parsed; what is empty or unknown is left out. Raises `InvalidMessage`."""
     known = {parameter.name: parameter for parameter in page.parameters}
     return {name: known[name].parse(value) for name, value in items if value and name in known}
+
+
+def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None]]:
+    """To what a message is about."""
+    orderid, ref = touched.fields.get("orderid"), touched.fields.get("ref")
+    if orderid is not None:
+        return [("Orders", "orders", None), (orderid, "orders", orderid)]
+    to_product = [_PRODUCTS, (touched.sku, "products", touched.sku)]
+    return to_product if ref is None else [*to_product, (ref, "batches", ref)]
 
 
 def _today() -> date:

@@ -12,12 +12,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import MutableHeaders, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from allocation.domain.errors import InvalidMessage
+from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.entrypoints.http.requests import check_content_type, read_body
 from allocation.entrypoints.refusals import Forged
 
@@ -26,6 +27,7 @@ FIELD = "token"
 TOKEN_BYTES = 32
 MAX_FIELDS = 100
 FORM_TYPES = (b"application/x-www-form-urlencoded",)
+UPLOAD_TYPES = (b"multipart/form-data",)
 SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -76,10 +78,51 @@ async def checked_form(request: Request) -> Form:
     check_content_type(headers, FORM_TYPES)
     _check_origin(request)
     form = _parsed(await read_body(headers, request.receive))
-    cookie = request.cookies.get(COOKIE, "")
-    if not cookie or not hmac.compare_digest(cookie.encode(), form.get(FIELD, "").encode()):
-        raise Forged("The form does not carry the token of this browser")
+    _check_token(request, form.get(FIELD, ""))
     return form
+
+
+async def checked_upload(request: Request, name: str, most_bytes: int, too_large: Refusal) -> tuple[Form, UploadFile]:
+    """The fields of a form of ours and the file with this name; refused as in `checked_form`, and if it is too large.
+
+    The file is on disk, and goes when it is closed.
+    """
+    headers = dict(request.scope["headers"])
+    check_content_type(headers, UPLOAD_TYPES)
+    _check_origin(request)
+    if int(headers.get(b"content-length", b"0")) > most_bytes:
+        raise too_large
+    bounded = Request(request.scope, _bounded(request.receive, most_bytes, too_large))
+    try:
+        form = await bounded.form(max_files=1, max_fields=MAX_FIELDS)
+    except HTTPException as error:
+        raise InvalidMessage(f"The form cannot be read: {error.detail}", "Send it from the console.") from None
+    fields = {key: value for key, value in form.items() if isinstance(value, str)}
+    _check_token(request, fields.get(FIELD, ""))
+    file = form.get(name)
+    if not isinstance(file, UploadFile) or not file.filename:
+        raise InvalidMessage("The form has no file", "Choose one.")
+    return fields, file
+
+
+def _bounded(receive: Receive, most: int, too_large: Refusal) -> Receive:
+    read = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > most:
+            raise too_large
+        return message
+
+    return receive_bounded
+
+
+def _check_token(request: Request, given: str) -> None:
+    cookie = request.cookies.get(COOKIE, "")
+    if not cookie or not hmac.compare_digest(cookie.encode(), given.encode()):
+        raise Forged("The form does not carry the token of this browser")
 
 
 def _check_origin(request: Request) -> None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import allocation
+from allocation.console_views import stock
 from allocation.console_views.overview import MOST_COUNTED
 from allocation.entrypoints.console import drawing
 from allocation.entrypoints.console.assets import Asset
@@ -19,7 +20,11 @@ ROOT = "/console"
 DOTS = {".", ".."}  # browsers take these out of a path, however they are spelled
 # By what a field is called: what it leads to. These names are the same in every event.
 LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}
-TONES = {"Allocated": "good", "Deallocated": "warn", "Backordered": "bad", "OutOfStock": "bad"}
+TONES = {
+    **dict.fromkeys(("Allocated", "Shipped"), "good"),
+    **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
+    **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
+}
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -41,6 +46,7 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         "stock_bar": drawing.stock_bar,
         "batch_bar": drawing.batch_bar,
         "chart": drawing.chart,
+        "page_length": stock.PAGE,
         "chart_height": drawing.CHART_HEIGHT,
         "axis_height": drawing.AXIS_HEIGHT,
         "axis_width": drawing.AXIS_WIDTH,

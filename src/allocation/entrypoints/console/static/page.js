@@ -62,3 +62,18 @@ if (pause) {
     window.live.pause(still);
   });
 }
+
+const drop = document.getElementById("drop");
+if (drop) {
+  const file = document.getElementById("file");
+  document.getElementById("dropping").hidden = false;
+  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+    });
+  }
+  drop.addEventListener("drop", (event) => {
+    if (event.dataTransfer.files.length) file.files = event.dataTransfer.files;
+  });
+}

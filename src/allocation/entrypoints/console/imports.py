@@ -1,0 +1,257 @@
+"""Files that are imported from the console: kept in a folder of their own until they are in, one a visitor at a time.
+
+Lines go the same way as those of ``allocation import``, under the same ids: a line that is in the ledger already,
+whoever imported it, is not applied again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, BinaryIO, NamedTuple, cast
+
+import structlog
+
+from allocation.bootstrap import Service
+from allocation.domain.errors import InvalidMessage, Refusal
+from allocation.domain.events import Event
+from allocation.entrypoints.answers import answer
+from allocation.entrypoints.cli.exits import UsageError
+from allocation.entrypoints.cli.importing import Count, RefusedLines, import_lines
+from allocation.entrypoints.cli.lines import Item, Line, csv_header, read_csv, read_json_lines
+from allocation.entrypoints.console.outcomes import effect_of_lines
+from allocation.entrypoints.previews import MAX_LINES, Effect, repeats
+from allocation.entrypoints.refusals import ImportUnderWay, TooLarge, UnknownImport
+from allocation.service_layer.messages import EVENTS, Message, Outcome, field_rules, incoming, incoming_types
+from allocation.service_layer.writer import Unavailable
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_IMPORTS = 8  # that are kept, those that are done included
+MOST_SHOWN = 200
+ID_BYTES = 12
+MEBIBYTE = 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class Tried(NamedTuple):
+    """A line, and what would become of it: its answer, or why it would be refused."""
+
+    number: int
+    text: str
+    told: str
+    refusal: Refusal | None
+
+
+class DryRun(NamedTuple):
+    """What would become of the lines of a file and of those of orders; ``more``: only so many were tried."""
+
+    lines: int
+    taken: int
+    repeated: int
+    refused: int
+    shown: Sequence[Tried]
+    effect: Effect
+    more: bool
+
+
+@dataclass(eq=False, slots=True)
+class Import:
+    """One file. ``header`` are its columns, none of a file with JSON lines; ``kind`` is what the rows of CSV are.
+
+    ``count`` is there once it has begun; ``ended``: with ``failure``, or with all lines taken or refused.
+    """
+
+    id: str
+    owner: str
+    name: str
+    folder: TemporaryDirectory[str]
+    size: int
+    header: Sequence[str]
+    kind: type[Event] | None = None
+    columns: Sequence[str] = ()
+    dry_run: DryRun | None = None
+    count: Count | None = None
+    read: int = 0
+    ended: bool = False
+    failure: str = ""
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder.name, "file")
+
+    @property
+    def refused_path(self) -> Path:
+        return Path(self.folder.name, "refused.jsonl")
+
+    @property
+    def is_csv(self) -> bool:
+        return self.name.lower().endswith(".csv")
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.count is not None and not self.ended
+
+    @property
+    def likely_type(self) -> str:
+        """The event whose fields the columns of a CSV file are most like; empty of JSON lines."""
+        names = {cell.lower() for cell in self.header}
+        return max(incoming_types(), key=lambda type_: _likeness(type_, names)) if self.is_csv else ""
+
+    @property
+    def share(self) -> float:
+        """How much of the file was read, of 100."""
+        return 100 * min(1.0, self.read / self.size) if self.size else 100.0
+
+    def show(self, count: Count, results: Sequence[tuple[Line, object]]) -> None:
+        """Of `import_lines`: it is so far."""
+        self.read += sum(len(line.text) + 1 for line, _ in results)
+
+    def lines(self, file: BinaryIO) -> AsyncGenerator[Iterator[Item]]:
+        reader = read_csv(file, self.kind, "", self.columns) if self.kind else read_json_lines(file, "")
+        return cast("AsyncGenerator[Iterator[Item]]", reader)
+
+
+class Imports:
+    """All imports of this process."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._imports: dict[str, Import] = {}
+
+    def find(self, id_: str) -> Import:
+        """Raises `UnknownImport`."""
+        if id_ not in self._imports:
+            raise UnknownImport
+        return self._imports[id_]
+
+    async def add(self, owner: str, name: str, file: IO[bytes]) -> Import:
+        """Keep a visitor's file, in place of the last one. Raises `ImportUnderWay`."""
+        for each in [each for each in self._imports.values() if each.owner == owner]:
+            if each.is_under_way:
+                raise ImportUnderWay(f"{each.name} is imported", "Wait until it is done: it goes on by itself.")
+            self.drop(each)
+        self._make_room()
+        folder = TemporaryDirectory(prefix="allocation-import-")
+        added = Import(secrets.token_urlsafe(ID_BYTES), owner, Path(name).name, folder, 0, ())
+        self._imports[added.id] = added
+        await asyncio.to_thread(_keep, added, file)
+        return added
+
+    def drop(self, dropped: Import) -> None:
+        """Forget a file that is not imported just now, and remove it."""
+        if not dropped.is_under_way:
+            del self._imports[dropped.id]
+            dropped.folder.cleanup()
+
+    async def look(self, at: Import, type_: str, columns: Sequence[str]) -> None:
+        """Find out what would happen. Raises `InvalidMessage` where the columns are not those of the event."""
+        if at.count is not None:
+            raise ImportUnderWay(f"{at.name} is imported", "Choose the file again to look at it anew.")
+        at.kind, at.columns, at.dry_run = incoming(type_) if at.is_csv else None, columns, None
+        read, more = await self._read(at)
+        lines, items = [line for line, _ in read], [item for _, item in read]
+        preview = await self._service.previews.preview(items)
+        tried = [_tried(*each) for each in zip(lines, items, preview.outcomes, strict=True)]
+        refused = sum(each.refusal is not None for each in tried)
+        repeated = sum(map(repeats, items, preview.outcomes))
+        effect = effect_of_lines(preview.lines)
+        taken = len(items) - refused - repeated
+        shown = sorted(tried, key=lambda each: each.refusal is None)[:MOST_SHOWN]
+        at.dry_run = DryRun(len(items), taken, repeated, refused, shown, effect, more)
+
+    def start(self, started: Import) -> None:
+        """Begin, unless it has begun already. Raises `InvalidMessage` if it was not looked at."""
+        if started.dry_run is None:
+            raise InvalidMessage(f"What {started.name} would do was not looked at", "Look at it first.")
+        if started.count is None:
+            started.count = Count(started.name)
+            started.task = asyncio.create_task(self._run(started, started.count), name="import")
+
+    async def close(self) -> None:
+        """End those under way, and remove all files."""
+        tasks = [each.task for each in self._imports.values() if each.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for each in self._imports.values():
+            each.folder.cleanup()
+
+    def _make_room(self) -> None:
+        if len(self._imports) < MAX_IMPORTS:
+            return
+        idle = next((each for each in self._imports.values() if not each.is_under_way), None)
+        if idle is None:
+            raise ImportUnderWay(f"{MAX_IMPORTS} files are imported", "Wait until one of them is done.")
+        self.drop(idle)
+
+    async def _read(self, at: Import) -> tuple[Sequence[Item], bool]:
+        """As many lines as are tried; and whether there are more."""
+        found: list[Item] = []
+        with at.path.open("rb") as file:
+            try:
+                async with aclosing(at.lines(file)) as pages:
+                    async for page in pages:
+                        found += page
+                        if len(found) > MAX_LINES:
+                            break
+            except UsageError as error:
+                raise InvalidMessage(str(error), error.cure) from None
+        return found[:MAX_LINES], len(found) > MAX_LINES
+
+    async def _run(self, run: Import, count: Count) -> None:
+        try:
+            with run.path.open("rb") as file, RefusedLines(run.name, run.refused_path) as refused:
+                await import_lines(self._service, run.lines(file), count, refused, run)
+        except Unavailable as error:
+            run.failure = f"{error}. Import the file again: it goes on from there."
+        except Exception:
+            log.exception("import failed", file=run.name)
+            run.failure = "The import failed; the reason is in the log of the service."
+        finally:
+            run.ended = True
+            run.path.unlink(missing_ok=True)
+
+
+def _keep(added: Import, file: IO[bytes]) -> None:
+    with added.path.open("wb") as kept:
+        shutil.copyfileobj(file, kept)
+    added.size = added.path.stat().st_size
+    if added.is_csv:
+        with added.path.open("rb") as kept:
+            added.header = csv_header(kept)
+
+
+def _likeness(type_: str, names: set[str]) -> tuple[bool, int, int]:
+    """All required fields first, then as many others as are named, then as few as are not."""
+    rules = field_rules(EVENTS[type_])
+    named = sum(rule.name in names for rule in rules)
+    return all(rule.name in names for rule in rules if rule.required), named, -len(rules)
+
+
+def _tried(line: Line, item: Message | Refusal, outcome: Outcome | Refusal) -> Tried:
+    text = line.text.decode(errors="replace")
+    if isinstance(outcome, Refusal):
+        return Tried(line.number, text, "", outcome)
+    told = "imported before" if repeats(item, outcome) else _in_words(answer(outcome))
+    return Tried(line.number, text, told, None)
+
+
+def _in_words(answered: Mapping[str, object]) -> str:
+    moved = answered.get("moved")
+    if moved:
+        count = len(cast("Sequence[object]", moved))
+        return f"{count} line{'' if count == 1 else 's'} would move"
+    return "would wait" if answered.get("batchref", "") is None else "taken"
+
+
+def too_large() -> Refusal:
+    most = MAX_FILE_BYTES // MEBIBYTE
+    return TooLarge(f"The file has more than {most} MiB", "Import it with `allocation import`, or in parts.")

@@ -1,0 +1,116 @@
+"""Changes from the console. Each is looked at before it is made, and made only as it was looked at.
+
+A form is filled in and read; the page then shows what would happen, which is found out by the service's own preview.
+What is sent from there names the version of the product that was looked at: at any other nothing is changed, and what
+would happen now is shown instead. It also has the id of its message, so that it is done once, however often it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from allocation.domain.errors import InvalidMessage, ProductChanged, Refusal
+from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.entrypoints.console.changes import CHANGES, Change
+from allocation.entrypoints.console.outcomes import effect_of_lines
+from allocation.entrypoints.console.protection import checked_form
+from allocation.entrypoints.console.rendering import url
+from allocation.entrypoints.console.site import Site
+from allocation.entrypoints.console.subjects import Subject, subject_of
+from allocation.entrypoints.http.reads import LAST, Number
+from allocation.entrypoints.refusals import UnknownPath
+from allocation.service_layer.messages import new_message
+
+SEE_OTHER = 303
+ACTOR = "console"
+LOOK = "look"  # the parameter that asks what would happen
+STALE = "stale"  # its value when something else happened in between
+VERSION, KEY = "version", "key"
+_VERSION = Number(VERSION, "The version of the product that was looked at", 0, LAST, 0)
+
+
+def steering_routes(site: Site) -> list[Route]:
+    form = _ChangeForm(site)
+    path = "/change/{name}"
+    return [Route(path, site.answering(form.get)), Route(path, site.answering(form.post), methods=["POST"])]
+
+
+class _ChangeForm:
+    """Asks for the values of a change, shows what would happen, and makes it."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._service = site.console.service
+
+    async def get(self, request: Request) -> Response:
+        change = _change(request)
+        texts = _texts(change, request.query_params)
+        subject = await subject_of(self._site.console, change, texts)
+        looked = request.query_params.get(LOOK, "")
+        given = texts if looked else {**subject.now, **texts}
+        looks = bool(looked) or not change.asked
+        values = {
+            "title": change.verb,
+            "place": change.place,
+            "crumbs": subject.crumbs,
+            "change": change,
+            "subject": subject,
+            "given": given,
+            "is_stale": looked == STALE,
+            **(await self._look(change, texts, subject) if looks else {"effect": None, "refusal": None}),
+        }
+        return self._site.page(request, "change", values)
+
+    async def post(self, request: Request) -> Response:
+        change = _change(request)
+        form = await checked_form(request)
+        texts = _texts(change, form)
+        event = event_from_texts(change.kind, texts)
+        if not form.get(KEY):
+            raise InvalidMessage("The form does not say which message it is", "Send it from the console.")
+        message = new_message(event, ACTOR, form[KEY])._replace(at_version=_VERSION.parse(form.get(VERSION, "")))
+        try:
+            await self._service.writer.handle(message)
+        except ProductChanged:
+            return RedirectResponse(_look_url(change, texts, STALE), SEE_OTHER)
+        except Refusal:  # which is shown with the form
+            return RedirectResponse(_look_url(change, texts, "1"), SEE_OTHER)
+        return RedirectResponse(url("outcome", message.id), SEE_OTHER)
+
+    async def _look(self, change: Change, texts: Mapping[str, str], subject: Subject) -> Mapping[str, Any]:
+        """What would happen, or the refusal."""
+        try:
+            message = new_message(event_from_texts(change.kind, texts), ACTOR)
+            preview = await self._service.previews.preview([message])
+            [outcome] = preview.outcomes
+            if isinstance(outcome, Refusal):
+                raise outcome
+        except Refusal as refusal:
+            return {"effect": None, "refusal": refusal}
+        version = preview.versions[subject.sku]
+        return {
+            "effect": effect_of_lines(preview.lines),
+            "refusal": None,
+            "sent": {**texts, VERSION: version, KEY: message.id},
+        }
+
+
+def _change(request: Request) -> Change:
+    name = request.path_params["name"]
+    if name not in CHANGES:
+        raise UnknownPath(f"There is no page {request.url.path[:100]}")
+    return CHANGES[name]
+
+
+def _texts(change: Change, fields: Mapping[str, str]) -> Mapping[str, str]:
+    """The event's fields as far as they are given."""
+    return {name: fields[name].strip() for name in (*change.subject, *change.asked) if name in fields}
+
+
+def _look_url(change: Change, texts: Mapping[str, str], look: str) -> str:
+    return url(f"change/{change.name}", **texts, **{LOOK: look})

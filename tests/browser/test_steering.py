@@ -1,0 +1,193 @@
+"""The console steers: the stories clicked through, and every change as it was looked at, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import OpenContext, Shop
+from tests.browser.test_console import PHONE, SERIOUS, WIDER_THAN_THE_WINDOW
+from tests.e2e.conftest import unique
+
+LOOK = "Show what would happen"
+CELLS = "table.effects tbody tr"
+
+
+class Story:
+    """A product that is short: 8 in the warehouse and 10 that come later, and lines on both."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.sku, self.stock, self.ship = unique("SPRINGY-MATTRESS"), unique("in-stock"), unique("at-customs")
+        self.orders = [unique("story") for _ in range(4)]
+        shop.server.add_batch(self.stock, self.sku, 8)
+        shop.server.add_batch(self.ship, self.sku, 10, "2099-05-01")
+        for orderid, qty in zip(self.orders, (3, 3, 2, 6), strict=True):
+            shop.server.allocate(orderid, self.sku, qty)
+
+
+@pytest.fixture
+def story(shop: Shop) -> Story:
+    return Story(shop)
+
+
+def rows(page: Page) -> list[list[str]]:
+    """The table of what becomes of lines, cell by cell."""
+    return [row.locator("th, td").all_inner_texts() for row in page.locator(CELLS).all()]
+
+
+def test_damaged_stock_is_counted_and_its_lines_move(page: Page, story: Story) -> None:
+    page.goto("/console/")
+    page.get_by_role("link", name="Products", exact=True).click()
+    page.get_by_label("SKU", exact=True).fill(story.sku)
+    page.get_by_role("link", name=story.sku).click()
+    page.locator(".products").get_by_role("link", name=story.stock).click()
+    page.get_by_role("link", name="Change quantity").click()
+    page.get_by_label("Quantity counted").fill("5")
+    page.get_by_role("button", name=LOOK).click()
+    previewed, figures = rows(page), page.locator(".tally").inner_text()
+    assert [(row[0], row[2], row[3]) for row in previewed] == [(story.orders[1], story.stock, story.ship)]
+    page.get_by_role("button", name="Change the quantity").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change the quantity: done")
+    assert rows(page) == previewed
+    assert page.locator(".tally").inner_text() == figures
+    page.get_by_role("link", name="Back to").click()
+    expect(page.locator(".figures")).to_contain_text("5")
+
+
+def test_a_delivery_that_is_late_and_then_smaller_leaves_lines_waiting(page: Page, story: Story) -> None:
+    page.goto(f"/console/batches/{story.ship}")
+    page.get_by_role("link", name="Change ETA").click()
+    page.get_by_label("Due on").fill("2099-06-20")
+    page.get_by_role("button", name=LOOK).click()
+    expect(page.locator(CELLS)).to_contain_text(["2099-06-20"])
+    page.get_by_role("button", name="Change the ETA").click()
+    page.get_by_role("link", name="Back to").click()
+    page.get_by_role("link", name="Receive").click()
+    page.get_by_label("Quantity counted").fill("4")
+    page.get_by_role("button", name=LOOK).click()
+    expect(page.locator(".tally .bad dd").first).to_have_text("1")
+    previewed = rows(page)
+    assert previewed[0][0] == story.orders[3]
+    assert previewed[0][-1] == "waiting"
+    page.get_by_role("button", name="Receive").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Receive: done")
+    assert rows(page) == previewed
+    page.get_by_role("link", name=story.orders[3]).click()
+    expect(page.locator(".lines")).to_contain_text("waiting")
+
+
+def test_a_product_that_changed_meanwhile_is_looked_at_anew(page: Page, shop: Shop, story: Story) -> None:
+    page.goto(f"/console/change/change_batch_quantity?ref={story.stock}&qty=5&look=1")
+    shop.server.post("/cancel_allocation", {"orderid": story.orders[0], "sku": story.sku})
+    page.get_by_role("button", name="Change the quantity").click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing was applied")
+    assert shop.server.get(f"/batches/{story.stock}")["purchased_quantity"] == 8
+    page.get_by_role("button", name="Change the quantity").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change the quantity: done")
+    assert shop.server.get(f"/batches/{story.stock}")["purchased_quantity"] == 5
+
+
+def test_a_change_is_made_by_keyboard_alone(page: Page, story: Story) -> None:
+    page.goto(f"/console/batches/{story.stock}")
+    page.get_by_role("link", name="Quarantine").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Reason")).to_be_focused()
+    page.keyboard.type("a leaking roof")
+    page.keyboard.press("Enter")
+    expect(page.locator("#would")).to_be_visible()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.apply button')"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Quarantine: done")
+    page.goto(f"/console/batches/{story.stock}")
+    expect(page.locator(".notice")).to_contain_text("a leaking roof")
+    expect(page.get_by_role("link", name="Release")).to_be_visible()
+
+
+def test_a_line_is_changed_pinned_shipped_and_returned_from_its_order(page: Page, story: Story) -> None:
+    order = f"/console/orders/{story.orders[0]}"
+    for link, fill, button in (
+        ("Change quantity", {"Quantity wanted": "2"}, "Change the quantity"),
+        ("Pin", {"Batch": story.stock, "Reason": "a wedding"}, "Pin to a batch"),
+        ("Ship", {}, "Ship"),
+        ("Return", {"Quantity that came back": "1"}, "Return"),
+    ):
+        page.goto(order)
+        page.locator(".steps").get_by_role("link", name=link, exact=True).click()
+        for label, value in fill.items():
+            page.get_by_label(label, exact=True).fill(value)
+        if fill:
+            page.get_by_role("button", name=LOOK).click()
+        previewed = rows(page)
+        page.locator(".apply").get_by_role("button", name=button, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"{button}: done")
+        assert rows(page) == previewed, link
+    page.goto(order)
+    expect(page.locator(".lines")).to_contain_text("shipped")
+
+
+def test_a_csv_file_is_mapped_tried_and_imported_and_its_refused_lines_downloaded(
+    page: Page, shop: Shop, story: Story, tmp_path: Path
+) -> None:
+    names = [unique("imported") for _ in range(3)]
+    file = tmp_path / "orders.csv"
+    file.write_text(
+        "Order no,Article,Pieces,Remark\n"
+        f"{names[0]},{story.sku},1,a\n{names[1]},{story.sku},none,b\n{names[2]},{unique('NOWHERE')},1,c\n"
+    )
+    page.goto("/console/import")
+    page.get_by_label("Choose a file").set_input_files(file)
+    page.get_by_role("button", name="Look at it").click()
+    page.get_by_label("Each row is").select_option("AllocationRequired")
+    page.get_by_role("button", name="Show its columns").click()
+    for column, name in (("Order no", "orderid"), ("Article", "sku"), ("Pieces", "qty")):
+        page.get_by_label(column).select_option(name)
+    page.get_by_role("button", name=LOOK).click()
+    expect(page.locator(".pill.bad").filter(has_text="refused")).to_have_count(2)
+    expect(page.locator(".tally").first).to_contain_text("1")
+    assert shop.server.client.get(f"/allocations/{names[0]}").status_code == 404
+    page.get_by_role("button", name="Import 1 line").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the refused lines").click()
+    refused = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert [line["line"] for line in refused] == [3, 4]
+    assert shop.server.client.get(f"/allocations/{names[0]}").status_code == 200
+
+
+def test_every_page_that_steers_is_accessible_and_fits_a_phone(new_context: OpenContext, story: Story) -> None:
+    page = new_context(viewport=PHONE).new_page()
+    line = f"orderid={story.orders[0]}&sku={story.sku}"
+    for path in (
+        f"change/change_batch_quantity?ref={story.stock}&qty=3&look=1",
+        f"change/quarantine_batch?ref={story.stock}",
+        f"change/pin_line?{line}&batchref={story.ship}&reason=r&look=1",
+        f"change/cancel_allocation?{line}",
+        f"change/change_rules?sku={story.sku}",
+        f"batches/{story.stock}",
+        f"orders/{story.orders[0]}",
+        "products/POTTED-PALM",
+        "import",
+    ):
+        page.goto(f"/console/{path}")
+        assert not page.evaluate(WIDER_THAN_THE_WINDOW), path
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            found = Axe().run(page).response["violations"]
+            serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in SERIOUS]
+            assert serious == [], (path, scheme)
+
+
+def test_late_lines_are_found_from_the_overview(page: Page) -> None:
+    page.goto("/console/")
+    page.get_by_role("link", name="products with late lines").click()
+    expect(page.locator("#list tbody")).to_contain_text("POTTED-PALM")
+    page.get_by_role("link", name="POTTED-PALM").click()
+    expect(page.get_by_role("region", name=re.compile("Late lines"))).to_contain_text("palm-2")
