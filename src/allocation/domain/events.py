@@ -296,9 +296,9 @@ class WaitingLinesRepaired(Event):
 
 @dataclass(frozen=True, slots=True)
 class PromiseChanged(Event):
-    """A line is promised for another day than before; null: it waits, and for no day.
+    """A line that was promised for a day is promised for another one; null: it waits, and for none.
 
-    Of stock in the warehouse the day is the one of the change.
+    Of stock in the warehouse the day is the one of the change. A waiting line that is served has `Allocated` alone.
     """
 
     orderid: Reference

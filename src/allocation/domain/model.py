@@ -562,7 +562,10 @@ class Product:
             each = next(lines, None)
             if each is None:
                 raise NotPinnable(
-                    line, batch.reference, f"{missing} too few can make room", "Choose another batch, or count it anew."
+                    line,
+                    batch.reference,
+                    f"others can make room for all but {missing} of it",
+                    "Choose another batch, or count it anew.",
                 )
             if self._is_frozen(each):
                 continue

@@ -84,9 +84,9 @@ def test_pinned_lines_can_be_moved_by_hand_again() -> None:
 @pytest.mark.parametrize(
     ("rules", "message", "cure"),
     [
-        ({}, "2 too few can make room", "Choose another batch, or count it anew."),
+        ({}, "others can make room for all but 2 of it", "Choose another batch, or count it anew."),
         ({"most_moved": 1}, "more than 1 lines would have to move", "or allow more with most_moved."),
-        ({"frozen_days": 5}, "4 too few can make room", "Choose another batch, or count it anew."),
+        ({"frozen_days": 5}, "others can make room for all but 4 of it", "Choose another batch, or count it anew."),
     ],
 )
 def test_who_cannot_make_room_does_not(rules: dict[str, int], message: str, cure: str) -> None:
