@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.measure import Outcome
 from bench.run import Run
-from bench.suites import bulk_import, bus, growth, latency, quantity_cut, throughput
+from bench.suites import availability, bulk_import, bus, growth, latency, quantity_cut, throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ BENCHMARKS = (
     Benchmark("p9", "processes", "two server processes", throughput.two_processes),
     Benchmark("p10", "start", "start and memory", growth.start_and_memory),
     Benchmark("p11", "bus", "the bus and the domain, in memory", bus.in_memory),
+    Benchmark("p13", "availability", "what can be promised, asked by product", availability.asked),
 )
 
 
