@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.measure import Outcome
 from bench.run import Run
-from bench.suites import bulk_import, bus, console, growth, latency, quantity_cut, throughput
+from bench.suites import availability, bulk_import, bus, console, growth, latency, quantity_cut, throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ BENCHMARKS = (
     Benchmark("p10", "start", "start and memory", growth.start_and_memory),
     Benchmark("p11", "bus", "the bus and the domain, in memory", bus.in_memory),
     Benchmark("p12", "console", "the writer while pages of the console are open", console.open_pages),
+    Benchmark("p13", "availability", "what can be promised, asked by product", availability.asked),
 )
 
 

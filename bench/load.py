@@ -70,6 +70,18 @@ def at_a_rate(port: int, run: str, skus: Sequence[str], connections: int, second
     return _together([_start([*own, "--rate", str(rate)])])
 
 
+def asking(
+    port: int, run: str, skus: Sequence[str], askers: int, seconds: int, *, orderers: int = 0
+) -> tuple[Load, Load | None]:
+    """Each asks what can be promised as soon as the last answer is there, beside so many who order as fast as they can.
+
+    What those who ask saw, and what those who order did.
+    """
+    asked = _start([*_own_generator(port, run, skus, askers, seconds), "--ask"])
+    ordered = _start(_closed_loop(port, run, skus, orderers, seconds)) if orderers else None
+    return _together([asked]), None if ordered is None else _together([ordered])
+
+
 def _closed_loop(port: int, run: str, skus: Sequence[str], connections: int, seconds: int) -> list[str]:
     if WRK is None:
         return _own_generator(port, run, skus, connections, seconds)

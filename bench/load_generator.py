@@ -1,6 +1,6 @@
 """Our own load generator, a process of its own: the fallback for wrk, and the one for fixed rates.
 
-`python -m bench.load_generator PORT RUN --connections N --seconds S [--rate R] --skus SKU…`
+`python -m bench.load_generator PORT RUN --connections N --seconds S [--rate R] [--ask] --skus SKU…`
 prints the same line of JSON as `wrk_allocate.lua`.
 """
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=0.0, help="orders per second; 0: no limit")
+    parser.add_argument("--ask", action="store_true", help="ask what can be promised, instead of ordering")
     parser.add_argument("--skus", nargs="+", required=True)
     uvloop.run(_generate(parser.parse_args()))
 
@@ -94,7 +95,7 @@ def main() -> None:
 async def _generate(options: argparse.Namespace) -> None:
     tally = Tally()
     idle: deque[Connection] = deque()
-    requests = _requests(options.run, options.skus)
+    requests = _questions(options.skus) if options.ask else _requests(options.run, options.skus)
     started = time.perf_counter()
     if options.rate:
         await _connect(options, tally, idle.append)
@@ -147,6 +148,12 @@ def _requests(run: str, skus: list[str]) -> Iterator[bytes]:
             "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
+
+
+def _questions(skus: list[str]) -> Iterator[bytes]:
+    choose = random.Random(len(skus)).choice
+    while True:
+        yield f"GET /availability/{choose(skus)}?qty=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def _is_complete(answer: bytes) -> bool:

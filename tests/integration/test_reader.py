@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.database import READERS, is_sqlite, parse_url
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
@@ -32,11 +32,11 @@ def add_batch(database_url: str) -> None:
     asyncio.run(add())
 
 
-def read(database_url: str, view: Callable[[Connection], object]) -> object:
+def read(database_url: str, view: Callable[[Connection], object], *, one_statement: bool = False) -> object:
     async def run() -> object:
         reader = Reader(parse_url(database_url))
         try:
-            return await reader.run(view)
+            return await (reader.run_statement(view) if one_statement else reader.run(view))
         finally:
             await reader.close()
 
@@ -59,9 +59,31 @@ def test_a_view_sees_one_moment_however_many_statements_it_takes(database_url: s
     assert read(database_url, count) == 1
 
 
-def test_a_view_cannot_write(database_url: str) -> None:
+@pytest.mark.parametrize("one_statement", [False, True])
+def test_a_view_cannot_write(database_url: str, one_statement: bool) -> None:
     def view(connection: Connection) -> None:
         connection.execute(text("INSERT INTO products (sku, version_number, waiting_lines) VALUES ('LAMP', 1, 0)"))
 
     with pytest.raises(StoreUnavailable, match=r"read-?only"):
-        read(database_url, view)
+        read(database_url, view, one_statement=one_statement)
+
+
+def test_more_views_than_connections_take_turns(database_url: str) -> None:
+    """None makes a connection of its own, which would cost more than many reads."""
+
+    async def run() -> int:
+        reader = Reader(parse_url(database_url))
+        try:
+            counts = [reader.run_statement(connection_id) for _ in range(5 * READERS)]
+            return len(set(await asyncio.gather(*counts)))
+        finally:
+            await reader.close()
+
+    assert asyncio.run(run()) <= READERS
+
+
+def connection_id(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        return id(connection.connection.driver_connection)
+    number: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return number

@@ -84,7 +84,9 @@ def postgres_engine(
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
         }
-    pool: dict[str, Any] = {"poolclass": NullPool} if writer else {"pool_size": READERS, "pool_pre_ping": True}
+    # Without overflow: more connections than these would be made anew for every use, at the price of many reads.
+    shared = {"pool_size": READERS, "max_overflow": 0, "pool_pre_ping": True}
+    pool: dict[str, Any] = {"poolclass": NullPool} if writer else shared
     return create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",

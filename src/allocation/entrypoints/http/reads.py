@@ -178,6 +178,7 @@ class Read:
     unknown: Callable[..., Refusal] | None = None
     slashes: bool = True
     knows_rules: bool = False  # whether the view takes the usual rules
+    one_statement: bool = False  # whether the view is a single one
 
 
 LIMIT = Number("limit", "Most entries on a page", 1, views.MAX_PAGE, views.DEFAULT_PAGE)
@@ -231,12 +232,21 @@ READS: Sequence[Read] = (
         [Text("ref", "The batch's reference")],
         UnknownBatch,
     ),
-    Read("/availability/{sku}", "What of a product can be promised, and when", availability, STOCK, [SKU], UnknownSku),
+    Read(
+        "/availability/{sku}",
+        "What of a product can be promised, and when",
+        availability,
+        STOCK,
+        [SKU],
+        UnknownSku,
+        one_statement=True,
+    ),
     Read(
         "/availability",
         "What of several products can be promised, and when",
         availabilities,
         (Texts("sku", "The products", MAX_SKUS), *STOCK),
+        one_statement=True,
     ),
     Read(
         "/events",
@@ -325,7 +335,8 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
             values = query_values(read.parameters, request)
             if read.knows_rules:
                 values["usual_rules"] = service.usual_rules
-            found = await service.reader.run(read.view, *_keys(read, request), **values)
+            run = service.reader.run_statement if read.one_statement else service.reader.run
+            found = await run(read.view, *_keys(read, request), **values)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             return problem_response(error)
         response = json_response(found)
