@@ -34,18 +34,18 @@ def find_chromium() -> str | None:
     return named or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     executable = find_chromium()
     if executable is None:
         pytest.skip(f"No Chromium here: apt-get install chromium, or set {CHROMIUM_VARIABLE} to one")
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright:  # which runs a loop of its own: it must end before other tests run theirs
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     database = folder / "allocation.db"
