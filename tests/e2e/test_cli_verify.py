@@ -191,7 +191,7 @@ def past(database_url: str) -> Past:
 def test_an_order_stood_where_it_then_was(past: Past) -> None:
     stood = [past.at(second, "o3")["order"][0]["batchref"] for second in (3, 4, 5)]
     assert stood == ["b1", None, "b2"]
-    assert past.at(5, "o1")["order"] == [{"sku": "SETTEE", "qty": 3, "batchref": "b1"}]
+    assert past.at(5, "o1")["order"] == [{"sku": "SETTEE", "qty": 3, "batchref": "b1", "state": "allocated"}]
 
 
 def test_a_product_was_as_it_then_was(past: Past) -> None:

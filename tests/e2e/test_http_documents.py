@@ -61,7 +61,7 @@ def test_schemas_take_what_the_service_takes_and_refuse_what_it_refuses(openapi:
     decode(kind, msgspec.json.encode(example))
     for rule in field_rules(kind):
         assert valid({**example, rule.name: None}) is (not rule.required and rule.default is None)
-        for wrong in WRONG:
+        for wrong in (wrong for wrong in WRONG if type(wrong) is not rule.base or rule.base is not bool):
             assert not valid({**example, rule.name: wrong}), (rule.name, wrong)
         if rule.required:
             assert not valid({name: value for name, value in example.items() if name != rule.name})

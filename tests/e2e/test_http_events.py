@@ -53,9 +53,11 @@ def test_a_lower_count_moves_the_newest_lines_and_says_which(server: Server) -> 
             {"orderid": newer, "sku": sku, "qty": 10, "from": damaged, "to": inbound},
         ],
     }
-    assert server.get(f"/allocations/{older}") == [{"sku": sku, "qty": 10, "batchref": damaged}]
-    assert server.get(f"/allocations/{newer}") == [{"sku": sku, "qty": 10, "batchref": inbound}]
-    assert server.get(f"/allocations/{newest}") == [{"sku": sku, "qty": 10, "batchref": None}]
+    assert server.get(f"/allocations/{older}") == [{"sku": sku, "qty": 10, "batchref": damaged, "state": "allocated"}]
+    [moved] = server.get(f"/allocations/{newer}")
+    assert (moved["batchref"], moved["state"]) == (inbound, "allocated")
+    assert moved["promised"] == server.get(f"/batches/{inbound}")["eta"]
+    assert server.get(f"/allocations/{newest}") == [{"sku": sku, "qty": 10, "batchref": None, "state": "waiting"}]
 
 
 def test_a_count_up_serves_a_waiting_line(server: Server) -> None:

@@ -100,7 +100,7 @@ def test_what_was_promised_is_there_after_a_restart(start_server: StartServer) -
     server.add_batch("b", "LAMP", 1)
     assert server.allocate("o1", "LAMP", 1) == "b"
     assert server.stop() == 0
-    assert start_server().get("/allocations/o1") == [{"sku": "LAMP", "qty": 1, "batchref": "b"}]
+    assert start_server().get("/allocations/o1") == [{"sku": "LAMP", "qty": 1, "batchref": "b", "state": "allocated"}]
 
 
 def test_a_failure_is_500_and_tells_no_more_than_that(start_server: StartServer, tmp_path: Path) -> None:

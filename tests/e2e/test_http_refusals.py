@@ -72,7 +72,10 @@ def test_bodies_that_are_no_event_are_400(unchanged: Server) -> None:
         (
             batch(more=1),
             'Unknown field "more"',
-            'Unknown field "more". BatchCreated has ref, sku, qty, eta (optional).',
+            (
+                'Unknown field "more". BatchCreated has ref, sku, qty, eta (optional), expires_on (optional),'
+                " location (optional)."
+            ),
         ),
         (b'{"ref":"b"}', "Missing field sku", "Missing field sku. Send sku: 1 to 255 printable characters."),
     ],

@@ -79,7 +79,8 @@ def _is_whole(cascade: Sequence[Json]) -> bool:
     key = cascade[0]["correlation_id"]
     if set(ids) != {key, *(f"{key}~{step}" for step in range(1, len(ids)))}:
         return False
-    last = {event["body"]["orderid"]: event["type"] for event in cascade[1:] if "orderid" in event["body"]}
+    about_lines = [event for event in cascade[1:] if "orderid" in event["body"] and event["type"] != "PromiseChanged"]
+    last = {event["body"]["orderid"]: event["type"] for event in about_lines}
     return all(type_ in {"Allocated", "Backordered"} for type_ in last.values())
 
 

@@ -78,7 +78,9 @@ def _lines_of(client: httpx.Client, ref: str, sku: str) -> Iterator[Line]:
 def _looked_up(client: httpx.Client, line: Line) -> bool:
     """Whether the order itself tells the same of its line."""
     told = client.get(f"/allocations/{line.orderid}").json()
-    return bool(told == [{"sku": line.sku, "qty": line.qty, "batchref": line.batchref}])
+    return bool(
+        [(each["sku"], each["qty"], each["batchref"]) for each in told] == [(line.sku, line.qty, line.batchref)]
+    )
 
 
 def _pages(client: httpx.Client, path: str, cursor: str) -> Iterator[Json]:
