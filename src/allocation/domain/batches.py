@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
-from allocation.domain.lines import NO_RECORDS, OrderLine, Records
+from allocation.domain.lines import NO_RECORDS, OrderLine, Records, stock_day
 
 
 def by_age(line: OrderLine) -> int:
@@ -84,7 +84,7 @@ class Batch:
 
     def day(self, today: date) -> date:
         """The day from which its stock is there: not before today, however long it is overdue."""
-        return max(self.eta, today) if self.eta else today
+        return stock_day(self.eta, today)
 
     def check_is_same(self, batch: Batch) -> None:
         """Raise `BatchConflict` unless the other batch is created as this one was."""

@@ -58,6 +58,11 @@ def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
     return PINNED if priority == PINNED_PRIORITY else ALLOCATED
 
 
+def stock_day(eta: date | None, today: date) -> date:
+    """The day from which stock is there: not before today, however long it is overdue."""
+    return today if eta is None else max(eta, today)
+
+
 def days_late(need_by: date | None, day: date | None) -> int:
     """By how many days stock that is there on a day is late."""
     return max(0, (day - need_by).days) if day is not None and need_by is not None else 0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from allocation.domain.errors import Refusal
 from allocation.domain.events import PromiseChanged
 from allocation.domain.harm import Solver, no_solver
-from allocation.domain.lines import days_late, state_of
+from allocation.domain.lines import days_late, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.messages import Message, Outcome
@@ -198,4 +198,4 @@ def _change(
 
 def _day(line: LineRow, batches: Mapping[str, BatchRow], today: date) -> date | None:
     """The day the line's stock is there."""
-    return None if line.batchref is None else batches[line.batchref].eta or today
+    return None if line.batchref is None else stock_day(batches[line.batchref].eta, today)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import MAX_PRIORITY
-from allocation.domain.lines import HELD_PRIORITY, days_late, state_of
+from allocation.domain.lines import HELD_PRIORITY, days_late, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
@@ -223,7 +223,7 @@ def batch(connection: Connection, ref: str, *, before: int = MAX_POSITION, limit
         raise UnknownBatch(ref)
     rows, more = _page(connection, _LINES, limit, ref=ref, before=before)
     *stock, sku = found
-    lines = [_line(row, found.eta or today()) for row in rows]
+    lines = [_line(row, stock_day(found.eta, today())) for row in rows]
     return BatchDetail(*stock, sku=sku, lines=lines, next_before=lines[-1].position if more else None)
 
 
@@ -361,7 +361,8 @@ _LIFE = f"""
     ), (
         SELECT count(*) FROM (
             SELECT 1 FROM order_lines AS line JOIN batches ON ref = batchref
-            WHERE line.sku = :sku AND closed IS NULL AND need_by IS NOT NULL AND need_by < coalesce(eta, :today)
+            WHERE line.sku = :sku AND closed IS NULL AND need_by IS NOT NULL
+                AND need_by < CASE WHEN eta > :today THEN eta ELSE :today END
             LIMIT :most
         ) AS late
     ) FROM products WHERE sku = :sku
@@ -432,7 +433,8 @@ def late_and_due(
     """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late."""
     if batchref is None or closed is not None:
         return None, 0
-    return eta, days_late(need_by, eta or today())
+    day = stock_day(eta, today())
+    return day if eta is not None else None, days_late(need_by, day)
 
 
 def _promised(row: AnyRow) -> PromisedLine:

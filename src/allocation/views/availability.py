@@ -117,11 +117,11 @@ def _now(batches: Iterable[Batch], safety_stock: int) -> int:
 
 
 def _timeline(batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
-    """By day, from today or the first delivery that is overdue."""
+    """By day, from today on. What is overdue may come any day, so it counts for today."""
     days = Counter({now: _now(batches, safety_stock)})
     for batch in batches:
         if batch.eta is not None:
-            days[batch.eta] += batch.available_quantity
+            days[batch.day(now)] += batch.available_quantity
     ordered = sorted(days)
     return [Promisable(*each) for each in zip(ordered, accumulate(days[day] for day in ordered), strict=True)]
 
