@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -71,7 +72,12 @@ class Expiry:
     async def _expire(self, holdid: str) -> bool:
         """Whether it was ended now. A refusal means that somebody was faster."""
         try:
-            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR))
+            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR, _key(holdid)))
         except Refusal:
             return False
         return True
+
+
+def _key(holdid: str) -> str:
+    """The same in every process, so that those who look at once end a hold once."""
+    return f"expired-{uuid.uuid5(uuid.NAMESPACE_OID, holdid)}"
