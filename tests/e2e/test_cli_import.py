@@ -262,7 +262,7 @@ def test_an_import_that_was_killed_is_completed_by_the_next(database_url: str, t
     kept = stored(database_url)
     assert {(row[0], row[1]): row[2] for row in kept.lines} == {(each.orderid, each.sku): each.qty for each in sold}
     held: dict[str, int] = {}
-    for _, _, qty, batchref, _ in kept.lines:
+    for _, _, qty, batchref, *_ in kept.lines:
         if batchref is not None:
             held[batchref] = held.get(batchref, 0) + qty
     assert {row[0]: row[4] for row in kept.batches if row[4]} == held

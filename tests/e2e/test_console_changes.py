@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import NamedTuple
 
@@ -87,6 +88,10 @@ def test_what_was_looked_at_is_what_happens(server: Server, visitor: httpx.Clien
     assert [line["orderid"] for line in server.get(f"/batches/{names.ship}")["lines"]] == [names.new]
 
 
+def tomorrow() -> str:
+    return f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def test_every_change_ends_as_it_was_looked_at(server: Server, visitor: httpx.Client, names: Names) -> None:
     batch, ship, line = {"ref": names.stock}, {"ref": names.ship}, {"orderid": names.new, "sku": names.sku}
     story: list[tuple[str, dict[str, str]]] = [
@@ -104,7 +109,7 @@ def test_every_change_ends_as_it_was_looked_at(server: Server, visitor: httpx.Cl
         ("cancel_allocation", {"orderid": names.old, "sku": names.sku}),
     ]
     assert {name for name, _ in story} == set(CHANGES)
-    hold = {"holdid": unique("hold"), "sku": names.sku, "qty": 2, "expires_at": "2099-01-01T00:00:00Z"}
+    hold = {"holdid": unique("hold"), "sku": names.sku, "qty": 2, "expires_at": tomorrow()}
     assert server.post("/hold_stock", hold).json() == {"batchref": names.ship}
     for name, texts in story:
         seen = look(visitor, name, **texts)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests.e2e.conftest import Server, unique
+
+TOMORROW = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest.fixture
@@ -204,7 +206,7 @@ def life(server: Server) -> dict[str, str]:
         ("/ship_line", line("back")),
         ("/return_line", line("back")),
         ("/pin_line", line("pinned", batchref=names["ship"], reason="asked for")),
-        ("/hold_stock", {"holdid": names["cart"], "sku": sku, "qty": 3, "expires_at": "2099-01-01T00:00:00Z"}),
+        ("/hold_stock", {"holdid": names["cart"], "sku": sku, "qty": 3, "expires_at": TOMORROW}),
         ("/change_rules", {"sku": sku, "safety_stock": 1}),
     ]:
         response = server.post(path, body)
@@ -219,7 +221,7 @@ def test_a_line_tells_what_it_is_and_when_its_stock_is_due(server: Server, life:
         "gone": {"qty": 4, "batchref": home, "state": "shipped"},
         "back": {"qty": 1, "batchref": None, "state": "returned"},
         "pinned": {"qty": 2, "batchref": ship, "state": "pinned", "promised": "2099-03-01"},
-        "cart": {"qty": 3, "batchref": home, "state": "held", "expires_at": "2099-01-01T00:00:00Z"},
+        "cart": {"qty": 3, "batchref": home, "state": "held", "expires_at": TOMORROW},
         "late": {
             "qty": 15,
             "batchref": ship,
