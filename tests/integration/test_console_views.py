@@ -190,3 +190,17 @@ def test_effects_show_what_they_owe(database: str) -> None:
     assert (mails.pending, mails.held, mails.dead) == (owed, 0, 0)
     assert mails.oldest is not None
     assert read(database, overview.deliveries) == (owed, 0)
+
+
+def test_a_line_of_an_overdue_batch_is_late_although_it_was_promised_in_time(database_url: str) -> None:
+    given(
+        database_url,
+        BatchCreated("overdue", "CHAIR", 5, date(2026, 5, 20)),
+        AllocationRequired("o1", "CHAIR", 1, date(2026, 5, 25)),
+        AllocationRequired("o2", "CHAIR", 1, date(2026, 6, 1)),
+    )
+    [line] = read(database_url, stock.late_lines, "CHAIR", today=TODAY, limit=10)
+    assert (line.orderid, line.late_days(TODAY)) == ("o1", 7)
+    assert [each.sku for each in read(database_url, stock.products, only="late", today=TODAY).rows] == ["CHAIR"]
+    [of_order] = read(database_url, stock.order, "o1")
+    assert of_order.late_days(TODAY) == 7

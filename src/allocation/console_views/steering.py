@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation import views
 from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
-from allocation.domain.lines import ALLOCATED, WAITING, days_late, state_of
+from allocation.domain.lines import ALLOCATED, WAITING, days_late, state_of, stock_day
 from allocation.domain.rules import Rules
 from allocation.service_layer.messages import split_id
 from allocation.service_layer.preview import LineChange
@@ -52,7 +52,7 @@ class LineState(NamedTuple):
 
     def promised(self, today: date) -> date | None:
         """The day its stock is there; None while there is none."""
-        return None if self.batchref is None else self.eta or today
+        return None if self.batchref is None else stock_day(self.eta, today)
 
 
 class Touched(NamedTuple):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Date, TextClause, bindparam, text
 
 from allocation.console_views.ledger import moment
 from allocation.domain.errors import UnknownOrder
-from allocation.domain.lines import HELD_PRIORITY, days_late, state_of
+from allocation.domain.lines import HELD_PRIORITY, days_late, state_of, stock_day
 
 PAGE = 50
 WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
@@ -78,7 +78,7 @@ class OrderedLine(NamedTuple):
 
     def late_days(self, today: date) -> int:
         """By how many days its promise is later than it is needed; 0 while it waits, and once it has ended."""
-        day = None if self.batchref is None or self.closed else self.eta or today
+        day = None if self.batchref is None or self.closed else stock_day(self.eta, today)
         return days_late(self.need_by, day)
 
 
@@ -93,7 +93,7 @@ class LateLine(NamedTuple):
     eta: date | None
 
     def late_days(self, today: date) -> int:
-        return days_late(self.need_by, self.eta or today)
+        return days_late(self.need_by, stock_day(self.eta, today))
 
 
 class Hold(NamedTuple):
@@ -173,7 +173,8 @@ SUMS = """
 # Open lines that are promised for a later day than they are needed by; found by an index of those that are needed.
 LATE = (
     "FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
-    " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL AND lines.need_by < coalesce(place.eta, :today)"
+    " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL"
+    " AND lines.need_by < CASE WHEN place.eta > :today THEN place.eta ELSE :today END"
 )
 _LATE = (
     text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Final, NamedTuple
 
@@ -43,17 +43,8 @@ class Rules:
     @classmethod
     def of(cls, event: RulesChanged, usual: Rules) -> Rules:
         """The rules that the event sets; the usual strategy where it names none, the usual ones if it names nothing."""
-        rules = cls(
-            event.strategy or usual.strategy,
-            event.location,
-            event.safety_stock,
-            event.shelf_life_days,
-            event.most_waiting,
-            event.ages_after,
-            event.frozen_days,
-            event.most_moved,
-            event.least_harm,
-        )
+        said = {each.name: getattr(event, each.name) for each in fields(cls)}
+        rules = cls(**said | {"strategy": event.strategy or usual.strategy})
         return usual if event.strategy is None and rules == usual else rules
 
     @property
