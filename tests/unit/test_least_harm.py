@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from allocation.adapters.least_harm import solve
@@ -81,6 +81,14 @@ def test_lateness_counts_by_priority() -> None:
     assert play(sofas) == ["other"]
 
 
+def test_a_line_that_is_to_wait_takes_no_room_that_is_planned_for_others() -> None:
+    orders = [line("large", 3, priority=1), line("small", 1, priority=1), line("a", 1), line("b", 1), line("c", 1)]
+    sofas = shop({"cut": (7, None), "one": (1, day(2)), "three": (3, day(1))}, orders)
+    sofas.change_batch_quantity("cut", 0, solve)
+    play(sofas)
+    assert [orderid for orderid, batchref in places(sofas).items() if batchref is None] == ["large"]
+
+
 def test_a_delay_makes_as_few_days_late_as_can_be() -> None:
     """The oldest line would take all the room there is in time; two others fit into it."""
     orders = [line("large", 10, day(6)), line("a", 5, day(6)), line("b", 5, day(6))]
@@ -126,6 +134,9 @@ orders = st.lists(st.tuples(quantities, days, st.integers(0, 2)), min_size=1, ma
 rooms = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 15)), max_size=3)
 
 
+@example(
+    orders=[(1, None, 0), (1, None, 1), (3, None, 1), (1, None, 1), (1, TODAY, 0)], rooms=[(1, 2), (3, 1)], share=0.0
+)
 @given(orders=orders, rooms=rooms, share=st.floats(0, 0.95))
 def test_a_cut_is_never_more_harmful_than_the_greedy_one(
     orders: list[tuple[int, date | None, int]], rooms: list[tuple[int, int]], share: float

@@ -8,6 +8,7 @@ made without records knows everything it has, so that the rules run on plain obj
 from __future__ import annotations
 
 import heapq
+import itertools
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -728,13 +729,17 @@ class Product:
         """Require allocation for the freed lines, and for the waiting lines that will find room, in order.
 
         Which ones will is rehearsed on a copy of the room left, since one line may take it from the next. ``batch`` is
-        the one that has more room than before; None: any may have. Holds come last and find their place at once.
+        the one that has more room than before; None: any may have. Lines that are planned to go somewhere come first,
+        so that none takes their room; holds come last and find their place at once.
         """
+        freed = self._in_order(freed)
+        placed = [line for line in freed if self._planned.get(line.orderid)]
+        others = [line for line in freed if not self._planned.get(line.orderid)]
         room = self._room()
         choice = Choice(self.batches, self.rules, self.today, room)
         holds = []
         waiting = self._waiting_lines(choice, batch) if self.waiting_lines else iter(())
-        for line in heapq.merge(self._in_order(freed), waiting, key=self._service_key):
+        for line in itertools.chain(placed, heapq.merge(others, waiting, key=self._service_key)):
             if is_hold(line):
                 holds.append(line)
                 continue
