@@ -102,7 +102,7 @@ def standing(row: Any, kept: Contents) -> tuple[str | None, str | None, date | N
     """Its state, where it stands, its day and its quantity."""
     if row is None:
         return None, None, None, 0
-    _, _, qty, batchref, _, priority, _, closed, _ = row
+    _, _, qty, batchref, _, priority, _, closed, *_ = row
     etas = {batch[0]: batch[2] for batch in kept.batches}
     eta = batchref and etas[batchref]
     day = None if batchref is None else date.fromisoformat(eta) if eta else TODAY

@@ -83,6 +83,7 @@ class AllocationRequired(Event):
     """An order line needs stock: a customer ordered it, or it lost the batch it had, or stock appeared.
 
     ``need_by`` is the day its stock has to be there; of lines that wait, the highest ``priority`` is served first.
+    A line that no batch can take whole waits, or with ``split`` is spread over as many as it takes.
     """
 
     orderid: Reference
@@ -90,6 +91,7 @@ class AllocationRequired(Event):
     qty: Quantity
     need_by: date | None = None
     priority: Priority = 0
+    split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +329,20 @@ class Resized(Event):
     sku: Reference
     qty: Quantity
     before: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Event):
+    """A line that no batch takes whole has this quantity from now on; the ``rest`` is in its ``next_part``, a line too.
+
+    That is placed like any line, and may be split in its turn.
+    """
+
+    orderid: Reference
+    sku: Reference
+    qty: Quantity
+    rest: Quantity
+    next_part: Reference
 
 
 @dataclass(frozen=True, slots=True)
