@@ -69,6 +69,11 @@ def part_of(orderid: str, number: int) -> str:
     return orderid.removesuffix(f"{PART_MARK}{number}") if number > 1 else orderid
 
 
+def later_parts(orderid: str) -> list[str]:
+    """The order ids of all parts that a line may have besides the first."""
+    return [part_id(orderid, number) for number in range(2, MAX_PARTS + 1)]
+
+
 def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
     """What a line is, in a word: how it ended, or how it stands."""
     if closed is not None:

@@ -49,7 +49,7 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
 
 
 def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | list[dict[str, Any]] | None:
-    """Promise a line from a batch, or let it wait; a line that was split is answered with its parts."""
+    """Promise a line from a batch, or from several if it may be split, or let it wait."""
     line = OrderLine(
         event.orderid,
         event.sku,
