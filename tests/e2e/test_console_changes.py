@@ -106,6 +106,7 @@ def test_every_change_ends_as_it_was_looked_at(server: Server, visitor: httpx.Cl
         ("ship_line", line),
         ("return_line", {**line, "qty": "1"}),
         ("change_rules", {"sku": names.sku, "safety_stock": "2"}),
+        ("move_up", {"sku": names.sku}),
         ("cancel_allocation", {"orderid": names.old, "sku": names.sku}),
     ]
     assert {name for name, _ in story} == set(CHANGES)

@@ -322,6 +322,27 @@ class Product:
         self._promise(pinned, batch)
         self._call_lines(None, displaced)
 
+    def move_up(self) -> None:
+        """Free the lines promised too late that come in time on another batch, and call them.
+
+        They go by priority, then by age, and no more of them than the rules let one change move. Pinned lines and holds
+        stay. Waiting lines that may be served by what they leave are called too.
+        """
+        self._next_version()
+        room = self._room()
+        choice = Choice(self.batches, self.rules, self.today, room)
+        moved: list[OrderLine] = []
+        for line, batchref, _ in self._late_lines(choice):
+            if len(moved) == self.rules.most_moved:
+                break
+            better = choice.on_time(line)
+            if better is not None:
+                room[better.reference] -= line.qty
+                self._planned[line.orderid] = better.reference
+                self._free(line, self._known_batch(batchref or ""))
+                moved.append(line)
+        self._call_lines(None, moved)
+
     # Holds
 
     def hold_stock(self, hold: OrderLine, now: datetime) -> str:
@@ -751,6 +772,8 @@ class Product:
                 self._require(line)
         for hold in holds:
             self._place_hold(hold, choice.of(hold), room)
+        if batch is not None and self.rules.move_up:
+            self.events.append(events.MoveUpRequired(self.sku))
 
     def _require(self, line: OrderLine) -> None:
         priority = min(line.priority, events.MAX_PRIORITY)
@@ -780,9 +803,34 @@ class Product:
             yield from (line for line in page if not self._has_moved(line.orderid))
             after = page[-1].position
 
+    def _late_lines(self, choice: Choice) -> Iterator[Promise]:
+        """The open lines on batches that are due after they are needed, by priority, then by age."""
+        new = [promise for promise in self.changed_promises.values() if self._is_late(promise)]
+        return heapq.merge(sorted(new, key=_by_priority), self._stored_late_lines(choice), key=_by_priority)
+
+    def _stored_late_lines(self, choice: Choice) -> Iterator[Promise]:
+        rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}
+        after = (-events.MAX_PRIORITY - 1, 0)
+        while (most := choice.most_room(None)) > 0:
+            page = self._records.late_lines(self.today, most, rewritten, after)
+            if not page:
+                return
+            yield from (each for each in page if not self._has_moved(each.line.orderid) and self._is_late(each))
+            after = _by_priority(page[-1])
+
+    def _is_late(self, promise: Promise) -> bool:
+        line, batchref, closed = promise
+        if batchref is None or closed is not None or self._stays(line):
+            return False
+        return late_days(line, self._known_batch(batchref).day(self.today)) > 0
+
     def _has_moved(self, orderid: str) -> bool:
         """Whether the order's line does not stand any more where storage has it."""
         return orderid in self.changed_promises or orderid in self._freed
+
+
+def _by_priority(promise: Promise) -> tuple[int, int]:
+    return -promise.line.priority, promise.line.position
 
 
 def _checked_moment(expires_at: datetime | None, now: datetime) -> datetime:
