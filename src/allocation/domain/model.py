@@ -772,7 +772,7 @@ class Product:
                 self._require(line)
         for hold in holds:
             self._place_hold(hold, choice.of(hold), room)
-        if batch is not None and self.rules.move_up:
+        if self.rules.move_up and batch is not None and batch.quarantine is None:
             self.events.append(events.MoveUpRequired(self.sku))
 
     def _require(self, line: OrderLine) -> None:

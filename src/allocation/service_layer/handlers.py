@@ -298,14 +298,14 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
 
 # What may follow when a batch has more room, and when lines and holds lose their batch.
 _SERVES = frozenset({events.AllocationRequired, events.MoveUpRequired})
-_FREES = _SERVES | {events.Deallocated, events.Held, events.HoldEnded}
+_FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: _SERVES,
     allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock, events.PromiseChanged}),
-    change_batch_quantity: _FREES,
-    change_batch_eta: _FREES | {events.PromiseChanged},
-    receive_batch: _FREES | {events.PromiseChanged},
+    change_batch_quantity: _FREES | _SERVES,
+    change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
+    receive_batch: _FREES | _SERVES | {events.PromiseChanged},
     quarantine_batch: _FREES,
     release_batch: _SERVES,
     cancel_allocation: _SERVES | {events.Cancelled},
