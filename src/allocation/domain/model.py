@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from allocation.domain import events
 from allocation.domain.batches import Batch, by_age
 from allocation.domain.errors import (
+    BatchArrived,
     HoldConflict,
     HoldEndedAlready,
     HoldStillRuns,
@@ -151,9 +152,11 @@ class Product:
     def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
         """A batch is due on another day. Lines that would come too late, and fit another batch in time, are re-placed.
 
-        All others stay where they are, and are promised for the other day.
+        All others stay where they are, and are promised for the other day. Raises `BatchArrived` if it came already.
         """
         batch = self._known_batch(ref)
+        if batch.eta is None:
+            raise BatchArrived(batch, eta)
         self._change_day(batch, eta, batch.purchased_quantity, solve)
 
     def receive_batch(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
