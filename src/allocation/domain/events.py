@@ -14,6 +14,7 @@ MAX_TEXT_LENGTH = 255
 MAX_QUANTITY = 1_000_000_000
 MAX_PRIORITY = 9
 MAX_DAYS = 3_650
+MAX_POSITION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ Quantity = Annotated[int, Between(1, MAX_QUANTITY)]
 Count = Annotated[int, Between(0, MAX_QUANTITY)]
 Priority = Annotated[int, Between(0, MAX_PRIORITY)]
 Days = Annotated[int, Between(0, MAX_DAYS)]
+Position = Annotated[int, Between(1, MAX_POSITION)]
 Strategy = Annotated[str, OneOf(STRATEGIES)]
 
 
@@ -220,6 +222,7 @@ class RulesChanged(Event):
     each gains a priority with every ``ages_after`` changes of the product. Lines needed within ``frozen_days`` make no
     room for others, and no change moves more than ``most_moved`` lines by choice. With ``least_harm`` the lines that
     leave a batch, and where they go, are those that do the least harm: the fewest, then the least late, by priority.
+    With ``move_up`` lines that are promised too late move to stock that is there in time, when there comes to be some.
     """
 
     sku: Reference
@@ -232,6 +235,14 @@ class RulesChanged(Event):
     frozen_days: Days = 0
     most_moved: Count | None = None
     least_harm: bool = False
+    move_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveUpRequired(Event):
+    """Lines of the product that are promised too late have to move to stock that is there in time, if there is any."""
+
+    sku: Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +346,7 @@ class Resized(Event):
 class Split(Event):
     """A line that no batch takes whole has this quantity from now on; the ``rest`` is in its ``next_part``, a line too.
 
-    That is placed like any line, and may be split in its turn.
+    That is placed like any line, and may be split in its turn; ``position`` is its age.
     """
 
     orderid: Reference
@@ -343,6 +354,7 @@ class Split(Event):
     qty: Quantity
     rest: Quantity
     next_part: Reference
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)

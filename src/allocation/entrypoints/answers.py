@@ -27,6 +27,7 @@ from allocation.domain.events import (
     LineQuantityChanged,
     LineReturned,
     LineShipped,
+    MoveUpRequired,
     PromiseChanged,
     RepairRequired,
     RulesChanged,
@@ -112,6 +113,13 @@ class RulesAnswer(TypedDict):
     moved: list[Move]
 
 
+class MoveUpAnswer(TypedDict):
+    """``moved`` are the lines that come in time now, and the waiting lines that are served by what they left."""
+
+    sku: str
+    moved: list[Move]
+
+
 class Repair(TypedDict):
     """A counter that was off: a batch's allocated quantity, or the number of waiting lines (null)."""
 
@@ -177,6 +185,10 @@ def rules_answer(outcome: Outcome) -> RulesAnswer:
     return {"sku": outcome.result, "moved": moves(outcome.raised)}
 
 
+def move_up_answer(outcome: Outcome) -> MoveUpAnswer:
+    return {"sku": outcome.result, "moved": moves(outcome.raised)}
+
+
 def repair_answer(outcome: Outcome) -> RepairAnswer:
     return {"sku": outcome.result, "repaired": list(_repairs(outcome.raised))}
 
@@ -199,6 +211,7 @@ ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     HoldReleased: end_answer,
     HoldExpired: end_answer,
     RulesChanged: rules_answer,
+    MoveUpRequired: move_up_answer,
     RepairRequired: repair_answer,
 }
 
@@ -224,7 +237,7 @@ def moves(raised: Iterable[Event]) -> list[Move]:
                 before, after = None, batchref
             case Backordered(orderid, sku, qty):
                 before, after = None, None
-            case Split(orderid, sku, qty, rest, next_part):
+            case Split(orderid, sku, qty, rest, next_part, _):
                 before, after = moved[orderid, sku]["from"] if (orderid, sku) in moved else None, None
                 moved[next_part, sku] = {"orderid": next_part, "sku": sku, "qty": rest, "from": before, "to": None}
             case _:

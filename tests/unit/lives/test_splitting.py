@@ -47,9 +47,9 @@ def test_a_line_that_no_batch_takes_whole_gets_from_each_what_it_has_and_the_res
     shop = Shop(bought("b1", 6), bought("b2", 3, due=1))
     raised = shop.send(split("o1", 11))
     assert raised == [
-        Split("o1", SKU, 6, 5, "o1/2"),
+        Split("o1", SKU, 6, 5, "o1/2", 4),
         Allocated("o1", SKU, 6, "b1"),
-        Split("o1/2", SKU, 3, 2, "o1/3"),
+        Split("o1/2", SKU, 3, 2, "o1/3", 5),
         Allocated("o1/2", SKU, 3, "b2"),
         Backordered("o1/3", SKU, 2),
         OutOfStock(SKU),
@@ -172,6 +172,14 @@ def test_the_stock_of_all_parts_goes_to_who_waits() -> None:
     shop = Shop(bought("b1", 3), bought("b2", 3), split("o1", 6), ordered("o2", 3), ordered("o3", 3))
     shop.send(cancelled("o1"))
     assert shop.stands == {"o1": "cancelled", "o1/2": "cancelled", "o2": "b1", "o3": "b2"}
+
+
+def test_the_stock_of_all_parts_lets_late_lines_move_up() -> None:
+    shop = Shop(bought("b1", 3), bought("b2", 3), split("o1", 6), bought("late", 9, due=9), ruled(move_up=True))
+    shop.send(ordered("o2", 2, by=4))
+    assert shop.stands["o2"] == "late"
+    shop.send(cancelled("o1"))
+    assert shop.stands["o2"] == "b1"
 
 
 def test_a_later_part_is_cancelled_alone() -> None:
