@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -17,6 +18,7 @@ from allocation.domain.events import (
     Deallocated,
     Event,
     HoldEnded,
+    MoveUpRequired,
     PromiseChanged,
 )
 from allocation.domain.lines import OrderLine, Promise, part_id
@@ -253,7 +255,8 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
         if missing > 0:
             lost.append(line.orderid)
             missing -= line.qty
-    freed = [each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref]
+    at_once = itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised)
+    freed = [each.orderid for each in at_once if isinstance(each, Deallocated)]
     holds = {line.orderid for line in stood if is_hold(line)}
     assert freed == [orderid for orderid in lost if orderid not in holds], f"{event}: {freed} lost, not {lost}"
     moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}
