@@ -22,9 +22,11 @@ MOMENTS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-1, 
 LOCATIONS = st.sampled_from([None, "north", "south"])
 
 BATCHES = st.builds(events.BatchCreated, REFS, SKUS, st.integers(1, 20), st.none() | DAYS, st.none() | DAYS, LOCATIONS)
-LINES = st.builds(
-    events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]), st.booleans()
+WHOLE = st.builds(events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]))
+SPLIT = st.builds(
+    events.AllocationRequired, ORDERS, SKUS, st.integers(1, 30), st.none() | DAYS, st.just(0), st.just(True)
 )
+LINES = st.one_of(WHOLE, WHOLE, SPLIT)
 CHANGES: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.BatchQuantityChanged, REFS, st.integers(0, 12)),
     st.builds(events.BatchEtaChanged, REFS, DAYS),
