@@ -45,16 +45,22 @@ def orders(name: str) -> list[Any]:
     return [message(AllocationRequired(f"{name}-{number}", f"SKU-{number % SKUS}", 1)) for number in range(GROUP)]
 
 
+def watched(postgres_url: str, sent: list[tuple[str, Any]]) -> PostgresStore:
+    """A store that notes what it sends."""
+    store = PostgresStore(make_url(postgres_url))
+
+    @event.listens_for(store._engine.sync_engine, "connect")
+    def watch(connection: Any, _: object) -> None:
+        connection.driver_connection.add_query_logger(lambda query: sent.append((query.query.strip(), query.args)))
+
+    return store
+
+
 def test_a_group_is_two_round_trips_to_postgresql_and_one_commit(postgres_url: str) -> None:
     sent: list[tuple[str, Any]] = []
 
     async def scenario() -> None:
-        store = PostgresStore(make_url(postgres_url))
-
-        @event.listens_for(store._engine.sync_engine, "connect")
-        def watch(connection: Any, _: object) -> None:
-            connection.driver_connection.add_query_logger(lambda query: sent.append((query.query.strip(), query.args)))
-
+        store = watched(postgres_url, sent)
         writer = await warmed_up(store)
         sent.clear()
         await handle_together(writer, *orders("o"))
@@ -68,6 +74,23 @@ def test_a_group_is_two_round_trips_to_postgresql_and_one_commit(postgres_url: s
     assert "INSERT" not in read
     assert "FOR UPDATE" not in read
     assert "INSERT INTO ledger" in write
+
+
+def test_a_line_that_is_split_in_two_is_two_round_trips_too(postgres_url: str) -> None:
+    sent: list[tuple[str, Any]] = []
+
+    async def scenario() -> None:
+        store = watched(postgres_url, sent)
+        writer = await warmed_up(store)
+        await handle_together(writer, *(message(BatchCreated(ref, "RUG", 4)) for ref in ("r1", "r2")))
+        sent.clear()
+        await handle_together(writer, message(AllocationRequired("o", "RUG", 6, split=True)))
+        await writer.close()
+        await store.close()
+
+    asyncio.run(scenario())
+    assert [statement.split()[0] for statement, _ in sent] == ["WITH", "WITH"]
+    assert "INSERT INTO order_lines" in sent[-1][0]
 
 
 def test_a_group_is_one_commit_and_a_statement_for_each_kind_of_row_on_sqlite(sqlite_url: str) -> None:
