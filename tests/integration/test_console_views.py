@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 
 from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
-from allocation.console_views import deliveries, ledger, overview, stock
-from allocation.domain.errors import UnknownMessage, UnknownOrder
+from allocation.console_views import deliveries, ledger, overview, product, stock
+from allocation.domain.errors import UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, RepairRequired
 from allocation.entrypoints.console.tally import Tally
 from tests.e2e.program import given
@@ -135,6 +135,18 @@ def test_pages_of_the_ledger_have_every_message_newest_first(database: str, aske
         before = page.next_before
     assert found == expected
     assert found
+
+
+def test_a_product_is_seen_as_its_parts_are(database: str) -> None:
+    seen = read(database, product.look, "CHAIR", TODAY, batches_after="", waiting_after=0, before=2**63 - 1)
+    assert [batch.batchref for batch in seen.product.batches] == ["stock", "late"]
+    assert seen.stock == stock.Stock(7, 6, 5, 4)
+    assert [each.quantity for each in seen.promisable] == [2]
+    assert (seen.late, seen.holds, seen.rules) == ((), (), None)
+    newest = read(database, ledger.latest, sku="CHAIR", limit=ledger.HISTORY)
+    assert seen.history == newest
+    with pytest.raises(UnknownSku):
+        read(database, product.look, "SOFA", TODAY, batches_after="", waiting_after=0, before=2**63 - 1)
 
 
 def test_a_cascade_has_everything_that_belongs_to_a_message(database: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
@@ -12,13 +13,14 @@ import pytest
 from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
 from allocation.console_views.stock import Stock
-from allocation.entrypoints.console.drawing import chart, stock_bar
+from allocation.entrypoints.console.drawing import Curve, chart, step_curve, stock_bar
 from allocation.entrypoints.console.live import Hub, Rendered, Topics
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.rendering import few, url
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
 from allocation.service_layer.meter import Meter, Second
+from allocation.views.availability import Promisable
 
 
 def test_a_meter_counts_by_the_second_and_forgets() -> None:
@@ -151,6 +153,19 @@ def test_a_bar_shows_every_part_and_is_never_longer_than_it_is(stock: Stock) -> 
 def test_a_chart_without_values_is_flat() -> None:
     assert chart([0, 0]) == ([], 0)
     assert chart([0, 5, 10])[0] == [(1, 20.0), (2, 40.0)]
+
+
+def test_what_can_be_promised_rises_by_a_step_on_each_day_that_there_is_more() -> None:
+    today = date(2026, 6, 1)
+    steps = [Promisable(today, 5), Promisable(today + timedelta(10), 15), Promisable(today + timedelta(20), 20)]
+    assert step_curve(steps, today) == Curve("M0.00 30.00H43.48V10.00H86.96V0.00H100", today + timedelta(23), 20)
+
+
+@pytest.mark.parametrize("steps", [[], [Promisable(date(2026, 6, 1), 0)]])
+def test_the_curve_of_nothing_is_flat(steps: list[Promisable]) -> None:
+    curve = step_curve(steps, date(2026, 6, 1))
+    assert (curve.scale, curve.last) == (0, date(2026, 6, 15))
+    assert "V" not in curve.path
 
 
 def test_a_flow_with_numbers_has_one_on_every_edge_and_no_style_of_its_own() -> None:

@@ -15,6 +15,7 @@ from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import message_id, split_id
 
 PAGE = 50
+HISTORY = 20  # rows of the history of something, beside what else is shown of it
 WINDOW = 20_000  # rows of the ledger that are looked at for one page, whatever is asked for
 MOST_TOLD = 500  # messages of one cascade
 
@@ -82,7 +83,7 @@ def latest(
     asked = {"sku": sku, "orderid": orderid}
     values: dict[str, Any] = {name: value for name, value in asked.items() if value}
     conditions = "".join(f" AND {name} = :{name}" for name in values)
-    values |= {"before": before, "window": WINDOW}
+    values |= {"before": before, "window": WINDOW if type_ else limit + 1}
     looked_at = (
         f"SELECT {_COLUMNS} FROM ledger WHERE position < :before{conditions} ORDER BY position DESC LIMIT :window"
     )
