@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 TODAY = date(2026, 6, 1)
 NOT_A_FACT = 'of,"Allocated",{'  # a name that looks like one inside a row
+NOT_SEVERAL = "one],[two"  # a name that looks like the end of a fact and the beginning of another
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_totals_of_nothing_are_nothing(database_url: str) -> None:
 
 
 def test_counts_of_causes_agree_with_the_messages_one_by_one(database: str) -> None:
+    given(database, AllocationRequired(NOT_SEVERAL, "CHAIR", 1))
     expected = Counter[tuple[Any, ...]]()
     for cause, type_, number in rows(
         database,
@@ -94,6 +96,12 @@ def test_counts_of_causes_agree_with_the_messages_one_by_one(database: str) -> N
     assert read(database, ledger.tally, 0, end) == expected
     halves = read(database, ledger.tally, 0, 4) + read(database, ledger.tally, 4, end)
     assert halves == expected
+
+
+@pytest.mark.parametrize("step", [1, 99_999])
+def test_every_fact_is_told_by_the_head_of_its_row(step: int) -> None:
+    for type_ in ledger.FACTS:
+        assert ledger.fact_of(f'[[{step},"{type_}",{{"sku":"CHAIR"}}]]'[: ledger.HEAD]) == type_
 
 
 def test_the_first_position_of_a_time_is_found(database: str) -> None:

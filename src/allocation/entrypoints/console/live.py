@@ -29,7 +29,7 @@ from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer.store import StoreUnavailable
 
 LOOK_EVERY_S = 0.5
-SHARE = 0.03  # of the time of the event loop
+SHARE = 0.05  # of the time; what has to wait for the writer takes longer, so of a busy loop it is much less
 MAX_STREAMS = 500
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
