@@ -187,6 +187,32 @@ def test_a_csv_file_is_mapped_tried_and_imported_and_its_refused_lines_downloade
     assert shop.server.client.get(f"/allocations/{names[0]}").status_code == 200
 
 
+DROPPED = """
+([name, text]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([text], name));
+  return given;
+}
+"""
+
+
+def test_a_file_is_dropped_onto_the_page(page: Page, shop: Shop, story: Story) -> None:
+    orderid = unique("dropped")
+    line = {"type": "AllocationRequired", "orderid": orderid, "sku": story.sku, "qty": 1}
+    page.goto("/console/import")
+    given = page.evaluate_handle(DROPPED, ["dropped.jsonl", json.dumps(line)])
+    page.dispatch_event("#drop", "dragenter", {"dataTransfer": given})
+    expect(page.locator("#drop")).to_have_class("drop over")
+    page.dispatch_event("#drop", "drop", {"dataTransfer": given})
+    expect(page.locator("#drop")).to_have_class("drop")
+    page.get_by_role("button", name="Look at it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Import dropped.jsonl")
+    page.get_by_role("button", name=LOOK).click()
+    page.get_by_role("button", name="Import 1 line").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    assert shop.server.client.get(f"/allocations/{orderid}").status_code == 200
+
+
 def test_every_page_that_steers_is_accessible_and_fits_a_phone(new_context: OpenContext, story: Story) -> None:
     page = new_context(viewport=PHONE).new_page()
     line = f"orderid={story.orders[0]}&sku={story.sku}"
