@@ -226,7 +226,11 @@ async def load_flow(console: Console, _: Asked) -> Loaded:
     day = await console.tally.today()
     labels = {edge: f"{_count(day, edge):,}" for edge in flow.edges()}
     longest = [node.__name__ for node in flow.longest_path()]
-    return Loaded({"picture": flow.svg(labels=labels), "day": day, "longest": longest}, LEDGER, "Flow")
+    return Loaded(
+        {"picture": flow.svg(labels=labels), "day": day, "longest": longest},
+        LEDGER if day.is_complete else ALWAYS,
+        "Flow",
+    )
 
 
 async def load_deliveries(console: Console, asked: Asked) -> Loaded:
