@@ -42,6 +42,8 @@ PAGES = {
     "tried": "/console/import",
     "problem": "/console/products/UNKNOWN",
     "late": "/console/products/POTTED-PALM",
+    "promised": "/console/products/ELEGANT-TABLE",
+    "move_up": "/console/change/move_up?sku=POTTED-PALM",
     "quarantined": "/console/batches/elegant-sofa-1",
     "quantity": "/console/change/change_batch_quantity?ref=customs&qty=12&look=1",
     "eta": "/console/change/change_batch_eta?ref=nursery&eta=2099-01-31&look=1",
@@ -58,7 +60,7 @@ PAGES = {
 }
 FOR_THE_README = {
     ("overview", "desk", "light"): "console-overview.png",
-    ("product", "desk", "dark"): "console-product.png",
+    ("promised", "desk", "dark"): "console-product.png",
 }
 
 
