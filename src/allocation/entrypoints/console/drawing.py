@@ -18,6 +18,7 @@ WAREHOUSE_WIDTH = 150.0
 LEAST_COLUMN = 6.0
 MOST_COLUMN = 30.0
 MOST_TICKS = 10
+BEYOND = 1.15  # so much longer than until the last step a curve goes on
 LEAST_DAYS = 14  # that a drawing of what is to come looks ahead
 LEAST_SEGMENT = 0.8  # of a bar's 100: what is there is seen
 
@@ -117,7 +118,7 @@ def time_axis(batches: Sequence[StockedBatch], today: date) -> TimeAxis:
 def step_curve(promisable: Sequence[Promisable], today: date) -> Curve:
     """From today on, a step up on each day that there is more, and a while after the last of them."""
     days = [(each.date - today).days for each in promisable]
-    span = max(LEAST_DAYS, round(max(days, default=0) * 1.15))
+    span = max(LEAST_DAYS, round(max(days, default=0) * BEYOND))
     scale = max((each.quantity for each in promisable), default=0)
     path = "".join(
         f"{'H' if number else 'M'}{day / span * BAR_WIDTH:.2f}{'V' if number else ' '}"

@@ -26,7 +26,7 @@ TONES = {
     **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
     **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
 }
-MOST_MOMENTS = 1_000
+MOST_MOMENTS = 1_000  # that are kept as they are shown: messages that are committed together share theirs
 MOST_DAYS = 8  # that are listed of what can be promised
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -106,7 +106,7 @@ def context(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"now": datetime.now(UTC), **values}
 
 
-@lru_cache(MOST_MOMENTS)  # messages that are committed together were recorded at the same moment
+@lru_cache(MOST_MOMENTS)
 def _time(moment: datetime, shown: str) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S.%f}", shown
