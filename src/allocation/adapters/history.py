@@ -47,7 +47,7 @@ def line_positions(connection: Connection, sku: str, orderids: Sequence[str]) ->
         rows = connection.execute(
             select(order_lines.c.orderid, order_lines.c.position).where(named, order_lines.c.sku == sku)
         )
-        found |= dict(rows.tuples())
+        found |= {row.orderid: row.position for row in rows}
     return found
 
 

@@ -308,7 +308,8 @@ def opening(connection: Connection, sku: str) -> Opening:
     if found is None:
         return NOTHING_GONE
     version_number, position, recorded_at = found
-    shipped: dict[str, int] = dict(connection.execute(text(_TAKEN), {"sku": sku}).tuples())
+    taken = connection.execute(text(_TAKEN), {"sku": sku})
+    shipped = {row.batchref: row.shipped_quantity for row in taken}
     return Opening(version_number, shipped, position, as_moment(recorded_at))
 
 
