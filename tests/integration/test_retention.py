@@ -39,7 +39,7 @@ from allocation.service_layer.retention import FIRST, Tidied
 from allocation.views.cascade import cascade
 from allocation.views.explain import NOW, explain
 from tests import lives
-from tests.builders import Contents
+from tests.builders import Contents, handle_together, message
 from tests.closing import KEEP, Shop, shop_at
 from tests.lives import random_event
 
@@ -142,6 +142,17 @@ def test_a_line_goes_whole_when_nothing_was_said_of_it_for_long_enough(database_
             assert isinstance(again, Outcome)
             assert again.result == "b1"
             assert await shop.differences() == []
+
+    asyncio.run(play())
+
+
+def test_a_line_that_ended_in_the_group_that_took_it_goes_too(database_url: str) -> None:
+    async def play() -> None:
+        async with shop_at(database_url) as shop:
+            group = BatchCreated("b1", SKU, 9), AllocationRequired("o1", SKU, 2), LineShipped("o1", SKU)
+            await handle_together(shop.writer, *map(message, group))
+            await shop.pass_days(31)
+            assert (await shop.tidy()).lines == 1
 
     asyncio.run(play())
 
