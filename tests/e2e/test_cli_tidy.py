@@ -16,8 +16,10 @@ from allocation.domain.events import AllocationRequired, BatchCreated, LineShipp
 from allocation.entrypoints.http.app import create_app
 from allocation.service_layer import retention
 from tests.builders import change, select
-from tests.e2e.program import TIMEOUT_S, given, run
+from tests.e2e.program import given, run
 
+CLOSED = "SELECT orderid FROM order_lines WHERE closed IS NOT NULL"
+PATIENCE_S = 20.0
 LONG_AGO = (datetime.now(UTC) - timedelta(days=100)).isoformat()
 
 
@@ -80,7 +82,7 @@ def test_what_stays_is_told_with_the_reason(shop: str) -> None:
     ],
 )
 def test_less_than_what_repeats_need_is_refused(
-    shop: str, arguments: list[str], environment: dict[str, str], words: list[str]
+    shop: str, arguments: list[str], environment: dict[str, Any], words: list[str]
 ) -> None:
     done = run("tidy", *arguments, database=shop, **environment)
     assert done.code == 2
@@ -99,10 +101,10 @@ def test_a_service_that_is_told_how_long_removes_them_by_itself(shop: str, monke
     async def serve() -> None:
         app = create_app(bootstrap(Settings(database_url=shop, keep_closed_days=30)))
         await told.put({"type": "lifespan.startup"})
-        serving = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, send))
+        serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, told.get, send))
         await started.wait()
-        async with asyncio.timeout(TIMEOUT_S):
-            while await select(make_url(shop), "SELECT 1 FROM order_lines WHERE closed IS NOT NULL"):
+        async with asyncio.timeout(PATIENCE_S):
+            while await select(make_url(shop), CLOSED):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
         await told.put({"type": "lifespan.shutdown"})
         await serving

@@ -246,8 +246,10 @@ def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
     on(url, lambda connection: connection.exec_driver_sql(f"INSERT INTO ledger ({columns}) VALUES {', '.join(told)}"))
     monkeypatch.undo()
     assert migrate(url) == ("0005", HEAD)
-    query = sa.select(tables.order_lines.c["orderid", "qty", "batchref", "position", "closed", "closed_at"])
-    assert [tuple(row) for row in on(url, lambda connection: connection.execute(query.order_by("orderid")).all())] == [
+    kept = tables.order_lines.c
+    query = sa.select(kept.orderid, kept.qty, kept.batchref, kept.position, kept.closed, kept.closed_at)
+    rows = on(url, lambda connection: connection.execute(query.order_by(kept.orderid)).all())
+    assert [tuple(row) for row in rows] == [
         ("o1", 4, "b1", 2, "shipped", datetime(2026, 1, 12, 12, tzinfo=UTC)),
         ("o2", 1, None, 3, None, None),
     ]

@@ -23,7 +23,7 @@ from allocation.domain.events import (
     LineShipped,
     StockHeld,
 )
-from allocation.service_layer.books import Books, Fact, Opening
+from allocation.service_layer.books import BookedLine, Books, Fact, Opening
 from allocation.service_layer.retention import Cascade, ClosedLine, LedgerRow, Removal, plan, share_of
 from allocation.service_layer.writer import Writer
 from tests.bookkeeping import facts_of
@@ -107,7 +107,7 @@ def test_the_books_of_the_rest_go_on_from_there(life: str) -> None:
     share = share_of(*story(tables, "o1"))
     assert share is not None
     books = Books(SKU, share)
-    stands = {}
+    stands: dict[str | None, BookedLine | None] = {}
     for fact in facts_of(tables, SKU):
         if fact.orderid != "o1":
             stands[fact.orderid] = books.book(fact, stands.get(fact.orderid))
@@ -132,6 +132,13 @@ def test_the_books_of_the_rest_go_on_from_there(life: str) -> None:
 )
 def test_a_line_that_is_not_where_its_messages_lead_has_no_share(damaged: dict[str, object]) -> None:
     line, rows = story(played(AllocationRequired("o1", SKU, 4), LineShipped("o1", SKU)), "o1")
+    assert share_of(line._replace(**damaged), rows) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("damaged", [{"closed": "returned"}, {"qty": 5}])
+def test_nor_has_one_that_ended_otherwise(damaged: dict[str, object]) -> None:
+    line, rows = story(played(AllocationRequired("o1", SKU, 4), AllocationCancelled("o1", SKU)), "o1")
+    assert share_of(line, rows) is not None
     assert share_of(line._replace(**damaged), rows) is None  # type: ignore[arg-type]
 
 
