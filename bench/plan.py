@@ -9,7 +9,7 @@ HOT_SKUS = 1
 
 
 FULL_ROUNDS = 3
-FULL_SECONDS = 4
+FULL_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)

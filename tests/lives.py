@@ -24,6 +24,7 @@ from allocation.domain.events import (
     LineQuantityChanged,
     LineReturned,
     LineShipped,
+    MoveUpRequired,
     RepairRequired,
     RulesChanged,
     StockHeld,
@@ -144,7 +145,12 @@ def _rules_changed(dice: random.Random, sku: str) -> Event:
         ages_after=dice.choice((None, None, 5)),
         frozen_days=dice.choice((0, 2)),
         most_moved=dice.choice((None, 1)),
+        move_up=dice.choice((False, True)),
     )
+
+
+def _move_up_required(_: random.Random, sku: str) -> Event:
+    return MoveUpRequired(sku)
 
 
 def _repair_required(_: random.Random, sku: str) -> Event:
@@ -169,6 +175,7 @@ KINDS: dict[Callable[[random.Random, str], Event], int] = {
     _hold_released: 1,
     _expired: 1,
     _rules_changed: 1,
+    _move_up_required: 1,
     _repair_required: 1,
 }
 

@@ -11,6 +11,7 @@ from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import (
     AllocationRequired,
+    BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
     Deallocated,
@@ -180,6 +181,8 @@ def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: 
         _check_lost(event, raised, before, shop)
     if isinstance(event, BatchEtaChanged):
         _check_left(event, raised, after)
+    if isinstance(event, BatchCreated | BatchEtaChanged | BatchQuantityChanged):
+        _check_moved_up(event, raised, before, after)
 
 
 def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]:
@@ -227,7 +230,7 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
         if missing > 0:
             lost.append(line.orderid)
             missing -= line.qty
-    freed = [each.orderid for each in raised if isinstance(each, Deallocated)]
+    freed = [each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref]
     holds = {line.orderid for line in stood if is_hold(line)}
     assert freed == [orderid for orderid in lost if orderid not in holds], f"{event}: {freed} lost, not {lost}"
     moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}
@@ -237,7 +240,23 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
 def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot) -> None:
     """Who leaves a late batch comes in time on another."""
     for each in raised:
-        if isinstance(each, Deallocated):
+        if isinstance(each, Deallocated) and each.batchref == event.ref:
             line, ref, _ = after.lines[each.sku, each.orderid]
             assert ref not in {None, event.ref}, f"{event}: {each.orderid} left for {ref}"
             assert late_days(line, after.days[ref or ""]) == 0
+
+
+def _check_moved_up(
+    event: BatchCreated | BatchEtaChanged | BatchQuantityChanged,
+    raised: Sequence[Event],
+    before: Snapshot,
+    after: Snapshot,
+) -> None:
+    """Who leaves another batch than the one that changed was late there, and no more is."""
+    for each in raised:
+        if isinstance(each, Deallocated) and each.batchref != event.ref:
+            line, ref, _ = after.lines[each.sku, each.orderid]
+            assert before.products[each.sku][2].move_up
+            assert late_days(line, after.days[each.batchref]) > 0
+            assert ref is not None
+            assert late_days(line, after.days[ref]) == 0, f"{event}: {each.orderid} is late on {ref} too"

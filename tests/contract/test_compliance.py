@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ class Backward(MemorySession):
         return super().waiting_lines(sku, after, max_qty, priority)[::-1]
 
 
+class Patient(MemorySession):
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        return super().late_lines(sku, by, max_qty, (), after)
+
+
 class Unaware(MemorySession):
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return ()
@@ -67,6 +75,7 @@ BROKEN: dict[type[MemorySession], Callable[[StoreCompliance], None]] = {
     Hasty: StoreCompliance.test_work_that_raises_leaves_nothing,
     Generous: StoreCompliance.test_exhausted_batches_are_not_loaded_unless_named,
     Backward: StoreCompliance.test_waiting_lines_come_in_pages_oldest_first_none_too_large,
+    Patient: StoreCompliance.test_late_lines_come_in_pages_by_priority_then_by_age,
     Unaware: StoreCompliance.test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to,
 }
 

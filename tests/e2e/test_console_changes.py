@@ -106,6 +106,7 @@ def test_every_change_ends_as_it_was_looked_at(server: Server, visitor: httpx.Cl
         ("ship_line", line),
         ("return_line", {**line, "qty": "1"}),
         ("change_rules", {"sku": names.sku, "safety_stock": "2"}),
+        ("move_up", {"sku": names.sku}),
         ("cancel_allocation", {"orderid": names.old, "sku": names.sku}),
     ]
     assert {name for name, _ in story} == set(CHANGES)
@@ -173,3 +174,17 @@ def test_no_change_is_made_by_a_form_of_others(server: Server, visitor: httpx.Cl
         response = visitor.post(f"/console/change/{name}", data=sent, headers={"content-type": FORM, **headers})
         assert response.status_code == 403
     assert server.ledger_position() == position
+
+
+def test_late_lines_may_be_moved_up_from_the_page_of_their_product(server: Server, visitor: httpx.Client) -> None:
+    sku, order = unique("LATE"), unique("order")
+    server.add_batch(f"slow-{sku}", sku, 5, "2099-03-01")
+    path = f"/console/products/{sku}"
+    assert "change/move_up" not in visitor.get(path).text, "no line is late"
+    answer = server.post("/allocate", {"orderid": order, "sku": sku, "qty": 2, "need_by": "2099-02-01"})
+    assert answer.json() == {"batchref": f"slow-{sku}"}
+    server.add_batch(f"soon-{sku}", sku, 5, "2099-01-31")
+    assert f"change/move_up?sku={sku}" in visitor.get(path).text
+    apply(visitor, "move_up", look(visitor, "move_up", sku=sku).sent)
+    assert [line["orderid"] for line in server.get(f"/batches/soon-{sku}")["lines"]] == [order]
+    assert "change/move_up" not in visitor.get(path).text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,18 +17,21 @@ from allocation.domain.errors import HoldConflict, UnknownHold
 from allocation.domain.events import (
     AllocationRequired,
     BatchCreated,
+    BatchEtaChanged,
     BatchQuantityChanged,
     BatchReceived,
+    Deallocated,
     HoldConfirmed,
     HoldExpired,
     HoldReleased,
     LineReturned,
     LineShipped,
+    MoveUpRequired,
     RulesChanged,
     StockHeld,
 )
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.store import Store
+from allocation.service_layer.store import PAGE_SIZE, Store
 from allocation.service_layer.writer import Writer
 from tests.builders import Contents, contents, handle_together, message
 
@@ -96,6 +99,35 @@ def test_ten_thousand_lines_lose_their_warehouse_in_one_message_and_move_to_two_
     assert [row[:3] for row in kept.products] == [(SKU, kept.products[0][1], LINES // 4)]
     correlation_id = answer.message.id
     assert {row[0] for row in kept.ledger if row[3] == "Deallocated"} == {correlation_id}, "in one message"
+
+
+def test_late_lines_move_up_by_priority_then_by_age_as_far_as_there_is_room(database_url: str) -> None:
+    """All of them are late; what the batch in time has room for is a page and a half of storage."""
+    needed, room = DUE - timedelta(days=7), PAGE_SIZE * 3 // 2
+
+    async def work(writer: Writer) -> Sequence[Outcome | Exception]:
+        await handle_together(
+            writer, message(BatchCreated("slow", SKU, LINES, DUE)), message(RulesChanged(SKU, move_up=True))
+        )
+        lines = [
+            AllocationRequired(f"o{number:05}", SKU, 1, needed, priority=9 if number >= LINES - URGENT else 0)
+            for number in range(LINES)
+        ]
+        for start in range(0, LINES, 1_000):
+            await handle_together(writer, *map(message, lines[start : start + 1_000]))
+        return [
+            *await handle_together(writer, message(BatchCreated("soon", SKU, room, DUE))),
+            *await handle_together(writer, message(BatchEtaChanged("soon", needed))),
+        ]
+
+    created, moved = asyncio.run(work_at(database_url, work))
+    assert isinstance(created, Outcome)
+    assert isinstance(moved, Outcome)
+    assert [type(event) for event in created.raised] == [MoveUpRequired], "it came too late for all of them"
+    gone = [event.orderid for event in moved.raised if isinstance(event, Deallocated)]
+    served = [f"o{number:05}" for number in (*range(LINES - URGENT, LINES), *range(room - URGENT))]
+    assert gone == served
+    assert {row[0] for row in kept_at(database_url).lines if row[3] == "soon"} == set(served)
 
 
 def test_a_hold_is_found_by_its_id_alone(database_url: str) -> None:

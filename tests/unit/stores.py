@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import date
 from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
@@ -47,6 +48,12 @@ class WatchedSession:
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         self._calls["waiting_lines"] += 1
         return self._session.waiting_lines(sku, after, max_qty, priority)
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        self._calls["late_lines"] += 1
+        return self._session.late_lines(sku, by, max_qty, rewritten, after)
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         self._calls["miscounts"] += 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Sequence
+from collections.abc import Callable, Collection, Container, Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
+from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
@@ -77,6 +78,22 @@ class MemorySession:
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         found = (line for line in self._open_lines(sku, None) if line.priority == priority)
         return [line for line in found if line.position > after and line.qty <= max_qty][:PAGE_SIZE]
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        def is_late(line: LineRow) -> bool:
+            if line.batchref is None or line.closed or line.need_by is None or not by <= line.need_by:
+                return False
+            eta = self._tables.batches[line.batchref].eta
+            return line.batchref in rewritten or (eta is not None and eta > line.need_by)
+
+        def place(line: LineRow) -> tuple[int, int]:
+            return -line.priority, line.position
+
+        found = self._sorted_lines(sku, lambda line: is_late(line) and line.qty <= max_qty)
+        movable = [line for line in found if 0 <= line.priority <= MAX_PRIORITY and place(line) > after]
+        return sorted(movable, key=place)[:PAGE_SIZE]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         held = Counter[str | None]()

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
+from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
@@ -146,6 +147,15 @@ WAITING_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
     f" AND qty <= $3 AND priority <> 0 AND priority = $4 ORDER BY position LIMIT {PAGE_SIZE}"
 )
+LATE_LINES = f"""
+    SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
+    FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
+    WHERE line.sku = $1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= $2 AND qty <= $3
+    AND priority BETWEEN 0 AND {MAX_PRIORITY}
+    AND (batches.eta > need_by OR batches.ref = ANY($4::text::text[]))
+    AND (-priority, line.position) > ($5, $6)
+    ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
+"""
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
         SELECT ref, allocated_quantity, CAST(coalesce((
@@ -280,6 +290,12 @@ class PostgresSession:
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         statement, *of = (WAITING_LINES_OF, priority) if priority else (WAITING_LINES,)
         return [LineRow(*record) for record in self.fetch(statement, sku, after, max_qty, *of)]
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        arguments = (sku, by, max_qty, array_literal(list(rewritten)), *after)
+        return [LineRow(*record) for record in self.fetch(LATE_LINES, *arguments)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*record) for record in self.fetch(MISCOUNTS, sku)]

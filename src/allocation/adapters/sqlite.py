@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
+from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.store import (
     PAGE_SIZE,
@@ -87,6 +88,15 @@ WAITING_LINES_OF = (
     " AND closed IS NULL AND position > ? AND qty <= ? AND priority <> 0 AND priority = ?"
     f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
+LATE_LINES = f"""
+    SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
+    FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
+    WHERE line.sku = ? AND closed IS NULL AND need_by IS NOT NULL AND need_by >= ? AND qty <= ?
+    AND priority BETWEEN 0 AND {MAX_PRIORITY}
+    AND (batches.eta > need_by OR batches.ref IN (SELECT value FROM json_each(?)))
+    AND (-priority, line.position) > (?, ?)
+    ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
+"""
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
         SELECT ref, allocated_quantity, CAST(coalesce((
@@ -197,6 +207,12 @@ class SqliteSession:
         if priority:
             return [_line(row) for row in self._execute(WAITING_LINES_OF, (sku, after, max_qty, priority))]
         return [_line(row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        arguments = (sku, by.isoformat(), max_qty, json.dumps(list(rewritten)), *after)
+        return [_line(row) for row in self._execute(LATE_LINES, arguments)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*row) for row in self._execute(MISCOUNTS, (sku,))]

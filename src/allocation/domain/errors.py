@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from allocation.domain.batches import Batch
     from allocation.domain.lines import OrderLine
@@ -220,6 +220,15 @@ class CountBelowShipped(Refusal):
 
     def __init__(self, batch: Batch, qty: int) -> None:
         super().__init__(f"Batch {batch.reference} cannot have {qty}: {batch.shipped_quantity} of it were shipped")
+
+
+class BatchArrived(Refusal):
+    """A batch that is in the warehouse is not due on any day: what is told of its delivery comes too late."""
+
+    cure = "Count it anew if its quantity is wrong, or put it in quarantine if it is not there."
+
+    def __init__(self, batch: Batch, eta: date) -> None:
+        super().__init__(f"Batch {batch.reference} cannot be due on {eta}: it is in the warehouse")
 
 
 class HoldEndedAlready(Refusal):

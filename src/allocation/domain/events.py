@@ -218,6 +218,7 @@ class RulesChanged(Event):
     each gains a priority with every ``ages_after`` changes of the product. Lines needed within ``frozen_days`` make no
     room for others, and no change moves more than ``most_moved`` lines by choice. With ``least_harm`` the lines that
     leave a batch, and where they go, are those that do the least harm: the fewest, then the least late, by priority.
+    With ``move_up`` lines that are promised too late move to stock that is there in time, when there comes to be some.
     """
 
     sku: Reference
@@ -230,6 +231,14 @@ class RulesChanged(Event):
     frozen_days: Days = 0
     most_moved: Count | None = None
     least_harm: bool = False
+    move_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoveUpRequired(Event):
+    """Lines of the product that are promised too late have to move to stock that is there in time, if there is any."""
+
+    sku: Reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -104,6 +104,15 @@ class Records(Protocol):
     def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
         """A page of waiting lines of a priority, oldest first, of positions above ``after``, none above ``max_qty``."""
 
+    def late_lines(
+        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[Promise]:
+        """A page of the lines promised too late that are needed on a day or later, none above ``max_qty``.
+
+        They are by priority, the highest first, and then by position; it begins behind those of ``after``. Of batches
+        that were ``rewritten`` since, storage cannot tell the day, so it may have more of their lines.
+        """
+
     def miscounts(self) -> Sequence[Miscount]:
         """The counters that are off in storage."""
 
@@ -124,6 +133,11 @@ class _NoRecords:
         return ()
 
     def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        return ()
+
+    def late_lines(
+        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[Promise]:
         return ()
 
     def miscounts(self) -> Sequence[Miscount]:

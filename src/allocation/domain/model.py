@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from allocation.domain import events
 from allocation.domain.batches import Batch, by_age
 from allocation.domain.errors import (
+    BatchArrived,
     HoldConflict,
     HoldEndedAlready,
     HoldStillRuns,
@@ -151,9 +152,11 @@ class Product:
     def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
         """A batch is due on another day. Lines that would come too late, and fit another batch in time, are re-placed.
 
-        All others stay where they are, and are promised for the other day.
+        All others stay where they are, and are promised for the other day. Raises `BatchArrived` if it came already.
         """
         batch = self._known_batch(ref)
+        if batch.eta is None:
+            raise BatchArrived(batch, eta)
         self._change_day(batch, eta, batch.purchased_quantity, solve)
 
     def receive_batch(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
@@ -321,6 +324,27 @@ class Product:
             self._freed[orderid] = _Freed(pinned, before)
         self._promise(pinned, batch)
         self._call_lines(None, displaced)
+
+    def move_up(self) -> None:
+        """Free the lines promised too late that come in time on another batch, and call them.
+
+        They go by priority, then by age, and no more of them than the rules let one change move. Pinned lines and holds
+        stay. Waiting lines that may be served by what they leave are called too.
+        """
+        self._next_version()
+        room = self._room()
+        choice = Choice(self.batches, self.rules, self.today, room)
+        moved: list[OrderLine] = []
+        for line, batchref, _ in self._late_lines(choice):
+            if len(moved) == self.rules.most_moved:
+                break
+            better = choice.on_time(line)
+            if better is not None:
+                room[better.reference] -= line.qty
+                self._planned[line.orderid] = better.reference
+                self._free(line, self._known_batch(batchref or ""))
+                moved.append(line)
+        self._call_lines(None, moved)
 
     # Holds
 
@@ -751,6 +775,8 @@ class Product:
                 self._require(line)
         for hold in holds:
             self._place_hold(hold, choice.of(hold), room)
+        if self.rules.move_up and batch is not None and batch.quarantine is None:
+            self.events.append(events.MoveUpRequired(self.sku))
 
     def _require(self, line: OrderLine) -> None:
         priority = min(line.priority, events.MAX_PRIORITY)
@@ -780,9 +806,34 @@ class Product:
             yield from (line for line in page if not self._has_moved(line.orderid))
             after = page[-1].position
 
+    def _late_lines(self, choice: Choice) -> Iterator[Promise]:
+        """The open lines on batches that are due after they are needed, by priority, then by age."""
+        new = [promise for promise in self.changed_promises.values() if self._is_late(promise)]
+        return heapq.merge(sorted(new, key=_by_priority), self._stored_late_lines(choice), key=_by_priority)
+
+    def _stored_late_lines(self, choice: Choice) -> Iterator[Promise]:
+        rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}
+        after = (-events.MAX_PRIORITY - 1, 0)
+        while (most := choice.most_room(None)) > 0:
+            page = self._records.late_lines(self.today, most, rewritten, after)
+            if not page:
+                return
+            yield from (each for each in page if not self._has_moved(each.line.orderid) and self._is_late(each))
+            after = _by_priority(page[-1])
+
+    def _is_late(self, promise: Promise) -> bool:
+        line, batchref, closed = promise
+        if batchref is None or closed is not None or self._stays(line):
+            return False
+        return late_days(line, self._known_batch(batchref).day(self.today)) > 0
+
     def _has_moved(self, orderid: str) -> bool:
         """Whether the order's line does not stand any more where storage has it."""
         return orderid in self.changed_promises or orderid in self._freed
+
+
+def _by_priority(promise: Promise) -> tuple[int, int]:
+    return -promise.line.priority, promise.line.position
 
 
 def _checked_moment(expires_at: datetime | None, now: datetime) -> datetime:

@@ -39,6 +39,7 @@ class Rules:
     frozen_days: int = 0
     most_moved: int | None = None
     least_harm: bool = False
+    move_up: bool = False
 
     @classmethod
     def of(cls, event: RulesChanged, usual: Rules) -> Rules:
@@ -90,7 +91,7 @@ class Choice:
     """Looks at batches for a line: those of one product, in order, with so much room in each."""
 
     def __init__(self, batches: Sequence[Batch], rules: Rules, today: date, room: Room) -> None:
-        self._batches = batches
+        self._batches = tuple(batches)  # others may be drawn from the records meanwhile
         self._rules = rules
         self._today = today
         self._room = room

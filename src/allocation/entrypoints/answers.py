@@ -27,6 +27,7 @@ from allocation.domain.events import (
     LineQuantityChanged,
     LineReturned,
     LineShipped,
+    MoveUpRequired,
     PromiseChanged,
     RepairRequired,
     RulesChanged,
@@ -97,6 +98,13 @@ class RulesAnswer(TypedDict):
     moved: list[Move]
 
 
+class MoveUpAnswer(TypedDict):
+    """``moved`` are the lines that come in time now, and the waiting lines that are served by what they left."""
+
+    sku: str
+    moved: list[Move]
+
+
 class Repair(TypedDict):
     """A counter that was off: a batch's allocated quantity, or the number of waiting lines (null)."""
 
@@ -156,6 +164,10 @@ def rules_answer(outcome: Outcome) -> RulesAnswer:
     return {"sku": outcome.result, "moved": moves(outcome.raised)}
 
 
+def move_up_answer(outcome: Outcome) -> MoveUpAnswer:
+    return {"sku": outcome.result, "moved": moves(outcome.raised)}
+
+
 def repair_answer(outcome: Outcome) -> RepairAnswer:
     return {"sku": outcome.result, "repaired": list(_repairs(outcome.raised))}
 
@@ -178,6 +190,7 @@ ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     HoldReleased: end_answer,
     HoldExpired: end_answer,
     RulesChanged: rules_answer,
+    MoveUpRequired: move_up_answer,
     RepairRequired: repair_answer,
 }
 

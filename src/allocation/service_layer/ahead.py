@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date
 from typing import NoReturn
 
 from allocation.domain.lines import Miscount
@@ -46,6 +47,11 @@ class ReadAhead:
         raise NotReadAhead
 
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> NoReturn:
+        raise NotReadAhead
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> NoReturn:
         raise NotReadAhead
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -80,6 +80,12 @@ class StoredRecords:
 
     def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
         return [_line(row) for row in self.looked_up.session.waiting_lines(self._sku, after, max_qty, priority)]
+
+    def late_lines(
+        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[Promise]:
+        session = self.looked_up.session
+        return [_promise(row) for row in session.late_lines(self._sku, by, max_qty, rewritten, after)]
 
     def miscounts(self) -> Sequence[Miscount]:
         return self.looked_up.session.miscounts(self._sku)

@@ -197,6 +197,15 @@ def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
     return event.sku
 
 
+def move_up(event: events.MoveUpRequired, uow: AbstractUnitOfWork) -> str:
+    """Place lines that are promised too late where there is stock in time; who waits gets what they leave."""
+    with uow:
+        product = _of_sku(event.sku, uow)
+        product.move_up()
+        uow.commit()
+    return event.sku
+
+
 def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> str:
     """Count a product's counters again, from its lines; promises stay as they are."""
     with uow:
@@ -268,6 +277,7 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.HoldReleased: [release_hold],
     events.HoldExpired: [expire_hold],
     events.RulesChanged: [change_rules],
+    events.MoveUpRequired: [move_up],
     events.RepairRequired: [repair_counters],
     events.Allocated: [],
     events.Deallocated: [],
@@ -286,27 +296,29 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.WaitingLinesRepaired: [],
 }
 
-# What may follow when lines and holds lose their batch.
+# What may follow when a batch has more room, and when lines and holds lose their batch.
+_SERVES = frozenset({events.AllocationRequired, events.MoveUpRequired})
 _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
-    add_batch: frozenset({events.AllocationRequired}),
+    add_batch: _SERVES,
     allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock, events.PromiseChanged}),
-    change_batch_quantity: _FREES,
-    change_batch_eta: _FREES | {events.PromiseChanged},
-    receive_batch: _FREES | {events.PromiseChanged},
+    change_batch_quantity: _FREES | _SERVES,
+    change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
+    receive_batch: _FREES | _SERVES | {events.PromiseChanged},
     quarantine_batch: _FREES,
-    release_batch: frozenset({events.AllocationRequired}),
-    cancel_allocation: frozenset({events.Cancelled, events.AllocationRequired}),
-    change_line_quantity: frozenset({events.Resized, events.Deallocated, events.AllocationRequired}),
+    release_batch: _SERVES,
+    cancel_allocation: _SERVES | {events.Cancelled},
+    change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
-    return_line: frozenset({events.Returned, events.StockScrapped, events.AllocationRequired}),
+    return_line: _SERVES | {events.Returned, events.StockScrapped},
     pin_line: _FREES | {events.Pinned, events.Allocated, events.PromiseChanged},
     hold_stock: frozenset({events.Held}),
     confirm_hold: frozenset({events.HoldEnded, events.Allocated}),
-    release_hold: frozenset({events.HoldEnded, events.AllocationRequired}),
-    expire_hold: frozenset({events.HoldEnded, events.AllocationRequired}),
+    release_hold: _SERVES | {events.HoldEnded},
+    expire_hold: _SERVES | {events.HoldEnded},
     change_rules: frozenset({events.AllocationRequired}),
+    move_up: frozenset({events.Deallocated, events.AllocationRequired}),
     repair_counters: frozenset({events.AllocatedQuantityRepaired, events.WaitingLinesRepaired}),
 }
 

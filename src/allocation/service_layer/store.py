@@ -7,7 +7,7 @@ Every implementation passes ``tests/contract``; what it promises is stated here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple, Protocol, TypeVar
@@ -177,6 +177,15 @@ class Session(Protocol):
 
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
+
+    def late_lines(
+        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        """At most `PAGE_SIZE` open lines on batches that are due later than they are needed, from that day on.
+
+        None is above ``max_qty`` or pinned. They are by priority, the highest first, then by position, behind those of
+        ``after``; with them come lines of the ``rewritten`` batches, whatever day these are due.
+        """
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         """The product's counters that are not what its lines add up to. The only one that reads all of its lines."""

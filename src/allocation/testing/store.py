@@ -232,6 +232,33 @@ class StoreCompliance:
             assert len(first) == PAGE_SIZE
             assert [*first, *second] == small
 
+    def test_late_lines_come_in_pages_by_priority_then_by_age(self) -> None:
+        def needed(orderid: str, in_days: int, position: int, batchref: str = "late", **more: Any) -> LineRow:
+            return line(orderid, batchref, position=position)._replace(need_by=today + timedelta(in_days), **more)
+
+        today = MOMENT.date()
+        late = batch("late", purchased=9_999)._replace(eta=today + timedelta(9))
+        early = batch("early", purchased=99, position=2)._replace(eta=today + timedelta(1))
+        usual = [needed(f"o{number}", number % 9, 10 + number) for number in range(PAGE_SIZE + 10)]
+        first = needed("urgent", 5, 9_999, priority=9)
+        others = [
+            *(needed("large", 5, 3, qty=7), needed("pinned", 5, 4, priority=10), needed("overdue", -1, 5)),
+            *(needed("in-time", 9, 6), line("whenever", "late", position=7), line("waits", None, position=8)),
+            *(needed("shipped", 5, 9, closed="shipped"), needed("early", 5, 10_000, "early")),
+        ]
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[late, early], new_lines=[*usual, first, *others])
+            page = kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], (-10, 0))))
+            after = (-page[-1].priority, page[-1].position)
+            rest = kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], after)))
+            assert len(page) == PAGE_SIZE
+            assert [*page, *rest] == [first, *usual]
+            soon = today + timedelta(8)
+            found = kept.run(lambda session: list(session.late_lines(SKU, soon, 6, [], (-10, 0))))
+            assert found == [each for each in usual if each.need_by == soon]
+            doubted = kept.run(lambda session: list(session.late_lines(SKU, today, 6, ["early"], after)))
+            assert doubted == [*rest, others[-1]]
+
     def test_changes_of_known_rows_are_kept(self) -> None:
         with self.opened() as kept:
             kept.save(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from allocation.domain.errors import CountBelowShipped, LineConflict, UnknownBatch
+from allocation.domain.errors import BatchArrived, CountBelowShipped, LineConflict, UnknownBatch
 from allocation.domain.events import (
     BatchEtaChanged,
     BatchQuantityChanged,
@@ -110,6 +110,14 @@ def test_a_batch_received_is_in_the_warehouse() -> None:
     assert shop.result == "b0"
     shop.send(ordered("o2", 4))
     assert (shop.stands, shop.batch("b0").eta) == ({"o1": "b0", "o2": "b0"}, None)
+
+
+def test_what_is_told_of_a_delivery_after_it_arrived_is_refused() -> None:
+    shop = Shop(bought("b1", 9, due=2), ordered("o1", 4, by=3), BatchReceived("b1"), bought("here", 9))
+    for ref in ("b1", "here"):
+        with pytest.raises(BatchArrived, match=rf"^Batch {ref} cannot be due on 2026-02-09: it is in the warehouse$"):
+            shop.send(BatchEtaChanged(ref, day(9)))
+    assert shop.stands == {"o1": "b1"}
 
 
 def test_a_batch_received_short_frees_lines_and_tells_each_one_day_only() -> None:

@@ -21,6 +21,7 @@ from allocation.domain.events import (
     LineQuantityChanged,
     LineReturned,
     LineShipped,
+    MoveUpRequired,
     OneOf,
     RulesChanged,
 )
@@ -132,6 +133,12 @@ CHANGES: Mapping[str, Change] = {
             is_grave=True,
         ),
         Change(
+            MoveUpRequired,
+            "products",
+            "Move late lines up",
+            "Lines promised too late move to batches that are there in time, as far as there is room.",
+        ),
+        Change(
             RulesChanged,
             "products",
             "Change the rules",
@@ -145,6 +152,7 @@ CHANGES: Mapping[str, Change] = {
                 "ages_after": "Changes after which a waiting line gains a priority",
                 "frozen_days": "Days before need in which a line makes no room",
                 "most_moved": "Lines that one change may move by choice",
+                "move_up": "Late lines move to stock that is there in time",
                 "least_harm": "Choose the lines to move by the least harm",
             },
         ),
