@@ -109,7 +109,7 @@ def test_groups_of_one_product_follow_each_other_without_a_pause(database_url: s
     """One is handled while the one before is written, on what it leaves behind: the hot product is no special case."""
     lines = [AllocationRequired(f"o{number}", "HOT", 1) for number in range(1_000)]
     created = [BatchCreated(f"b{number}", "HOT", 90) for number in range(10)]
-    messages = [Message(event, f"m{number}", "test") for number, event in enumerate([*created, *lines])]
+    messages = [Message(event, f"m{number}", "test", keyed=True) for number, event in enumerate([*created, *lines])]
     watched = Watched(open_store(database_url))
     answers = asyncio.run(play(watched, messages))
     assert answers[10:910] == [(f"b{n // 90}", [Allocated(f"o{n}", "HOT", 1, f"b{n // 90}")]) for n in range(900)]

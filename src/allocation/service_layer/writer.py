@@ -9,9 +9,11 @@ leave behind, so that memory and database are both at work. What the writer prom
 - A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
   only the message that causes it.
 - A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
-  nobody else changed them meanwhile. Otherwise, and where it needs more than that, it is done again in a transaction
-  that locks them. After a lost connection it is done again with every message id looked up in the ledger, which tells
-  whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a second time.
+  nobody else changed them meanwhile. The lines ordered of products in memory are expected to be new, and not looked up:
+  one that is not cannot be written a second time. Otherwise, and where it needs more than that, it is done again in a
+  transaction that locks them. After a lost connection it is done again with every message id looked up in the ledger,
+  which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
+  second time.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
 - While others are found to change the same products, groups are written in turns with them.
 - The queue is bounded. Closing handles everything that was accepted.
@@ -23,16 +25,19 @@ import asyncio
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from allocation.domain.errors import Refusal
+from allocation.domain.events import AllocationRequired
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.rules import USUAL, Rules
-from allocation.service_layer.ahead import ReadAhead
+from allocation.service_layer.ahead import NotReadAhead, ReadAhead
 from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
@@ -44,6 +49,7 @@ MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
 CONTENDED_S = 1.0  # for which groups are written in turns, or products locked at once, after others changed them too
+REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -53,6 +59,7 @@ TROUBLE_S = 10.0  # for which a database that could not be written is taken to b
 
 Reply = Callable[[Outcome | Exception], None]
 Outcomes = Sequence[Outcome | Exception]
+Lines = AbstractSet[tuple[str, str]]  # (orderid, sku)
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +71,7 @@ class _Group(NamedTuple):
     outcomes: Sequence[Outcome | Exception]
     changes: Changes
     fresh: bool  # all of its products were read for it; none was warm
+    expected: bool  # to have new lines only, which were not looked up
 
 
 class _Flight(NamedTuple):
@@ -122,6 +130,7 @@ class Writer:
         self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
         self._contended_until = 0.0
+        self._repeating_until = 0.0
         self._turns = turns  # None: there are none to take
         self._has_turn = False
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
@@ -246,12 +255,17 @@ class Writer:
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
         kept = self._warm.take(wanted)
+        new = _expected_new(messages, kept) if asyncio.get_running_loop().time() >= self._repeating_until else set()
+        asked = replace(wanted, lines=wanted.lines - new)
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
-            session = ReadAhead(await self._store.read(wanted) if wanted else Loaded(), unwritten)
+            session = ReadAhead(await self._store.read(asked) if asked else Loaded(), unwritten)
             uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve, kept)
             uow.load(wanted)
-            group = _Group(entries, _handle_each(messages, uow), uow.changes(), fresh=not kept)
+            outcomes = _handle_each(messages, uow)
+            if new:
+                self._check_refusals(messages, outcomes, new)
+            group = _Group(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
@@ -259,6 +273,16 @@ class Writer:
                 self._warm.clear()  # who answers next may be a server that has lost commits
             return None
         return group
+
+    def _check_refusals(self, messages: Sequence[Message], outcomes: Outcomes, new: Lines) -> None:
+        """Nobody is refused a line because it was expected to be new, for it may have been taken before."""
+        for message, outcome in zip(messages, outcomes, strict=True):
+            if isinstance(outcome, Refusal) and _line_ordered(message) in new:
+                self._expect_repeats()
+                raise NotReadAhead
+
+    def _expect_repeats(self) -> None:
+        self._repeating_until = asyncio.get_running_loop().time() + REPEATING_S
 
     def _take_off(self, group: _Group) -> _Flight:
         written = asyncio.create_task(self._write(group.changes))
@@ -274,6 +298,8 @@ class Writer:
         try:
             await flight.written
         except StoreConflict:
+            if flight.group.expected:
+                self._expect_repeats()
             if flight.group.fresh:  # else somebody may have changed a warm product long ago
                 self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
@@ -379,6 +405,24 @@ class Writer:
 
 def _messages(entries: Sequence[tuple[Message, Reply]]) -> Sequence[Message]:
     return [message for message, _ in entries]
+
+
+def _expected_new(messages: Sequence[Message], known: Container[str]) -> Lines:
+    """The lines that are ordered of those products, and that nothing else is said about."""
+    ordered: set[tuple[str, str]] = set()
+    others: set[tuple[str, str]] = set()
+    for message in messages:
+        line = _line_ordered(message)
+        if line is None:
+            others.add((getattr(message.event, "orderid", ""), getattr(message.event, "sku", "")))
+        elif line[1] in known:
+            ordered.add(line)
+    return ordered - others
+
+
+def _line_ordered(message: Message) -> tuple[str, str] | None:
+    event = message.event
+    return (event.orderid, event.sku) if isinstance(event, AllocationRequired) else None
 
 
 def _handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outcomes) -> Outcomes:
