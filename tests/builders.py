@@ -29,7 +29,7 @@ QUERIES = {
     ),
     "lines": (
         "SELECT orderid, sku, qty, batchref, position, priority, CAST(need_by AS text), closed,"
-        " CAST(expires_at AS text) FROM order_lines ORDER BY orderid, sku"
+        " part, rest, CAST(expires_at AS text) FROM order_lines ORDER BY orderid, sku"
     ),
     "ledger": (
         "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
@@ -121,7 +121,8 @@ def _memory_contents(tables: MemoryTables) -> Contents:
     lines = [
         (
             *(row.orderid, row.sku, row.qty, row.batchref, row.position, row.priority),
-            *(row.need_by and row.need_by.isoformat(), row.closed, row.expires_at and row.expires_at.isoformat()),
+            *(row.need_by and row.need_by.isoformat(), row.closed, row.part, row.rest),
+            row.expires_at and row.expires_at.isoformat(),
         )
         for row in tables.lines.values()
     ]

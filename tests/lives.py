@@ -36,6 +36,7 @@ DAYS = tuple(BEGIN.date() + timedelta(days=days) for days in (-1, 0, 1, 4, 9))
 MOMENTS = tuple(BEGIN + timedelta(hours=hours) for hours in (-1, 40, 400, 1_000))
 LOCATIONS = (None, None, "LYON", "OSLO")
 ORDERS = 9
+PARTS = (*[""] * 5, "/2", "/3")  # of which there may be some, or orders that are called so
 
 
 def random_event(dice: random.Random) -> Event:
@@ -50,7 +51,7 @@ def _ref(dice: random.Random, sku: str) -> str:
 
 
 def _orderid(dice: random.Random) -> str:
-    return f"o{dice.randint(1, ORDERS)}"
+    return f"o{dice.randint(1, ORDERS)}{dice.choice(PARTS)}"
 
 
 def _holdid(dice: random.Random) -> str:
@@ -73,9 +74,9 @@ def _batch_created(dice: random.Random, sku: str) -> Event:
 
 
 def _allocation_required(dice: random.Random, sku: str) -> Event:
-    return AllocationRequired(
-        _orderid(dice), sku, dice.choice((1, 2, 2, 4, 6)), _day(dice), dice.choice((0, 0, 0, 1, 9))
-    )
+    orderid, qty, need_by = _orderid(dice), dice.choice((1, 2, 2, 4, 6)), _day(dice)
+    priority, split = dice.choice(((0, False), (0, True), (0, True), (1, True), (9, False)))
+    return AllocationRequired(orderid, sku, qty, need_by, priority, split)
 
 
 def _quantity_changed(dice: random.Random, sku: str) -> Event:

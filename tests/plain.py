@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -17,9 +18,10 @@ from allocation.domain.events import (
     Deallocated,
     Event,
     HoldEnded,
+    MoveUpRequired,
     PromiseChanged,
 )
-from allocation.domain.lines import OrderLine, Promise
+from allocation.domain.lines import OrderLine, Promise, part_id
 from allocation.domain.model import Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.service_layer import messagebus
@@ -153,6 +155,8 @@ def check_product(product: Product) -> None:
         elif closed is None:
             assert not is_hold(line), f"{line} waits"
             assert product.choice().of(line) is None, f"{line} waits and would fit"
+            assert not product._can_be_split(line) or product.choice().piece(line) is None, f"{line} could have some"
+        check_parts(product, line)
     for batch in product.batches:
         assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity
         assert batch.shipped_quantity == shipped[batch.reference]
@@ -163,6 +167,16 @@ def check_product(product: Product) -> None:
     positions += [promise.line.position for promise in product.changed_promises.values()]
     assert len(positions) == len(set(positions))
     assert max(positions) <= product.version_number
+
+
+def check_parts(product: Product, line: OrderLine) -> None:
+    """What was cut off a line is in the parts that follow it, as far as nobody changed them."""
+    later = [part.line for part in product.parts(line.orderid)[1:]]
+    assert bool(later) == bool(line.rest)
+    assert [part.part for part in later] == list(range(line.part + 1, line.part + 1 + len(later)))
+    assert {(part.need_by, part.orderid.removesuffix(f"/{part.part}")) for part in later} <= {
+        (line.need_by, line.orderid.removesuffix(f"/{line.part}") if line.part > 1 else line.orderid)
+    }
 
 
 def lines_on(product: Product, ref: str | None) -> list[OrderLine]:
@@ -187,13 +201,24 @@ def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: 
 
 def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]:
     """One for each line that had a day and is still wanted, and has another day, or none."""
-    for (sku, orderid), (line, ref, closed) in before.lines.items():
-        now = after.lines[sku, orderid]
+    for (sku, orderid), now in after.lines.items():
+        line, ref, closed = before.lines.get(_origin((sku, orderid), before, after), now._replace(batchref=None))
         if ref is None or closed or now.closed or is_hold(line):
             continue
         old, new = before.days[ref], after.days[now.batchref] if now.batchref else None
         if old != new:
             yield PromiseChanged(orderid, sku, now.line.qty, old, new, late_days(now.line, new))
+
+
+def _origin(key: tuple[str, str], before: Snapshot, after: Snapshot) -> tuple[str, str]:
+    """The line itself or, of a part that is new, the one that it was cut off."""
+    sku, orderid = key
+    part = after.lines[key].line.part
+    while (sku, orderid) not in before.lines and part > 1:
+        first = orderid.removesuffix(f"/{part}")
+        part -= 1
+        orderid = part_id(first, part)
+    return sku, orderid
 
 
 def _check_closed(before: Snapshot, after: Snapshot) -> None:
@@ -230,7 +255,8 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
         if missing > 0:
             lost.append(line.orderid)
             missing -= line.qty
-    freed = [each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref]
+    at_once = itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised)
+    freed = [each.orderid for each in at_once if isinstance(each, Deallocated)]
     holds = {line.orderid for line in stood if is_hold(line)}
     assert freed == [orderid for orderid in lost if orderid not in holds], f"{event}: {freed} lost, not {lost}"
     moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}

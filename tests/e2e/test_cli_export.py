@@ -29,11 +29,11 @@ QUERIES: Mapping[str, str] = {
         " FROM batches ORDER BY sku, ref"
     ),
     "allocations": (
-        "SELECT orderid, sku, qty, batchref, 'allocated', CAST(need_by AS text), priority, CAST(expires_at AS text)"
-        " FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
+        "SELECT orderid, sku, qty, batchref, 'allocated', CAST(need_by AS text), priority, CAST(expires_at AS text),"
+        " NULL FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
     ),
     "backorders": (
-        "SELECT orderid, sku, qty, position, CAST(need_by AS text), priority"
+        "SELECT orderid, sku, qty, position, CAST(need_by AS text), priority, NULL"
         " FROM order_lines WHERE batchref IS NULL ORDER BY sku, position"
     ),
 }
@@ -136,7 +136,8 @@ def test_rows_are_as_of_one_moment_however_long_it_takes(
 
 
 def test_an_empty_table_is_a_header_or_nothing(sqlite_url: str) -> None:
-    assert export("allocations", "csv", sqlite_url) == "orderid,sku,qty,batchref,state,need_by,priority,expires_at\n"
+    header = "orderid,sku,qty,batchref,state,need_by,priority,expires_at,part_of\n"
+    assert export("allocations", "csv", sqlite_url) == header
     assert export("allocations", "jsonl", sqlite_url) == ""
 
 

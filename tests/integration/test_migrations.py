@@ -227,6 +227,23 @@ def test_deliveries_of_an_older_revision_stay_pending(url: URL, monkeypatch: pyt
     assert [each.correlation_id for each in asyncio.run(due(outbox))] == ["m1", "m2"]
 
 
+def test_lines_of_an_older_revision_stay_whole(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate_module, "HEAD", "0005")
+    migrate(url)
+    insert = (
+        "INSERT INTO order_lines (orderid, sku, qty, batchref, position, closed)"
+        " VALUES ('o1', 'CHAIR', 3, NULL, 1, NULL), ('o1/2', 'CHAIR', 2, NULL, 2, 'cancelled')"
+    )
+    on(url, lambda connection: connection.exec_driver_sql(insert))
+    monkeypatch.undo()
+    assert migrate(url) == ("0005", HEAD)
+    query = sa.text("SELECT orderid, qty, batchref, closed, part, rest FROM order_lines ORDER BY orderid")
+    assert [tuple(row) for row in on(url, lambda connection: connection.execute(query).all())] == [
+        ("o1", 3, None, None, None, None),
+        ("o1/2", 2, None, "cancelled", None, None),
+    ]
+
+
 async def due(outbox: Outbox) -> Sequence[Delivery]:
     try:
         return await outbox.due("mail", range(PARTITIONS), 10, dead_letters_hold=False)

@@ -14,7 +14,7 @@ TODAY = NOW.date()
 
 SKUS = st.sampled_from(["POSTER", "POSTER", "POSTER", "FORK"])
 REFS = st.sampled_from([f"b{number}" for number in range(1, 7)])
-ORDERS = st.sampled_from([f"o{number}" for number in range(1, 13)])
+ORDERS = st.sampled_from([f"o{number}" for number in range(1, 13)] + ["o1/2", "o2/2", "o2/3"])
 HOLDS = st.sampled_from([f"h{number}" for number in range(1, 4)])
 QUANTITIES = st.integers(1, 8)
 DAYS: st.SearchStrategy[date] = st.sampled_from([TODAY + timedelta(days=days) for days in (1, 5, 10, 20)])
@@ -22,7 +22,11 @@ MOMENTS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-1, 
 LOCATIONS = st.sampled_from([None, "north", "south"])
 
 BATCHES = st.builds(events.BatchCreated, REFS, SKUS, st.integers(1, 20), st.none() | DAYS, st.none() | DAYS, LOCATIONS)
-LINES = st.builds(events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]))
+WHOLE = st.builds(events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]))
+SPLIT = st.builds(
+    events.AllocationRequired, ORDERS, SKUS, st.integers(1, 30), st.none() | DAYS, st.just(0), st.just(True)
+)
+LINES = st.one_of(WHOLE, WHOLE, SPLIT)
 CHANGES: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.BatchQuantityChanged, REFS, st.integers(0, 12)),
     st.builds(events.BatchEtaChanged, REFS, DAYS),

@@ -238,7 +238,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (sqlite, postgresql):
         for name in ("NEWEST_LINES", "NEWEST_LINES_OF", "WAITING_LINES", "WAITING_LINES_OF"):
             statement, pages = re.subn(r"LIMIT \d+", f"LIMIT {SMALL_PAGE}", getattr(module, name))
-            assert pages == 1
+            assert pages
             monkeypatch.setattr(module, name, statement)
 
 

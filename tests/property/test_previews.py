@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.adapters.tables import metadata
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
-from allocation.domain.lines import days_late, state_of
+from allocation.domain.lines import days_late, part_id, state_of
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.preview import LineChange, Previews
 from allocation.service_layer.writer import Writer
@@ -90,7 +90,7 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
     found = {}
     for row in after.lines:
         key = row[:2]
-        was, is_ = standing(old.get(key), before), standing(row, after)
+        was, is_ = standing(old.get(origin(row, old)), before), standing(row, after)
         if was != is_:
             need_by = row[6] and date.fromisoformat(row[6])
             late = days_late(need_by, is_[2])
@@ -98,11 +98,21 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
     return found
 
 
+def origin(row: Any, old: Mapping[tuple[str, str], Any]) -> tuple[str, str]:
+    """The line itself or, if it is a part that is new, the one that it was cut off."""
+    orderid, sku, part = row[0], row[1], row[8] or 0
+    first = orderid.removesuffix(f"/{part}")
+    while (orderid, sku) not in old and part > 1:
+        part -= 1
+        orderid = part_id(first, part)
+    return orderid, sku
+
+
 def standing(row: Any, kept: Contents) -> tuple[str | None, str | None, date | None, int]:
     """Its state, where it stands, its day and its quantity."""
     if row is None:
         return None, None, None, 0
-    _, _, qty, batchref, _, priority, _, closed, _ = row
+    _, _, qty, batchref, _, priority, _, closed, *_ = row
     etas = {batch[0]: batch[2] for batch in kept.batches}
     eta = batchref and etas[batchref]
     day = None if batchref is None else date.fromisoformat(eta) if eta else TODAY

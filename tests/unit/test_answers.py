@@ -21,6 +21,31 @@ def test_an_answer_names_the_batch() -> None:
     assert answer(Outcome(message, None, [])) == {"batchref": None}
 
 
+def test_a_line_that_was_split_is_answered_with_its_parts() -> None:
+    message = new_message(events.AllocationRequired("o1", "LAMP", 3, split=True), "test")
+    parts = [{"orderid": "o1", "qty": 2, "batchref": "b1"}, {"orderid": "o1/2", "qty": 1, "batchref": None}]
+    assert answer(Outcome(message, parts, [])) == {"batchref": "b1", "parts": parts}
+
+
+def test_what_is_cut_off_a_line_comes_from_where_that_was() -> None:
+    raised = [
+        events.Deallocated("o1", "LAMP", 9, "b1"),
+        events.Split("o1", "LAMP", 5, 4, "o1/2", 7),
+        events.Allocated("o1", "LAMP", 5, "b1"),
+        events.Split("o1/2", "LAMP", 3, 1, "o1/3", 8),
+        events.Allocated("o1/2", "LAMP", 3, "b2"),
+        events.Backordered("o1/3", "LAMP", 1),
+        events.Split("o2", "LAMP", 1, 1, "o2/2", 9),
+        events.Allocated("o2", "LAMP", 1, "b2"),
+        events.Backordered("o2/2", "LAMP", 1),
+    ]
+    assert [tuple(move.values()) for move in moves(raised)] == [
+        ("o1/2", "LAMP", 3, "b1", "b2"),
+        ("o1/3", "LAMP", 1, "b1", None),
+        ("o2", "LAMP", 1, None, "b2"),
+    ]
+
+
 def test_a_count_is_answered_with_what_moved() -> None:
     message = new_message(events.BatchQuantityChanged("b1", 3), "test")
     raised = [events.Deallocated("o1", "LAMP", 3, "b1"), events.Backordered("o1", "LAMP", 3), events.OutOfStock("LAMP")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,14 @@ import msgspec
 import pytest
 
 from allocation.adapters.memory import MemoryStore, MemoryTables
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event, OutOfStock
+from allocation.domain.events import (
+    AllocationRequired,
+    BatchCreated,
+    BatchQuantityChanged,
+    Event,
+    OutOfStock,
+    RulesChanged,
+)
 from allocation.service_layer.books import (
     BOOKED,
     COUNTERS,
@@ -43,7 +51,7 @@ def history(*events: Event, group: int = 3) -> MemoryTables:
 
     async def play() -> MemoryTables:
         store = MemoryStore()
-        seconds = iter(range(len(events) + 1))
+        seconds = itertools.count()
         writer = Writer(store, clock=lambda: MOMENT + timedelta(seconds=next(seconds)))
         writer.start()
         for start in range(0, len(events), group):
@@ -381,6 +389,45 @@ def test_damage_is_named(
     found = [(each.kind, each.name, each.stored, each.expected) for each in report.differences]
     assert found == list(expected)
     assert all(each.sku == SKU for each in report.differences)
+
+
+def test_of_a_line_that_was_split_the_ledger_has_every_part() -> None:
+    tables = history(
+        BatchCreated("b1", SKU, 3),
+        AllocationRequired("o1", SKU, 8, split=True),
+        BatchCreated("b2", SKU, 4),
+        group=1,
+    )
+    assert {key[0]: (line.qty, line.batchref) for key, line in tables.lines.items()} == {
+        "o1": (3, "b1"),
+        "o1/2": (4, "b2"),
+        "o1/3": (1, None),
+    }
+    assert audited(tables).differences == []
+    past = PastProduct(SKU, facts_of(tables, SKU))
+    assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
+    drop_messages(tables, "Split", "o1/2")
+    assert [(each.kind, each.name, each.stored, each.expected) for each in audited(tables).differences] == [
+        ("ledger", "o1/2", "quantity 4", "quantity 5")
+    ]
+
+
+def test_a_part_has_its_age_in_the_past_although_its_message_comes_behind_those_of_others() -> None:
+    tables = history(
+        BatchCreated("b1", SKU, 4, expires_on=MOMENT.date() + timedelta(days=5)),
+        BatchCreated("b2", SKU, 4),
+        RulesChanged(SKU, safety_stock=99),
+        AllocationRequired("o1", SKU, 9, need_by=MOMENT.date() + timedelta(days=9), split=True),
+        AllocationRequired("o2", SKU, 2),
+        RulesChanged(SKU),
+    )
+    assert {key[0]: (line.qty, line.batchref) for key, line in tables.lines.items()} == {
+        "o1": (4, "b2"),
+        "o2": (2, "b1"),
+        "o1/2": (5, None),
+    }
+    past = PastProduct(SKU, facts_of(tables, SKU))
+    assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
 
 
 def test_every_kind_of_damage_was_tried() -> None:

@@ -14,10 +14,10 @@ from allocation.domain.errors import UnknownBatch
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.preview import Previews
+from allocation.service_layer.preview import LineChange, Previews
 from allocation.service_layer.store import Session
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writer import Unavailable, Writer
 from tests.builders import message
 
 T = TypeVar("T")
@@ -82,6 +82,26 @@ def test_a_caller_who_goes_leaves_its_place_when_the_work_is_done() -> None:
         previews.close()
 
     asyncio.run(play())
+
+
+def test_what_would_be_cut_off_a_line_was_what_that_was() -> None:
+    store = MemoryStore()
+
+    async def play() -> list[LineChange]:
+        writer = Writer(store)
+        writer.start()
+        for event in (BatchCreated("b1", "RUG", 5), AllocationRequired("o1", "RUG", 5, split=True)):
+            await writer.handle(message(event))
+        await writer.close()
+        previews = Previews(lambda: store)
+        preview = await previews.preview([message(BatchQuantityChanged("b1", 3))])
+        previews.close()
+        return list(preview.lines)
+
+    first, second = sorted(asyncio.run(play()))
+    assert (first.orderid, first.qty, first.start, first.end) == ("o1", 3, "b1", "b1")
+    assert (second.orderid, second.qty, second.start, second.end) == ("o1/2", 2, "b1", None)
+    assert (second.was, second.state, second.before) == ("allocated", "waiting", first.before)
 
 
 @pytest.mark.parametrize("commits", [True, False])

@@ -33,7 +33,10 @@ BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
 # rather than looked up one by one in the order of an index.
 PRODUCTS = "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY {sku}"
 BATCHES = f"SELECT {', '.join(BatchRow._fields)} FROM batches ORDER BY {{sku}}"  # noqa: S608 - names of our own
-LINES = "SELECT orderid, sku, qty, batchref, position, 0, NULL, NULL, closed FROM order_lines ORDER BY {sku}, {orderid}"
+LINES = (
+    "SELECT orderid, sku, qty, batchref, position, 0, NULL, NULL, closed, NULL, NULL FROM order_lines"
+    " ORDER BY {sku}, {orderid}"
+)
 MESSAGES = (
     "SELECT position, sku, type, orderid, body FROM messages"  # noqa: S608 - names of our own
     f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position, place"

@@ -76,8 +76,8 @@ class MemorySession:
         return found[::-1][:PAGE_SIZE]
 
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
-        found = (line for line in self._open_lines(sku, None) if line.priority == priority)
-        return [line for line in found if line.position > after and line.qty <= max_qty][:PAGE_SIZE]
+        found = (line for line in self._open_lines(sku, None) if line.priority == priority and line.position > after)
+        return [line for line in found if line.qty <= max_qty or (line.part and not line.rest)][:PAGE_SIZE]
 
     def late_lines(
         self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]

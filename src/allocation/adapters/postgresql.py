@@ -82,12 +82,12 @@ SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position
        b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, NULL, NULL, NULL, NULL
 FROM batches AS b WHERE b.ref = ANY($2::text::text[]) AND NOT b.has_room
 UNION ALL
-SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, NULL, NULL,
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, l.part, l.rest,
        l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
 FROM unnest($3::text::text[], $4::text::text[]) AS w (orderid, sku)
 CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
 UNION ALL
-SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, NULL, NULL,
+SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, l.part, l.rest,
        l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
 FROM order_lines AS l WHERE l.orderid = ANY($6::text::text[]) AND l.expires_at IS NOT NULL
 UNION ALL
@@ -139,13 +139,18 @@ NEWEST_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
     f" AND closed IS NULL AND priority <> 0 AND priority = $4 ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
+# Those that are too large and may be split, too.
 WAITING_LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
-    f" AND qty <= $3 AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
+    f"SELECT * FROM ((SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL"
+    f" AND position > $2 AND qty <= $3 AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE})"
+    f" UNION ALL (SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL"
+    " AND part IS NOT NULL AND rest IS NULL AND position > $2 AND qty > $3 AND priority = 0"
+    f" ORDER BY position LIMIT {PAGE_SIZE})) AS found ORDER BY position LIMIT {PAGE_SIZE}"
 )
 WAITING_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
-    f" AND qty <= $3 AND priority <> 0 AND priority = $4 ORDER BY position LIMIT {PAGE_SIZE}"
+    " AND (qty <= $3 OR (part IS NOT NULL AND rest IS NULL)) AND priority <> 0 AND priority = $4"
+    f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
 LATE_LINES = f"""
     SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
@@ -204,14 +209,14 @@ WRITES = {
     ),
     "new_lines": (
         f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT * FROM {{rows}}",
-        ("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text"),
+        ("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text", "smallint", "bigint"),
     ),
     "lines": (
         (
             "UPDATE order_lines AS l SET qty = new.c3, batchref = new.c4, priority = new.c6, expires_at = new.c8,"
-            " closed = new.c9 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2"
+            " closed = new.c9, rest = new.c11 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2"
         ),
-        ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text"),
+        ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text", None, "bigint"),
     ),
     "messages": (
         f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
@@ -338,7 +343,7 @@ def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
             case "b":
                 loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2, n5, t1, d3, t2))
             case "l":
-                loaded.lines.append(LineRow(key, sku, n1, t1, n2, n3, d1, m1, t2))
+                loaded.lines.append(LineRow(key, sku, n1, t1, n2, n3, d1, m1, t2, n4, n5))
             case "m":
                 loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4, t5))
     return loaded

@@ -79,13 +79,18 @@ NEWEST_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref = ?"
     f" AND position < ? AND closed IS NULL AND priority <> 0 AND priority = ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
+# Those that are too large and may be split, too.
 WAITING_LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting WHERE sku = ? AND batchref IS NULL"
-    f" AND closed IS NULL AND position > ? AND qty <= ? AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
+    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting WHERE sku = ?1 AND batchref IS NULL"
+    " AND closed IS NULL AND position > ?2 AND qty <= ?3 AND priority = 0"
+    f" UNION ALL SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_to_split WHERE sku = ?1"
+    " AND batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL AND position > ?2 AND qty > ?3"
+    f" AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
 )
 WAITING_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref IS NULL"
-    " AND closed IS NULL AND position > ? AND qty <= ? AND priority <> 0 AND priority = ?"
+    " AND closed IS NULL AND position > ? AND (qty <= ? OR (part IS NOT NULL AND rest IS NULL))"
+    " AND priority <> 0 AND priority = ?"
     f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
 LATE_LINES = f"""
@@ -132,7 +137,7 @@ REWRITE_BATCHES = """
 UPDATE_LINES = """
     UPDATE order_lines SET
         qty = new.value ->> 2, batchref = new.value ->> 3, priority = new.value ->> 5,
-        expires_at = new.value ->> 7, closed = new.value ->> 8
+        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10
     FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
 """
 

@@ -117,6 +117,8 @@ order_lines = Table(
     Column("need_by", Date),
     Column("expires_at", UtcDateTime),  # of a hold
     Column("closed", Text),  # how it ended; null: it is open
+    Column("part", SmallInteger),  # of a line that may be split: which; null: it stays whole
+    Column("rest", BigInteger),  # what was cut off, and is in the parts that follow; null: nothing
     PrimaryKeyConstraint("orderid", "sku"),
     CheckConstraint("qty > 0", name="qty"),
     sqlite_with_rowid=False,
@@ -131,6 +133,13 @@ Index(
     sqlite_where=text("batchref IS NULL AND closed IS NULL"),
 )
 # These hold only what few lines have, so that the others do not pay for them.
+Index(
+    "ix_order_lines_to_split",
+    order_lines.c.sku,
+    order_lines.c.position,
+    postgresql_where=text("batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL"),
+    sqlite_where=text("batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL"),
+)
 Index(
     "ix_order_lines_by_priority",
     order_lines.c.sku,

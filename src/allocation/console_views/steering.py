@@ -141,7 +141,7 @@ _ENDS = {
     "Returned": (_HERE, _HERE),
     "Shipped": (_HERE, _HERE),
 }
-_STAYING = {"Resized", "Pinned"}  # which say nothing of where the line stands
+_STAYING = {"Resized", "Pinned", "Split"}  # which say nothing of where the line stands
 _ENDING = {"Cancelled", "HoldEnded", "Returned", "Shipped"}
 _TELLING = {*_ENDS, *_STAYING, "PromiseChanged"}
 _UNTOLD = ""  # where a line stood or stands, as far as the messages read say nothing of it
@@ -184,6 +184,8 @@ def _ways(rows: Iterable[Any], about: str | None) -> Mapping[str, _Way]:
         fields = msgspec.json.decode(body)
         if type_ in _TELLING and (id_ := fields.get("orderid") or fields.get("holdid")):
             ways[id_] = _step(ways.get(id_, _Way()), type_, fields, about)
+            if type_ == "Split":  # what was cut off comes from where the line was
+                ways[fields["next_part"]] = ways[id_]._replace(start=ways[id_].start or None)
     return ways
 
 

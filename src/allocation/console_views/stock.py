@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Date, TextClause, bindparam, text
 
+from allocation import views
 from allocation.console_views.ledger import moment
 from allocation.domain.errors import UnknownOrder
-from allocation.domain.lines import HELD_PRIORITY, days_late, state_of, stock_day
+from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, state_of, stock_day
 
 PAGE = 50
 WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
@@ -62,8 +63,12 @@ class ProductPage(NamedTuple):
 
 
 class OrderedLine(NamedTuple):
-    """A line of an order; ``batchref`` is None while it waits, ``eta`` also if it is on hand."""
+    """A line of an order; ``batchref`` is None while it waits, ``eta`` also if it is on hand.
 
+    The ``rest`` of it is in the parts that follow, which have order ids of their own.
+    """
+
+    orderid: str
     sku: str
     qty: int
     batchref: str | None
@@ -71,6 +76,8 @@ class OrderedLine(NamedTuple):
     need_by: date | None
     priority: int
     closed: str | None
+    part: int | None
+    rest: int | None
 
     @property
     def state(self) -> str:
@@ -164,6 +171,13 @@ def order(connection: Connection, orderid: str, *, after: str = "", limit: int =
     return [OrderedLine._make(row) for row in found]
 
 
+def with_parts(connection: Connection, orderid: str, lines: Sequence[OrderedLine]) -> Sequence[OrderedLine]:
+    """The lines of the order, each followed by its later parts."""
+    split = [line.sku for line in lines if line.rest is not None and line.part == 1]
+    found = connection.execute(_PARTS, {"orderids": later_parts(orderid), "skus": split}) if split else ()
+    return views.with_parts(lines, map(OrderedLine._make, found))
+
+
 SUMS = """
     CAST(coalesce(sum(CASE WHEN eta IS NULL THEN purchased_quantity END), 0) AS BIGINT),
     CAST(coalesce(sum(CASE WHEN eta IS NULL THEN allocated_quantity END), 0) AS BIGINT),
@@ -188,11 +202,19 @@ _HOLDS = text(
     "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
     f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
 )
-_ORDER = text(
-    "SELECT lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority, lines.closed"
+_ORDERED = (
+    "SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority,"
+    " lines.closed, lines.part, lines.rest"
     " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
-    " WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
+)
+_ORDER = text(
+    f"{_ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
 ).columns(eta=Date, need_by=Date)
+_PARTS = (
+    text(f"{_ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
+    .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
+    .columns(eta=Date, need_by=Date)
+)
 _ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
 # From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
 _WAITING = """

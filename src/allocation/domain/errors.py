@@ -101,10 +101,12 @@ class LineConflict(Refusal):
 
     def __init__(self, taken: OrderLine, asked: OrderLine) -> None:
         told = f"Order {asked.orderid} already has a line of {asked.sku}"
-        if taken.qty != asked.qty:
-            told += f" with quantity {taken.qty}, not {asked.qty}"
+        if asked.qty not in {taken.qty, taken.qty + taken.rest}:
+            told += f" with quantity {taken.qty + taken.rest}, not {asked.qty}"
         elif taken.need_by != asked.need_by:
             told += f" needed by {taken.need_by or 'no day'}, not {asked.need_by or 'no day'}"
+        elif bool(taken.part) != bool(asked.part):
+            told += " that may be split, not a whole one" if taken.part else " that is whole, not one to be split"
         super().__init__(told)
 
 
@@ -185,6 +187,16 @@ class LineClosed(Refusal):
 
     def __init__(self, orderid: str, sku: str, how: str) -> None:
         super().__init__(f"The line of {sku} in order {orderid} was {how}")
+
+
+class LineWasSplit(Refusal):
+    """A line that was split is as large as its parts, of which only the last can grow or shrink."""
+
+    def __init__(self, line: OrderLine, last: str) -> None:
+        super().__init__(
+            f"The line of {line.sku} in order {line.orderid} was split: {line.rest} of it follow in {line.next_part}",
+            f"Change {last}, which is its last part, or cancel the line and order it again.",
+        )
 
 
 class NotShippable(Refusal):

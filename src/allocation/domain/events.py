@@ -14,6 +14,7 @@ MAX_TEXT_LENGTH = 255
 MAX_QUANTITY = 1_000_000_000
 MAX_PRIORITY = 9
 MAX_DAYS = 3_650
+MAX_POSITION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ Quantity = Annotated[int, Between(1, MAX_QUANTITY)]
 Count = Annotated[int, Between(0, MAX_QUANTITY)]
 Priority = Annotated[int, Between(0, MAX_PRIORITY)]
 Days = Annotated[int, Between(0, MAX_DAYS)]
+Position = Annotated[int, Between(1, MAX_POSITION)]
 Strategy = Annotated[str, OneOf(STRATEGIES)]
 
 
@@ -83,6 +85,7 @@ class AllocationRequired(Event):
     """An order line needs stock: a customer ordered it, or it lost the batch it had, or stock appeared.
 
     ``need_by`` is the day its stock has to be there; of lines that wait, the highest ``priority`` is served first.
+    A line that no batch can take whole waits, or with ``split`` is spread over as many as it takes.
     """
 
     orderid: Reference
@@ -90,6 +93,7 @@ class AllocationRequired(Event):
     qty: Quantity
     need_by: date | None = None
     priority: Priority = 0
+    split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +340,21 @@ class Resized(Event):
     sku: Reference
     qty: Quantity
     before: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Event):
+    """A line that no batch takes whole has this quantity from now on; the ``rest`` is in its ``next_part``, a line too.
+
+    That is placed like any line, and may be split in its turn; ``position`` is its age.
+    """
+
+    orderid: Reference
+    sku: Reference
+    qty: Quantity
+    rest: Quantity
+    next_part: Reference
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HELD_PRIORITY: Final = -1  # a cart goes after every order
 PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # a line put on its batch by hand goes before every other
+MAX_PARTS: Final = 100  # of a line; the last one is not split any more
+PART_MARK: Final = "/"  # between the order id of a line and the number of its part
 
 # How a line ended. What was shipped still takes up the stock of its batch; all others stand nowhere.
 CANCELLED: Final = "cancelled"
@@ -36,6 +38,9 @@ class OrderLine:
     """What a customer ordered of one SKU; ``(orderid, sku)`` identifies it. With ``expires_at`` it is a cart's hold.
 
     ``position`` is its age: the product's version when the line was taken. It keeps it wherever it moves.
+
+    A line that may be split is the first ``part`` of itself, and each part is a line of its own; 0: it stays whole.
+    ``rest`` is what was cut off it, and is in the parts that follow; 0: there are none.
     """
 
     orderid: str
@@ -45,6 +50,28 @@ class OrderLine:
     need_by: date | None = None
     priority: int = 0
     expires_at: datetime | None = None
+    part: int = 0
+    rest: int = 0
+
+    @property
+    def next_part(self) -> str:
+        """The order id of the part that follows, or would."""
+        return part_id(part_of(self.orderid, self.part), self.part + 1)
+
+
+def part_id(orderid: str, number: int) -> str:
+    """The order id of a part of the order's line: the first has that of the line."""
+    return f"{orderid}{PART_MARK}{number}" if number > 1 else orderid
+
+
+def part_of(orderid: str, number: int) -> str:
+    """The order id of the line that this is a part of: its own, unless it is a later one."""
+    return orderid.removesuffix(f"{PART_MARK}{number}") if number > 1 else orderid
+
+
+def later_parts(orderid: str) -> list[str]:
+    """The order ids of all parts that a line may have besides the first."""
+    return [part_id(orderid, number) for number in range(2, MAX_PARTS + 1)]
 
 
 def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
@@ -102,7 +129,10 @@ class Records(Protocol):
         """A page of the lines of a priority on a batch, newest first, of positions below ``before``."""
 
     def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
-        """A page of waiting lines of a priority, oldest first, of positions above ``after``, none above ``max_qty``."""
+        """A page of waiting lines of a priority, oldest first, of positions above ``after``.
+
+        None is larger than ``max_qty``, unless it may be split.
+        """
 
     def late_lines(
         self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]

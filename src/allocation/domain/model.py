@@ -25,6 +25,7 @@ from allocation.domain.errors import (
     InvalidMoment,
     LineClosed,
     LineConflict,
+    LineWasSplit,
     NotEnoughStock,
     NotPinnable,
     NotReturnable,
@@ -39,6 +40,7 @@ from allocation.domain.lines import (
     CONFIRMED,
     EXPIRED,
     LOST,
+    MAX_PARTS,
     NO_RECORDS,
     PINNED_PRIORITY,
     RELEASED,
@@ -195,8 +197,9 @@ class Product:
     def allocate(self, line: OrderLine) -> str | None:
         """Promise the whole line from the first batch with room, and return the batch's reference.
 
-        A line that no batch can take waits: None. The same line again gets the same answer and changes nothing; the
-        same line with another quantity or day raises `LineConflict`, one that was closed `LineClosed`.
+        A line that no batch can take waits: None; one that may be split gets from the batches what they have, and only
+        the rest waits. The same line again gets the same answer and changes nothing; the same line with another
+        quantity or day raises `LineConflict`, one that was closed `LineClosed`.
         """
         known = self.promise(line.orderid)
         if known is not None:
@@ -207,31 +210,47 @@ class Product:
         elif line.orderid in self._freed:
             line = self._freed[line.orderid].line
         batch = self._choose(line)
-        if batch is not None:
-            if known is not None:
-                self._serve(line)
-            elif line.orderid not in self._freed:
-                line = self._taken(line)
-            self._promise(line, batch)
-            return batch.reference
-        if known is None:
-            self._let_wait(line)
-        return None
+        if batch is None:
+            return self._split_or_wait(line, is_waiting=known is not None)
+        if known is not None:
+            self._serve(line)
+        elif line.orderid not in self._freed:
+            line = self._taken(line)
+        self._promise(line, batch)
+        return batch.reference
+
+    def parts(self, orderid: str) -> list[Promise]:
+        """Where the order's line stands, and the parts that follow it."""
+        found = []
+        known = self.promise(orderid)
+        while known is not None:
+            found.append(known)
+            known = self.promise(known.line.next_part) if known.line.rest else None
+        return found
 
     def cancel_allocation(self, orderid: str) -> None:
-        """Take a line back, wherever it stands, and call the waiting lines that its stock can serve."""
-        line, batchref, closed = self._open_line(orderid, already=CANCELLED)
-        if closed is not None:
+        """Take a line back, wherever it stands, and call the waiting lines that its stock can serve.
+
+        The first part stands for the line: all parts that are still open go with it. A later one goes alone.
+        """
+        known = self.promise(orderid)
+        parts = self.parts(orderid) if known is None or known.line.part == 1 else [known]
+        still_open = [part for part in parts if part.closed is None]
+        if not still_open or is_hold(still_open[0].line):
+            self._open_line(orderid, already=CANCELLED)
             return
-        self._next_version()
-        self.events.append(events.Cancelled(orderid, self.sku, line.qty, batchref))
-        batch = self._take_away(line, batchref, CANCELLED)
-        if batch is not None:
-            self._call_lines(batch)
+        freed = [batch for part in still_open if (batch := self._cancel(part)) is not None]
+        if len(freed) == 1:
+            self._call_lines(freed[0])
+        elif freed:
+            self._call_lines(None)
+            self._ask_to_move_up(freed)
 
     def change_line_quantity(self, orderid: str, qty: int) -> str | None:
         """Set what the customer wants of a line. It stays on its batch if that has room, otherwise it is re-placed."""
         line, batchref, _ = self._open_line(orderid)
+        if line.rest:
+            raise LineWasSplit(line, self.parts(orderid)[-1].line.orderid)
         if line.qty == qty:
             return batchref
         self._next_version()
@@ -487,8 +506,10 @@ class Product:
     def _check_is_same(self, known: Promise, line: OrderLine) -> None:
         if is_hold(known.line):
             raise HoldConflict(known.line)
-        if known.line.qty != line.qty or known.line.need_by != line.need_by:
-            raise LineConflict(known.line, line)
+        taken = known.line
+        is_same = line.qty in {taken.qty, taken.qty + taken.rest} and taken.need_by == line.need_by
+        if not is_same or bool(taken.part) != bool(line.part):
+            raise LineConflict(taken, line)
         if known.closed is not None and known.closed != SHIPPED:
             raise LineClosed(line.orderid, line.sku, known.closed)
 
@@ -504,7 +525,7 @@ class Product:
     def _taken(self, line: OrderLine) -> OrderLine:
         """A new line with its place among all others."""
         self.version_number += 1
-        place = (self.version_number, line.need_by, line.priority, line.expires_at)
+        place = (self.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
         return OrderLine(line.orderid, line.sku, line.qty, *place)  # `replace` would take a dozen calls
 
     def _promise(self, line: OrderLine, batch: Batch) -> None:
@@ -516,11 +537,17 @@ class Product:
             self._tell_day(line, self._freed.pop(line.orderid).before, batch.day(self.today))
 
     def _let_wait(self, line: OrderLine) -> None:
-        freed = self._freed.pop(line.orderid, None)
-        if freed is None:
-            if self.rules.most_waiting is not None and self.waiting_lines >= self.rules.most_waiting:
-                raise TooManyWaiting(self.sku, self.rules.most_waiting)
+        if line.orderid not in self._freed:
+            self._check_may_wait()
             line = self._taken(line)
+        self._wait(line)
+
+    def _check_may_wait(self) -> None:
+        if self.rules.most_waiting is not None and self.waiting_lines >= self.rules.most_waiting:
+            raise TooManyWaiting(self.sku, self.rules.most_waiting)
+
+    def _wait(self, line: OrderLine) -> None:
+        freed = self._freed.pop(line.orderid, None)
         self.waiting_lines += 1
         insort(self._waiting, line, key=by_age)
         self.changed_promises[line.orderid] = Promise(line, None)
@@ -528,6 +555,71 @@ class Product:
         if freed is not None:
             self._tell_day(line, freed.before, None)
         self.events.append(events.OutOfStock(line.sku))
+
+    def _parts(self, line: OrderLine, choice: Choice, room: dict[str, int]) -> Iterator[tuple[OrderLine, Batch | None]]:
+        """A line, or what it is split into, each with its batch; the last has none if it is to wait.
+
+        As long as no batch takes all of it, it leaves behind what the first batch has. The room is used up.
+        """
+        while True:
+            batch = choice.of(line)
+            piece = choice.piece(line) if batch is None and self._can_be_split(line) else None
+            if piece is None:
+                break
+            room[piece.batch.reference] -= piece.qty
+            rest = line.qty - piece.qty
+            yield replace(line, qty=piece.qty, rest=rest), piece.batch
+            line = replace(line, orderid=line.next_part, qty=rest, part=line.part + 1)
+        if batch is not None:
+            room[batch.reference] -= line.qty
+        yield line, batch
+
+    def _can_be_split(self, line: OrderLine) -> bool:
+        """Whether it is the last part of one that may be split, and there is a name for the next."""
+        if not 0 < line.part < MAX_PARTS or line.rest or len(line.next_part) > events.MAX_TEXT_LENGTH:
+            return False
+        return self.promise(line.next_part) is None and line.next_part not in self._freed
+
+    def _split_or_wait(self, line: OrderLine, *, is_waiting: bool) -> str | None:
+        batch = self._split(line, is_waiting=is_waiting) if line.part else None
+        if batch is None and not is_waiting:
+            self._let_wait(line)
+        return None if batch is None else batch.reference
+
+    def _split(self, line: OrderLine, *, is_waiting: bool) -> Batch | None:
+        """Put the parts of a line where they go; return the batch of the first, None if no batch has any of it."""
+        room = self._room()
+        (first, batch), *others = self._parts(line, Choice(self.batches, self.rules, self.today, room), room)
+        if batch is None:
+            return None
+        freed = self._freed.get(line.orderid)
+        if is_waiting:
+            self._serve(line)
+        elif freed is None:
+            if others[-1][1] is None:
+                self._check_may_wait()
+            first = self._taken(first)
+        self._cut(first)
+        self._promise(first, batch)
+        for part, place in others:
+            self._place_rest(self._taken(part), place, freed)
+        return batch
+
+    def _place_rest(self, part: OrderLine, batch: Batch | None, freed: _Freed | None) -> None:
+        """Put a part that was cut off, maybe of a line that was freed, on its batch, or let it wait."""
+        if freed is not None:
+            self._freed[part.orderid] = _Freed(part, freed.before)
+        self._cut(part)
+        if batch is not None:
+            self._promise(part, batch)
+        else:
+            self._wait(part)
+
+    def _cut(self, part: OrderLine) -> None:
+        """Tell of what was cut off a part, if there was anything: it is taken next, so its position is known."""
+        if part.rest:
+            cut = (part.qty, part.rest, part.next_part, self.version_number + 1)
+            self.events.append(events.Split(part.orderid, self.sku, *cut))
 
     def _tell_day(self, line: OrderLine, before: date | None, after: date | None) -> None:
         if before != after:
@@ -556,6 +648,13 @@ class Product:
         self._freed[line.orderid] = _Freed(line, day or batch.day(self.today))
         if not is_hold(line):
             self.events.append(events.Deallocated(line.orderid, line.sku, line.qty, batch.reference))
+
+    def _cancel(self, promise: Promise) -> Batch | None:
+        """An open line is cancelled; return the batch that it stood on."""
+        line, batchref, _ = promise
+        self._next_version()
+        self.events.append(events.Cancelled(line.orderid, self.sku, line.qty, batchref))
+        return self._take_away(line, batchref, CANCELLED)
 
     def _take_away(self, line: OrderLine, batchref: str | None, how: str) -> Batch | None:
         """A line stands nowhere any more; return the batch that it stood on."""
@@ -771,16 +870,23 @@ class Product:
             chosen = self._known_batch(planned) if planned else choice.of(line)
             if chosen is not None:
                 room[chosen.reference] -= line.qty
+            elif line.part:
+                (_, chosen), *_ = self._parts(line, choice, room)
             if chosen is not None or line.orderid in self._freed:
                 self._require(line)
         for hold in holds:
             self._place_hold(hold, choice.of(hold), room)
-        if self.rules.move_up and batch is not None and batch.quarantine is None:
+        if batch is not None:
+            self._ask_to_move_up([batch])
+
+    def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
+        if self.rules.move_up and any(batch.quarantine is None for batch in roomier):
             self.events.append(events.MoveUpRequired(self.sku))
 
     def _require(self, line: OrderLine) -> None:
         priority = min(line.priority, events.MAX_PRIORITY)
-        self.events.append(events.AllocationRequired(line.orderid, line.sku, line.qty, line.need_by, priority))
+        asked = (line.orderid, line.sku, line.qty, line.need_by, priority, line.part > 0)
+        self.events.append(events.AllocationRequired(*asked))
 
     def _place_hold(self, hold: OrderLine, batch: Batch | None, room: dict[str, int]) -> None:
         del self._freed[hold.orderid]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Final, NamedTuple
 
@@ -87,6 +87,13 @@ class Candidate(NamedTuple):
     obstacle: str
 
 
+class Piece(NamedTuple):
+    """So much of a line, of that batch."""
+
+    batch: Batch
+    qty: int
+
+
 class Choice:
     """Looks at batches for a line: those of one product, in order, with so much room in each."""
 
@@ -117,6 +124,16 @@ class Choice:
             elif obstacle == TOO_LATE and (late is None or preference(batch) < preference(late)):
                 late = batch
         return on_time or late
+
+    def piece(self, line: OrderLine) -> Piece | None:
+        """What can be had of a line that no batch takes whole: all that the batch has which comes first for it."""
+        batch = self.of(replace(line, qty=1))
+        if batch is None:
+            return None
+        room = self._room[batch.reference]
+        if batch.eta is None and self._rules.safety_stock:
+            room = min(room, self._in_warehouse() - self._rules.safety_stock)
+        return Piece(batch, room)
 
     def on_time(self, line: OrderLine) -> Batch | None:
         """The batch that takes the whole line by the day it is needed."""

@@ -31,6 +31,7 @@ from allocation.domain.events import (
     PromiseChanged,
     RepairRequired,
     RulesChanged,
+    Split,
     StockHeld,
     WaitingLinesRepaired,
 )
@@ -47,6 +48,20 @@ class LineAnswer(TypedDict):
     """Where the line stands: on a batch, or waiting (null)."""
 
     batchref: str | None
+
+
+class Part(TypedDict):
+    """A part of a line that was split: how much of it, and where that stands; null: it waits."""
+
+    orderid: str
+    qty: int
+    batchref: str | None
+
+
+class AllocationAnswer(LineAnswer, total=False):
+    """Where the line stands, or its first part: on a batch, or waiting (null); ``parts`` are there if it was split."""
+
+    parts: list[Part]
 
 
 # `from` is no name in Python.
@@ -128,6 +143,12 @@ def line_answer(outcome: Outcome) -> LineAnswer:
     return {"batchref": outcome.result}
 
 
+def allocation_answer(outcome: Outcome) -> AllocationAnswer:
+    if isinstance(outcome.result, list):
+        return {"batchref": outcome.result[0]["batchref"], "parts": outcome.result}
+    return {"batchref": outcome.result}
+
+
 def count_answer(outcome: Outcome) -> CountAnswer:
     return {"batchref": outcome.result, "moved": moves(outcome.raised)}
 
@@ -174,7 +195,7 @@ def repair_answer(outcome: Outcome) -> RepairAnswer:
 
 ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     BatchCreated: batch_answer,
-    AllocationRequired: line_answer,
+    AllocationRequired: allocation_answer,
     BatchQuantityChanged: count_answer,
     BatchEtaChanged: day_answer,
     BatchReceived: day_answer,
@@ -201,7 +222,10 @@ def answer(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def moves(raised: Iterable[Event]) -> list[Move]:
-    """The net change of each line, in the order first touched; lines that end where they were are left out."""
+    """The net change of each line, in the order first touched; lines that end where they were are left out.
+
+    What was cut off a line comes from where that line was.
+    """
     moved: dict[tuple[str, str], Move] = {}
     before: str | None
     after: str | None
@@ -213,10 +237,14 @@ def moves(raised: Iterable[Event]) -> list[Move]:
                 before, after = None, batchref
             case Backordered(orderid, sku, qty):
                 before, after = None, None
+            case Split(orderid, sku, qty, rest, next_part, _):
+                before, after = moved[orderid, sku]["from"] if (orderid, sku) in moved else None, None
+                moved[next_part, sku] = {"orderid": next_part, "sku": sku, "qty": rest, "from": before, "to": None}
             case _:
                 continue
         first: Move = {"orderid": orderid, "sku": sku, "qty": qty, "from": before, "to": after}
-        moved.setdefault((orderid, sku), first)["to"] = after
+        move = moved.setdefault((orderid, sku), first)
+        move["qty"], move["to"] = qty, after
     return [move for move in moved.values() if move["from"] != move["to"]]
 
 

@@ -35,6 +35,7 @@ from allocation.domain.events import (
     Returned,
     RulesChanged,
     Shipped,
+    Split,
     StockScrapped,
     WaitingLinesRepaired,
 )
@@ -57,6 +58,7 @@ BOOKED: Final[Sequence[type[Event]]] = (
     Backordered,
     Cancelled,
     Resized,
+    Split,
     Shipped,
     Returned,
     StockScrapped,
@@ -161,7 +163,9 @@ class Books:
         self.batches: dict[str, BookedBatch] = {}
         self.contradictions: list[Difference] = []
 
-    def book(self, fact: Fact, line: BookedLine | None = None) -> BookedLine | None:
+    def book(  # noqa: PLR0911 - a way to be booked each
+        self, fact: Fact, line: BookedLine | None = None
+    ) -> BookedLine | None:
         """Book the next message; ``line`` is what the line it is about was before, returned is what it is now."""
         event = recall(fact.type, fact.body)
         match event:
@@ -173,6 +177,8 @@ class Books:
                 return self._backordered(event, line, fact.position)
             case Held():
                 return self._held(event, line, fact.position)
+            case Split():  # which comes before the line is placed, or first of all
+                return line and line._replace(qty=event.qty, last=fact.position)
             case Cancelled() | Resized() | Shipped() | Returned() | Pinned() | HoldEnded():
                 if line is None:
                     self._contradiction(fact.orderid or "", f"nowhere, then {fact.type}", "taken first", fact.position)

@@ -18,7 +18,7 @@ from allocation.domain.batches import Batch
 from allocation.domain.errors import IdempotencyKeyReused, ProductChanged
 from allocation.domain.events import BatchCreated, Event, StockHeld
 from allocation.domain.harm import Solver, no_solver
-from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.lines import Miscount, OrderLine, Promise, part_id
 from allocation.domain.model import Product
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import messagebus
@@ -377,6 +377,8 @@ def _want(event: Event, wanted: Wanted) -> None:
         wanted.skus.add(sku)
         if orderid is not None:
             wanted.lines.add((orderid, sku))
+            if getattr(event, "split", False):
+                wanted.lines.add((part_id(orderid, 2), sku))  # whose name the line needs, if it is split
     if ref is not None:
         wanted.refs.add(ref)
     if holdid is not None:
@@ -397,7 +399,8 @@ def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, lo
 
 
 def _line(row: LineRow) -> OrderLine:
-    return OrderLine(row.orderid, row.sku, row.qty, row.position, row.need_by, row.priority, row.expires_at)
+    about = (row.orderid, row.sku, row.qty, row.position, row.need_by, row.priority, row.expires_at)
+    return OrderLine(*about, row.part or 0, row.rest or 0)
 
 
 def _promise(row: LineRow) -> Promise:
@@ -416,6 +419,8 @@ def _line_row(promise: Promise) -> LineRow:
         line.need_by,
         line.expires_at,
         closed,
+        line.part or None,
+        line.rest or None,
     )
 
 

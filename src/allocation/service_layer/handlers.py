@@ -18,7 +18,7 @@ from allocation.domain.errors import (
     UnknownLine,
     UnknownSku,
 )
-from allocation.domain.lines import HELD_PRIORITY
+from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.rules import Rules
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -48,16 +48,24 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     return batch.reference
 
 
-def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | None:
-    """Promise a line from a batch, or let it wait."""
-    line = OrderLine(event.orderid, event.sku, event.qty, need_by=event.need_by, priority=event.priority)
+def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | list[dict[str, Any]] | None:
+    """Promise a line from a batch, or from several if it may be split, or let it wait."""
+    line = OrderLine(
+        event.orderid,
+        event.sku,
+        event.qty,
+        need_by=event.need_by,
+        priority=event.priority,
+        part=1 if event.split else 0,
+    )
     with uow:
         product = uow.products.get(sku=line.sku)
         if product is None:
             raise InvalidSku(line.sku)
         batchref = product.allocate(line)
+        parts = product.parts(line.orderid) if event.split else []
         uow.commit()
-    return batchref
+    return [_standing(part) for part in parts if part.closed in {None, SHIPPED}] if len(parts) > 1 else batchref
 
 
 def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitOfWork) -> str:
@@ -220,6 +228,10 @@ def send_out_of_stock_notification(event: events.OutOfStock, notifications: Noti
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
 
 
+def _standing(part: Promise) -> dict[str, Any]:
+    return {"orderid": part.line.orderid, "qty": part.line.qty, "batchref": part.batchref}
+
+
 def _of_sku(sku: str, uow: AbstractUnitOfWork) -> Product:
     product = uow.products.get(sku=sku)
     if product is None:
@@ -286,6 +298,7 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.PromiseChanged: [],
     events.Cancelled: [],
     events.Resized: [],
+    events.Split: [],
     events.Shipped: [],
     events.Returned: [],
     events.StockScrapped: [],
@@ -302,7 +315,7 @@ _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, 
 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: _SERVES,
-    allocate: frozenset({events.Allocated, events.Backordered, events.OutOfStock, events.PromiseChanged}),
+    allocate: frozenset({events.Allocated, events.Split, events.Backordered, events.OutOfStock, events.PromiseChanged}),
     change_batch_quantity: _FREES | _SERVES,
     change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
     receive_batch: _FREES | _SERVES | {events.PromiseChanged},

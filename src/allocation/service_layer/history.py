@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 
-from allocation.domain.events import Held
+from allocation.domain.events import Held, Split
 from allocation.service_layer.books import BookedLine, Books, Fact
+from allocation.service_layer.messages import recall
 
 
 class PastProduct:
@@ -43,6 +44,10 @@ class PastProduct:
         line = self.books.book(fact, self.lines.get(fact.orderid))
         if fact.type == Held.__name__:
             self.holds.add(fact.orderid)
+        if fact.type == Split.__name__:  # a part is told of behind others that its message called, who may be younger
+            cut = recall(fact.type, fact.body)
+            assert isinstance(cut, Split)  # noqa: S101 - as its type says
+            self.positions[cut.next_part] = cut.position
         if line is not None:
             self.lines[fact.orderid] = line
             self.positions.setdefault(fact.orderid, self.books.version_number)

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from allocation.domain.errors import Refusal
-from allocation.domain.events import PromiseChanged
+from allocation.domain.events import Event, PromiseChanged, Split
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import days_late, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
@@ -21,6 +21,8 @@ from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.store import BatchRow, Changes, LineRow, Lookout, Session, Wanted
 from allocation.service_layer.writer import Unavailable
+
+T = TypeVar("T", bound=Event)
 
 MAX_PREVIEWS = 4
 
@@ -31,7 +33,7 @@ class LineChange(NamedTuple):
     """What would become of a line. ``start`` and ``end`` are batches, ``before`` and ``after`` the promised days.
 
     They are None while it waits, was not taken yet, or is a promise no more. Stock in the warehouse is promised for
-    today.
+    today. A part that would be cut off a line was what that line was.
     """
 
     orderid: str
@@ -150,9 +152,12 @@ def line_changes(
 ) -> list[LineChange]:
     """How the lines that would change stand before and after; the session still has them as they are."""
     after = {row[:2]: row for row in (*changes.new_lines, *changes.lines)}
-    told = [(event.orderid, event.sku) for event in _promises_changed(outcomes)]
+    told = [(event.orderid, event.sku) for event in _raised(PromiseChanged, outcomes)]
     lines = session.load(Wanted(lines={*after, *told})).lines
     before: dict[Key, LineRow] = {(row.orderid, row.sku): row for row in lines}
+    for cut in _raised(Split, outcomes):
+        if (cut.orderid, cut.sku) in before:
+            before.setdefault((cut.next_part, cut.sku), before[cut.orderid, cut.sku])
     refs = {row.batchref for row in (*after.values(), *lines) if row.batchref is not None}
     batches = {row.ref: row for row in session.load(Wanted(refs=refs)).batches}
     changed = (*changes.new_batches, *changes.batches, *changes.rewritten_batches)
@@ -169,9 +174,9 @@ def line_changes(
     ]
 
 
-def _promises_changed(outcomes: Sequence[Outcome | Refusal]) -> list[PromiseChanged]:
+def _raised(kind: type[T], outcomes: Sequence[Outcome | Refusal]) -> list[T]:
     raised = [event for outcome in outcomes if isinstance(outcome, Outcome) for event in outcome.raised]
-    return [event for event in raised if isinstance(event, PromiseChanged)]
+    return [event for event in raised if isinstance(event, kind)]
 
 
 def _change(

@@ -55,7 +55,10 @@ class BatchRow(NamedTuple):
 
 
 class LineRow(NamedTuple):
-    """``batchref`` is None while the line waits, and when it was ``closed`` in another way than by being shipped."""
+    """``batchref`` is None while the line waits, and when it was ``closed`` in another way than by being shipped.
+
+    ``part`` is the number of a part, None: the line stays whole; ``rest`` is what was cut off, None: nothing.
+    """
 
     orderid: str
     sku: str
@@ -66,6 +69,8 @@ class LineRow(NamedTuple):
     need_by: date | None = None
     expires_at: datetime | None = None
     closed: str | None = None
+    part: int | None = None
+    rest: int | None = None
 
 
 class MessageRow(NamedTuple):
@@ -139,7 +144,8 @@ class Changes:
     """What a group of messages changed: rows to insert (``new_…``), to update and to append.
 
     Of a known batch only the quantities can have changed (``batches``), or also its ETA, what was shipped of it and its
-    quarantine (``rewritten_batches``); of a known line all but what names it, its position and the day it is needed by.
+    quarantine (``rewritten_batches``); of a known line all but what names it, its position, the day it is needed by and
+    which part it is.
     """
 
     recorded_at: datetime
@@ -176,7 +182,10 @@ class Session(Protocol):
         """At most `PAGE_SIZE` open lines of a priority on a batch, newest first, of positions below ``before``."""
 
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
-        """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``, none above ``max_qty``."""
+        """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``.
+
+        Those above ``max_qty`` are left out, but for the last part of a line that may be split.
+        """
 
     def late_lines(
         self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]

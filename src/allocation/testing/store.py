@@ -232,6 +232,23 @@ class StoreCompliance:
             assert len(first) == PAGE_SIZE
             assert [*first, *second] == small
 
+    def test_waiting_lines_that_may_be_split_come_however_large_unless_a_part_follows(self) -> None:
+        with self.opened() as kept:
+            lines = [
+                _of("small", None, 0, 2),
+                _of("whole", None, 0, 3)._replace(qty=9),
+                _of("last", None, 0, 4)._replace(qty=9, part=2),
+                _of("first", None, 0, 5)._replace(qty=9, part=1, rest=1),
+                _of("urgent", None, 3, 6)._replace(qty=9, part=1),
+                _of("ended", None, 0, 7)._replace(qty=9, part=1, closed="cancelled"),
+                _of("next", None, 0, 8)._replace(part=1, rest=1),
+            ]
+            kept.save(new_products=[product(version=8, waiting=6)], new_lines=lines)
+            assert [row.orderid for row in kept.waiting(0, 1, 0)] == ["small", "last", "next"]
+            assert [row.orderid for row in kept.waiting(3, 8, 0)] == ["last", "next"]
+            assert [row.orderid for row in kept.waiting(0, 9, 0)] == ["small", "whole", "last", "first", "next"]
+            assert [row.orderid for row in kept.waiting(0, 1, 3)] == ["urgent"]
+
     def test_late_lines_come_in_pages_by_priority_then_by_age(self) -> None:
         def needed(orderid: str, in_days: int, position: int, batchref: str = "late", **more: Any) -> LineRow:
             return line(orderid, batchref, position=position)._replace(need_by=today + timedelta(in_days), **more)
@@ -282,10 +299,10 @@ class StoreCompliance:
             eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, quarantine=None
         )
         hold = LineRow("h1", SKU, 4, "b1", 2, -1, None, MOMENT + timedelta(microseconds=1))
-        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped")]
+        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped", 3, 7)]
         later = [
             hold._replace(qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired"),
-            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned"),
+            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned", rest=None),
         ]
         wanted = {"refs": {"b1"}, "lines": {("o1", SKU)}, "holdids": {"h1"}}
         with self.opened() as kept:

@@ -6,17 +6,18 @@ for the next page; null on the last one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import MAX_PRIORITY
-from allocation.domain.lines import HELD_PRIORITY, days_late, state_of, stock_day
+from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, part_of, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
@@ -29,12 +30,15 @@ MAX_STEP = 2**31 - 1
 
 
 AnyRow = Row[*tuple[Any, ...]]
+_Ordered = TypeVar("_Ordered", bound=Any)  # a line of an order, of whatever type: with its SKU and its part
 
 
 class PromisedLine(msgspec.Struct, omit_defaults=True):
     """One line of an order, or one hold; ``batchref`` is null while it waits, and of a line that is over.
 
     ``promised`` is the day its stock is due; without it, it is in the warehouse. A promise after ``need_by`` is late.
+    Of a line that was split, the ``rest`` is in the parts that follow it: each has an ``orderid`` of its own, and is
+    ``part_of`` the line's.
     """
 
     sku: str
@@ -46,6 +50,9 @@ class PromisedLine(msgspec.Struct, omit_defaults=True):
     late_days: int = 0
     priority: int = 0
     expires_at: datetime | None = None
+    rest: int = 0
+    orderid: str | None = None
+    part_of: str | None = None
 
 
 class ProductSummary(msgspec.Struct):
@@ -173,12 +180,14 @@ class DeadLetters(msgspec.Struct):
 def allocations(
     connection: Connection, orderid: str, *, after: str = "", limit: int = DEFAULT_PAGE
 ) -> list[PromisedLine]:
-    """The order's lines by SKU; raises `UnknownOrder`."""
-    found = connection.execute(_typed(_ORDER), {"orderid": orderid, "after": after, "limit": limit})
-    lines = [_promised(row) for row in found]
-    if not lines and not (after and _exists(connection, orderid)):
+    """The order's lines by SKU, each followed by its later parts, which count for no page; raises `UnknownOrder`."""
+    rows = connection.execute(_typed(_ORDER), {"orderid": orderid, "after": after, "limit": limit}).all()
+    if not rows and not (after and _exists(connection, orderid)):
         raise UnknownOrder(orderid)
-    return lines
+    split = [row.sku for row in rows if row.rest is not None and row.part == 1]
+    if split:
+        rows = with_parts(rows, connection.execute(_PARTS, {"orderids": later_parts(orderid), "skus": split}))
+    return [_promised(row) for row in rows]
 
 
 def products(connection: Connection, *, after: str = "", limit: int = DEFAULT_PAGE) -> Products:
@@ -315,6 +324,14 @@ def is_ready(connection: Connection) -> bool:
     return True
 
 
+def with_parts(lines: Iterable[_Ordered], parts: Iterable[_Ordered]) -> list[_Ordered]:
+    """Lines of an order, each followed by its later parts."""
+    by_sku: defaultdict[str, list[_Ordered]] = defaultdict(list)
+    for part in sorted(parts, key=lambda part: part.part or 0):
+        by_sku[part.sku].append(part)
+    return [each for line in lines for each in (line, *by_sku[line.sku])]
+
+
 _BATCH_COLUMNS = (
     "ref, eta, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available_quantity,"
     " shipped_quantity, CASE WHEN eta IS NULL THEN purchased_quantity - shipped_quantity ELSE 0 END AS on_hand,"
@@ -349,11 +366,16 @@ _LINES = (
     f"SELECT {_LINE_COLUMNS} FROM order_lines"  # noqa: S608 - a constant
     " WHERE batchref = :ref AND position < :before ORDER BY position DESC"
 )
-_ORDER = """
-    SELECT line.sku, qty, batchref, closed, priority, need_by, expires_at, eta
+_ORDERED = """
+    SELECT orderid, line.sku, qty, batchref, closed, priority, need_by, expires_at, eta, part, rest
     FROM order_lines AS line LEFT JOIN batches ON ref = batchref
-    WHERE orderid = :orderid AND line.sku > :after ORDER BY line.sku LIMIT :limit
 """
+_ORDER = f"{_ORDERED} WHERE orderid = :orderid AND line.sku > :after ORDER BY line.sku LIMIT :limit"
+_PARTS = (
+    text(f"{_ORDERED} WHERE orderid IN :orderids AND line.sku IN :skus AND part > 1")
+    .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
+    .columns(eta=Date, need_by=Date)
+)
 _LIFE = f"""
     SELECT rules, (
         SELECT CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines
@@ -438,7 +460,8 @@ def late_and_due(
 
 
 def _promised(row: AnyRow) -> PromisedLine:
-    sku, qty, batchref, closed, priority, need_by, expires_at, eta = row
+    orderid, sku, qty, batchref, closed, priority, need_by, expires_at, eta, part, rest = row
+    is_later = part is not None and part > 1
     promised, late_days = late_and_due(batchref, closed, need_by, eta)
     return PromisedLine(
         sku,
@@ -450,6 +473,9 @@ def _promised(row: AnyRow) -> PromisedLine:
         late_days,
         _told_priority(priority),
         as_moment(expires_at) if expires_at is not None else None,
+        rest or 0,
+        orderid if is_later else None,
+        part_of(orderid, part) if is_later else None,
     )
 
 

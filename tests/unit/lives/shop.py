@@ -40,8 +40,10 @@ def bought(ref: str, qty: int, due: int | None = None, **more: Any) -> BatchCrea
     return BatchCreated(ref, SKU, qty, None if due is None else day(due), **more)
 
 
-def ordered(orderid: str, qty: int, by: int | None = None, priority: int = 0) -> AllocationRequired:
-    return AllocationRequired(orderid, SKU, qty, None if by is None else day(by), priority)
+def ordered(
+    orderid: str, qty: int, by: int | None = None, priority: int = 0, *, split: bool = False
+) -> AllocationRequired:
+    return AllocationRequired(orderid, SKU, qty, None if by is None else day(by), priority, split)
 
 
 def held(holdid: str, qty: int, hours: float = 1) -> StockHeld:
@@ -81,6 +83,15 @@ class Shop:
     def stands(self) -> dict[str, str | None]:
         """Where each line stands, or how it ended."""
         return {orderid: closed or batchref for orderid, (_, batchref, closed) in self.product.changed_promises.items()}
+
+    @property
+    def parts(self) -> dict[str, tuple[int, str | None]]:
+        """The quantity of each open line, and where it stands."""
+        return {
+            orderid: (line.qty, batchref)
+            for orderid, (line, batchref, closed) in self.product.changed_promises.items()
+            if closed is None
+        }
 
     @property
     def available(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.config import Settings
-from allocation.domain.lines import state_of
+from allocation.domain.lines import part_of, state_of
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
 from allocation.entrypoints.cli.kinds import Format, What
 from allocation.entrypoints.cli.reading import read
@@ -48,13 +48,13 @@ QUERIES: Mapping[What, Query] = {
         {"sku": "", "ref": ""},
     ),
     What.ALLOCATIONS: Query(
-        ("orderid", "sku", "qty", "batchref", "state", "need_by", "priority", "expires_at"),
+        ("orderid", "sku", "qty", "batchref", "state", "need_by", "priority", "expires_at", "part_of"),
         "SELECT * FROM order_lines",
         {"orderid": "", "sku": ""},
         "batchref IS NOT NULL",
     ),
     What.BACKORDERS: Query(
-        ("orderid", "sku", "qty", "position", "need_by", "priority"),
+        ("orderid", "sku", "qty", "position", "need_by", "priority", "part_of"),
         "SELECT * FROM order_lines",
         {"sku": "", "position": 0},
         "batchref IS NULL AND closed IS NULL",
@@ -143,6 +143,7 @@ def _told(row: Row, columns: Sequence[str]) -> Row:
         row["body"], row["result"] = _json(row["body"]), _json(row["result"])
     if "closed" in row:
         row["state"] = state_of(row["batchref"], row["closed"], row["priority"])
+        row["part_of"] = part_of(row["orderid"], row["part"]) if (row["part"] or 0) > 1 else None
     return {name: _iso(row[name]) if isinstance(row[name], date) else row[name] for name in columns}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import date, datetime
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from allocation import views
 from allocation.adapters.history import order_facts, product_facts, sku_of_batch
 from allocation.config import Settings
-from allocation.domain.events import Held
+from allocation.domain.events import Held, Split
 from allocation.domain.lines import HELD_PRIORITY, state_of
 from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
 from allocation.entrypoints.cli.reading import read
@@ -18,6 +19,7 @@ from allocation.entrypoints.cli.showing import Found, print_found
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
 from allocation.service_layer.books import BookedBatch, BookedLine
 from allocation.service_layer.history import PastProduct, past_order
+from allocation.service_layer.messages import recall
 
 
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
@@ -59,14 +61,31 @@ def find_past(connection: Connection, name: str, moment: datetime) -> Found:
         product = PastProduct(sku, product_facts(connection, sku, moment))
         if name in product.books.batches:
             found.batch = _batch(product, name)
-    facts = list(order_facts(connection, name, moment))
-    held = {fact.sku for fact in facts if fact.type == Held.__name__}
-    lines = past_order(facts)
-    found.order = [
-        views.PromisedLine(sku, line.qty, line.batchref, _state(line, held=sku in held))
-        for sku, line in sorted(lines.items())
-    ]
+    found.order = [line for _, lines in sorted(_order(connection, name, moment).items()) for line in lines]
     return found
+
+
+def _order(connection: Connection, orderid: str, moment: datetime) -> Mapping[str, list[views.PromisedLine]]:
+    """An order's lines by SKU, each with the parts that follow it."""
+    facts = list(order_facts(connection, orderid, moment))
+    held = {fact.sku for fact in facts if fact.type == Held.__name__}
+    order = {
+        sku: [views.PromisedLine(sku, line.qty, line.batchref, _state(line, held=sku in held))]
+        for sku, line in past_order(facts).items()
+    }
+    for fact in facts:
+        if isinstance(cut := recall(fact.type, fact.body), Split):
+            order[fact.sku][0].rest = cut.rest
+            order[fact.sku] += _later_parts(connection, cut, orderid, moment)
+    return order
+
+
+def _later_parts(connection: Connection, cut: Split, orderid: str, moment: datetime) -> list[views.PromisedLine]:
+    first, *others = _order(connection, cut.next_part, moment)[cut.sku]
+    first.orderid, first.part_of = cut.next_part, orderid
+    for each in others:
+        each.part_of = orderid
+    return [first, *others]
 
 
 def _state(line: BookedLine, *, held: bool) -> str:

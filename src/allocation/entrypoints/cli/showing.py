@@ -129,7 +129,12 @@ def _order_table(orderid: str, lines: list[views.PromisedLine]) -> Table:
         "quantity": [line.qty for line in lines],
         "batch": [line.batchref or ("waits" if line.state == WAITING else None) for line in lines],
     }
-    unusual: Columns = {"due": [line.promised for line in lines], **_unusual_of(lines)}
+    unusual: Columns = {
+        "part": [line.orderid for line in lines],
+        "part of": [line.part_of if line.part_of != orderid else None for line in lines],
+        "due": [line.promised for line in lines],
+        **_unusual_of(lines),
+    }
     return _table_of(f"Order {orderid}", columns, unusual, MORE if len(lines) == views.MAX_PAGE else "")
 
 

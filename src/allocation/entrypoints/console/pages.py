@@ -179,14 +179,16 @@ async def load_order(console: Console, asked: Asked) -> Loaded:
     before = asked.values.get("before", LAST)
     history = await console.service.reader.run(ledger.latest, orderid=orderid, before=before)
     more = len(lines) > stock.PAGE
+    shown = await console.service.reader.run(stock.with_parts, orderid, lines[: stock.PAGE])
     values = {
         "orderid": orderid,
-        "lines": lines[: stock.PAGE],
+        "lines": shown,
         "next_after": lines[stock.PAGE - 1].sku if more else None,
         "history": history,
         "today": _today(),
     }
-    return Loaded(values, Topics(orderids=frozenset([orderid])), orderid, [("Orders", "orders", None)])
+    topics = Topics(orderids=frozenset([orderid, *(line.orderid for line in shown)]))
+    return Loaded(values, topics, orderid, [("Orders", "orders", None)])
 
 
 async def load_orders(console: Console, _: Asked) -> Loaded:
