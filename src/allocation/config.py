@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
-CHOICES = {"strategy": ("warehouse-first", "first-expired", "preferred-location", "just-in-time")}
+CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-expired", "just-in-time")}
 LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1}  # of the numbers that must not be 0
 
 
