@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from tests.browser.conftest import find_chromium
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, SKUS, give_up, open_shop
@@ -19,6 +19,7 @@ from tests.e2e.conftest import Server, running
 BUSY_S = 62
 PROVED_WITHIN_MS = 3_000
 ROOT = Path(__file__).parents[2]
+SHIPPED, SHIPS = "order-10003", "order-10005"  # which have stock of RELIABLE-FORK in the warehouse
 OUT = ROOT / "tests" / "browser" / "out"
 SHOWN = ROOT / "docs" / "img"
 WIDTHS = {"wide": (1600, 1000), "desk": (1280, 860), "phone": (380, 800)}
@@ -31,16 +32,35 @@ PAGES = {
     "batch": "/console/batches/customs",
     "orders": "/console/orders",
     "order": "/console/orders/fork-6",
+    "explained": f"/console/orders/{SHIPPED}?explain=RELIABLE-FORK",
     "events": "/console/events",
     "flow": "/console/flow",
     "deliveries": "/console/deliveries",
     "confirm": "/console/dead-letters/retry",
     "books": "/console/books",
+    "import": "/console/import",
+    "tried": "/console/import",
     "problem": "/console/products/UNKNOWN",
+    "late": "/console/products/POTTED-PALM",
+    "promised": "/console/products/ELEGANT-TABLE",
+    "move_up": "/console/change/move_up?sku=POTTED-PALM",
+    "quarantined": "/console/batches/elegant-sofa-1",
+    "quantity": "/console/change/change_batch_quantity?ref=customs&qty=12&look=1",
+    "eta": "/console/change/change_batch_eta?ref=nursery&eta=2099-01-31&look=1",
+    "receive": "/console/change/receive_batch?ref=customs",
+    "quarantine": "/console/change/quarantine_batch?ref=reliable-fork-1&reason=a+leaking+roof&look=1",
+    "release": "/console/change/release_batch?ref=elegant-sofa-1",
+    "resize": "/console/change/change_line_quantity?orderid=palm-2&sku=POTTED-PALM",
+    "pin": "/console/change/pin_line?orderid=fork-6&sku=RELIABLE-FORK&batchref=customs&reason=a+wedding&look=1",
+    "ship": f"/console/change/ship_line?orderid={SHIPS}&sku=RELIABLE-FORK",
+    "return": f"/console/change/return_line?orderid={SHIPPED}&sku=RELIABLE-FORK",
+    "cancel": "/console/change/cancel_allocation?orderid=palm-2&sku=POTTED-PALM",
+    "rules": "/console/change/change_rules?sku=POTTED-PALM",
+    "refused": "/console/change/change_line_quantity?orderid=palm-2&sku=POTTED-PALM&qty=-1&look=1",
 }
 FOR_THE_README = {
     ("overview", "desk", "light"): "console-overview.png",
-    ("product", "desk", "dark"): "console-product.png",
+    ("promised", "desk", "dark"): "console-product.png",
 }
 
 
@@ -53,6 +73,8 @@ def main() -> int:
             open_shop(server.client)
             for sku in ("RELIABLE-FORK", SCRIPT):
                 give_up(database, sku)
+            server.post("/quarantine_batch", {"ref": "elegant-sofa-1", "reason": "a leaking roof", "keep_lines": True})
+            server.post("/ship_line", {"orderid": SHIPPED, "sku": "RELIABLE-FORK"})
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
             _take_all(browser, server, only)
             browser.close()
@@ -62,16 +84,15 @@ def main() -> int:
 def _take_all(browser: Browser, server: Server, only: set[str]) -> None:
     moved = server.get("/events", sku="RELIABLE-FORK", limit=1_000)["events"]
     count = next(each["id"] for each in moved if each["type"] == "BatchQuantityChanged")
+    told = {"event": f"/console/events/{count}", "outcome": f"/console/outcome/{count}"}
     odd = {"script": f"/console/search?q={SCRIPT}", "hebrew": f"/console/orders/{RIGHT_TO_LEFT}"}
     for width, (across, down) in WIDTHS.items():
         for theme in ("light", "dark"):
-            if width != "desk" and theme == "dark":
-                continue
             context = browser.new_context(
                 base_url=server.url, viewport={"width": across, "height": down}, color_scheme=theme
             )
             page = context.new_page()
-            for name, path in {**PAGES, **odd, "event": f"/console/events/{count}"}.items():
+            for name, path in {**PAGES, **odd, **told}.items():
                 if not only or name in only or f"{name}-{width}-{theme}" in only:
                     _take(page, server, name, path, width, theme)
             context.close()
@@ -84,9 +105,22 @@ def _take(page: Page, server: Server, name: str, path: str, width: str, theme: s
     if name == "books":
         page.get_by_role("button", name="Prove them now").click()
         page.wait_for_timeout(PROVED_WITHIN_MS)
+    if name == "tried":
+        _try_a_file(page)
     page.wait_for_timeout(150)
     shown = FOR_THE_README.get((name, width, theme))
     page.screenshot(path=SHOWN / shown if shown else OUT / f"{name}-{width}-{theme}.png", full_page=width == "phone")
+
+
+def _try_a_file(page: Page) -> None:
+    rows = "".join(f"monday-{number},{sku},{number + 1}\n" for number, sku in enumerate([*SKUS[:8], "NO-LAMP"]))
+    file = FilePayload(name="monday.csv", mimeType="text/csv", buffer=f"Order,sku,qty\n{rows}".encode())
+    page.get_by_label("Choose a file").set_input_files(file)
+    page.get_by_role("button", name="Look at it").click()
+    page.get_by_label("Each row is").select_option("AllocationRequired")
+    page.get_by_role("button", name="Show its columns").click()
+    page.get_by_label("Order", exact=True).select_option("orderid")
+    page.get_by_role("button", name="Show what would happen").click()
 
 
 def _be_busy(server: Server) -> None:

@@ -28,7 +28,9 @@ DIED = (
     " SELECT correlation_id, step, 'send_out_of_stock_notification', sku, type, body, 'dead', 10,"
     " 'SMTPRecipientsRefused: 550 stock@made.com: mailbox is full',"
     " 'Traceback (most recent call last):\n  …\nsmtplib.SMTPRecipientsRefused: 550 mailbox is full\n', recorded_at"
-    " FROM messages WHERE type = 'OutOfStock' AND sku = :sku ORDER BY position LIMIT 1"
+    " FROM messages AS told WHERE type = 'OutOfStock' AND sku = :sku AND NOT EXISTS ("
+    "SELECT 1 FROM deliveries WHERE deliveries.correlation_id = told.correlation_id AND deliveries.step = told.step"
+    ") ORDER BY position LIMIT 1"
 )
 
 

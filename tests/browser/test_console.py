@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
 from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import OpenContext, Shop
+from tests.browser.conftest import TIMEOUT_MS, OpenContext, Shop
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, give_up
 from tests.e2e.conftest import unique
 
@@ -25,9 +27,18 @@ PAGES = (
     "/console/deliveries",
     "/console/dead-letters/retry",
     "/console/books",
+    "/console/import",
+    "/console/products/POTTED-PALM",
+    "/console/orders/fork-6?explain=RELIABLE-FORK",
+    "/console/change/change_batch_quantity?ref=customs&qty=12&look=1",
     "/console/products/UNKNOWN",
 )
 PHONE = {"width": 380, "height": 760}
+MANY = 6_000
+HIGH = re.compile(r"highest is ([2-9]|\d\d),\d\d\d a second")  # at most three seconds for them, so 2,000 in one of them
+COUNTED = (
+    "[...document.querySelectorAll('svg.flow .label')].reduce((all, one) => all + +one.textContent.replace(',', ''), 0)"
+)
 SERIOUS = {"serious", "critical"}
 WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
@@ -82,6 +93,55 @@ def test_a_feed_that_is_paused_stands_still_until_it_goes_on(page: Page, shop: S
     expect(page.get_by_text(f"batch of {sku}")).to_have_count(0)
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text(f"batch of {sku}")).to_be_visible()
+
+
+def test_events_are_filtered_while_one_types_and_stay_live(page: Page, shop: Shop) -> None:
+    wanted, other = unique("WANTED"), unique("OTHER")
+    for sku in (wanted, other):
+        shop.server.add_batch(f"batch of {sku}", sku, 10)
+    page.goto("/console/events")
+    page.get_by_label("Type").select_option("BatchCreated")
+    page.locator("#sku").fill(wanted)
+    listed = page.locator("#list tbody tr")
+    expect(listed).to_have_count(1)
+    assert page.url.endswith(f"/console/events?type=BatchCreated&sku={wanted}")
+    expect(page.locator("#state")).to_have_text("live")
+    for sku in (wanted, other):
+        shop.server.add_batch(f"second batch of {sku}", sku, 10)
+    shop.server.allocate(unique("order"), wanted, 1)
+    expect(listed.first).to_contain_text(f"second batch of {wanted}")
+    expect(listed).to_have_count(2)
+
+
+def test_the_writer_is_charted_as_it_works(page: Page, shop: Shop) -> None:
+    page.goto("/console/")
+    expect(page.locator("#state")).to_have_text("live")
+    line = '{"type": "RepairRequired", "sku": "TINY-RUG"}\n'
+    headers = {"content-type": "application/x-ndjson"}
+    assert shop.server.client.post("/bulk", content=line * MANY, headers=headers).status_code == 200
+    a_second = page.get_by_role("figure").filter(has_text="Messages a second")
+    expect(a_second.get_by_role("img")).to_have_attribute("aria-label", HIGH)
+    of_group = page.get_by_role("figure").filter(has_text="In a group")
+    assert of_group.locator("rect").count() > 0
+
+
+def test_the_flow_counts_while_one_looks(page: Page, shop: Shop) -> None:
+    sku = unique("COUNTED")
+    shop.server.add_batch(f"batch of {sku}", sku, 10)
+    page.goto("/console/flow")
+    expect(page.locator("#state")).to_have_text("live")
+    wait_until_counted(page, 1)
+    before = page.evaluate(COUNTED)
+    for _ in range(3):
+        shop.server.allocate(unique("order"), sku, 1)
+    wait_until_counted(page, before + 6)  # each is asked for, and allocated
+
+
+def wait_until_counted(page: Page, least: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while page.evaluate(COUNTED) < least:
+        assert time.monotonic() < deadline, page.evaluate(COUNTED)
+        page.wait_for_timeout(50)
 
 
 def test_focus_stays_where_it_is_while_the_page_changes(page: Page, shop: Shop) -> None:
@@ -179,6 +239,34 @@ def test_a_dead_letter_is_retried_after_it_was_asked(page: Page, shop: Shop) -> 
     expect(page.get_by_role("heading", level=1)).to_have_text("Retry 1 dead letter?")
     page.get_by_role("button", name="Retry it").click()
     expect(page.get_by_role("status").filter(has_text="1 dead letter")).to_be_visible()
+    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+
+
+def test_all_dead_letters_are_retried_after_it_was_asked(page: Page, shop: Shop) -> None:
+    for sku in ("RELIABLE-FORK", "CRUNCHY-ARMCHAIR"):
+        give_up(shop.database, sku)
+    page.goto("/console/deliveries")
+    page.get_by_role("link", name="Retry all").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Retry 2 dead letters?")
+    page.get_by_role("link", name="Leave as it is").click()
+    expect(page.locator("[data-live=letters] tbody tr")).to_have_count(2)
+    page.get_by_role("link", name="Retry all").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("status").filter(has_text="2 dead letters")).to_be_visible()
+    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+
+
+def test_one_dead_letter_is_dropped_and_the_others_stay(page: Page, shop: Shop) -> None:
+    for sku in ("RELIABLE-FORK", "CRUNCHY-ARMCHAIR"):
+        give_up(shop.database, sku)
+    page.goto("/console/deliveries")
+    page.get_by_role("row").filter(has_text="RELIABLE-FORK").get_by_role("link", name="Drop").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Drop 1 dead letter?")
+    page.get_by_role("button", name="Drop it").click()
+    expect(page.locator("[data-live=letters] tbody tr")).to_have_count(1)
+    expect(page.locator("[data-live=letters]")).to_contain_text("CRUNCHY-ARMCHAIR")
+    page.get_by_role("link", name="Drop all").click()
+    page.get_by_role("button", name="Drop it").click()
     expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
 
 

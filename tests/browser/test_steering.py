@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenContext, Shop
+from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT
 from tests.browser.test_console import PHONE, SERIOUS, WIDER_THAN_THE_WINDOW
 from tests.e2e.conftest import unique
 
@@ -133,6 +135,29 @@ def test_a_line_is_changed_pinned_shipped_and_returned_from_its_order(page: Page
     expect(page.locator(".lines")).to_contain_text("shipped")
 
 
+def test_a_line_is_explained_by_keyboard_and_the_explanation_stays_true(page: Page, shop: Shop, story: Story) -> None:
+    page.goto(f"/console/orders/{story.orders[1]}")
+    page.get_by_role("link", name="Explain").focus()
+    page.keyboard.press("Enter")
+    explanation = page.locator("#explanation")
+    expect(explanation.get_by_role("row").filter(has_text="taken")).to_contain_text(story.stock)
+    expect(page.locator("#state")).to_have_text("live")
+    shop.server.post("/change_batch_quantity", {"ref": story.stock, "qty": 5})
+    expect(explanation.get_by_role("row").filter(has_text="taken")).to_contain_text(story.ship)
+    passed_over = explanation.get_by_role("row").filter(has_text="no room")
+    expect(passed_over).to_contain_text(story.orders[0])
+    expect(explanation.get_by_role("link", name="BatchQuantityChanged").first).to_be_visible()
+
+
+def test_what_can_be_promised_is_drawn_and_listed(page: Page, shop: Shop, story: Story) -> None:
+    page.goto(f"/console/products/{story.sku}")
+    promised = page.get_by_role("region", name="Can be promised")
+    expect(promised.get_by_role("img")).to_have_attribute("aria-label", re.compile("0 now, up to 4"))
+    shop.server.post("/cancel_allocation", {"orderid": story.orders[0], "sku": story.sku})
+    expect(promised.get_by_role("img")).to_have_attribute("aria-label", re.compile("3 now, up to 7"))
+    expect(promised.get_by_role("row").last).to_contain_text("2099-05-01")
+
+
 def test_a_csv_file_is_mapped_tried_and_imported_and_its_refused_lines_downloaded(
     page: Page, shop: Shop, story: Story, tmp_path: Path
 ) -> None:
@@ -162,6 +187,32 @@ def test_a_csv_file_is_mapped_tried_and_imported_and_its_refused_lines_downloade
     assert shop.server.client.get(f"/allocations/{names[0]}").status_code == 200
 
 
+DROPPED = """
+([name, text]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([text], name));
+  return given;
+}
+"""
+
+
+def test_a_file_is_dropped_onto_the_page(page: Page, shop: Shop, story: Story) -> None:
+    orderid = unique("dropped")
+    line = {"type": "AllocationRequired", "orderid": orderid, "sku": story.sku, "qty": 1}
+    page.goto("/console/import")
+    given = page.evaluate_handle(DROPPED, ["dropped.jsonl", json.dumps(line)])
+    page.dispatch_event("#drop", "dragenter", {"dataTransfer": given})
+    expect(page.locator("#drop")).to_have_class("drop over")
+    page.dispatch_event("#drop", "drop", {"dataTransfer": given})
+    expect(page.locator("#drop")).to_have_class("drop")
+    page.get_by_role("button", name="Look at it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Import dropped.jsonl")
+    page.get_by_role("button", name=LOOK).click()
+    page.get_by_role("button", name="Import 1 line").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    assert shop.server.client.get(f"/allocations/{orderid}").status_code == 200
+
+
 def test_every_page_that_steers_is_accessible_and_fits_a_phone(new_context: OpenContext, story: Story) -> None:
     page = new_context(viewport=PHONE).new_page()
     line = f"orderid={story.orders[0]}&sku={story.sku}"
@@ -173,6 +224,10 @@ def test_every_page_that_steers_is_accessible_and_fits_a_phone(new_context: Open
         f"change/change_rules?sku={story.sku}",
         f"batches/{story.stock}",
         f"orders/{story.orders[0]}",
+        f"orders/{story.orders[0]}?explain={story.sku}",
+        f"orders/{quote(SCRIPT, safe='')}?explain={quote(SCRIPT)}",
+        f"orders/{quote(RIGHT_TO_LEFT)}?explain={quote(SCRIPT)}",
+        f"products/{quote(RIGHT_TO_LEFT)}",
         "products/POTTED-PALM",
         "import",
     ):

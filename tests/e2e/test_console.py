@@ -142,6 +142,36 @@ def _skus(server: Server, path: str) -> list[str]:
     return found
 
 
+def test_an_order_explains_each_of_its_lines(server: Server) -> None:
+    sku, stock, ship, first, second = (unique(name) for name in ("WHY", "stock", "ship", "first", "second"))
+    server.add_batch(stock, sku, 5)
+    server.add_batch(ship, sku, 5, "2099-01-31")
+    server.allocate(first, sku, 4)
+    server.allocate(second, sku, 2)
+    page = server.client.get(f"/console/orders/{second}")
+    assert "no room" not in page.text
+    [link] = re.findall(r'href="([^"#]*)#explanation"', page.text)
+    explained = server.client.get(link).text
+    part = explained[explained.index('data-live="explanation"') : explained.index('data-live="history"')]
+    cells = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)]
+    assert cells[1] == [stock, "in", "the", "warehouse", "1", "no", "room", first, "4"]
+    assert cells[2] == [ship, "2099-01-31", "5", "taken"]
+    assert [row[1] for row in cells[4:]] == ["AllocationRequired", "Allocated"]
+    assert server.client.get(f"/console/orders/{second}", params={"explain": unique("none")}).status_code == 404
+
+
+def test_a_product_tells_by_day_what_can_be_promised(server: Server) -> None:
+    sku = unique("PROMISABLE")
+    server.add_batch(unique("stock"), sku, 5)
+    server.add_batch(unique("ship"), sku, 1_500, "2099-01-31")
+    server.allocate(unique("order"), sku, 2)
+    page = server.client.get(f"/console/products/{sku}").text
+    part = page[page.index('data-live="promisable"') : page.index('data-live="waiting"')]
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
+    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2099-01-31", "1,503", "+1,500"]]
+    assert "3 now, up to 1,503" in part
+
+
 def test_a_stream_tells_only_what_differs_from_what_was_seen(server: Server) -> None:
     sku = unique("STREAMED")
     server.add_batch(f"batch of {sku}", sku, 5)
@@ -155,7 +185,7 @@ def test_a_stream_tells_only_what_differs_from_what_was_seen(server: Server) -> 
         assert next(lines) == "retry: 2000"
         server.allocate(unique("order"), sku, 2)
         told: list[str] = []
-        while len(told) < 4:
+        while len(told) < 5:
             line = next(lines)
             if line.startswith("event: "):
                 told.append(line.removeprefix("event: "))
@@ -163,7 +193,7 @@ def test_a_stream_tells_only_what_differs_from_what_was_seen(server: Server) -> 
                 seen = line.removeprefix("id: ")
                 break
         told.append(next(lines).removeprefix("event: "))
-    assert set(told) == {"stock", "batches", "history"}
+    assert set(told) == {"stock", "batches", "promisable", "history"}
     with server.client.stream("GET", path, headers={"last-event-id": seen}) as response:
         lines = response.iter_lines()
         assert [next(lines), next(lines)] == ["retry: 2000", ""]

@@ -16,6 +16,7 @@ from allocation.entrypoints.console.protection import COOKIE, FIELD
 from tests.e2e.conftest import Server, unique
 
 PATIENCE_S = 20.0
+MANY_LINES = 30_000  # take some seconds
 
 
 @pytest.fixture
@@ -79,6 +80,29 @@ def test_json_lines_are_tried_then_imported_and_known_when_they_come_again(
     send(visitor, "/look", id=again)
     assert figures(page(visitor, again))["Imported before"] == "2"
     assert visitor.get(f"/console/imports/{id_}/refused").status_code == 404  # another file took its place
+
+
+def test_a_visitor_imports_one_file_at_a_time_and_others_theirs(server: Server, visitor: httpx.Client) -> None:
+    sku = unique("long")
+    server.add_batch(f"batch of {sku}", sku, MANY_LINES)
+    line = {"type": "AllocationRequired", "sku": sku, "qty": 1}
+    content = "".join(json.dumps({**line, "orderid": f"{sku}-{number}"}) + "\n" for number in range(MANY_LINES))
+    id_ = choose(visitor, "long.jsonl", content)
+    send(visitor, "/look", id=id_)
+    assert "The file has more lines" in page(visitor, id_)
+    send(visitor, "/run", id=id_)
+    second = visitor.post(
+        "/console/imports", data={FIELD: visitor.cookies[COOKIE]}, files={"file": ("second.jsonl", b"{}\n")}
+    )
+    assert (second.status_code, "long.jsonl is imported" in second.text) == (409, True)
+    assert send(visitor, "/look", id=id_).status_code == 409
+    assert send(visitor, "/drop", id=id_).status_code == 303  # which leaves it alone
+    with httpx.Client(base_url=server.url) as other:
+        other.get("/console/import")
+        assert choose(other, "other.jsonl", "{}\n")
+    assert "<progress" in page(visitor, id_)
+    assert figures(wait_until_done(visitor, id_))["Taken"] == f"{MANY_LINES:,}"
+    assert choose(visitor, "second.jsonl", "{}\n")
 
 
 def test_columns_that_are_not_those_of_the_event_are_refused(visitor: httpx.Client) -> None:

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 
 from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
-from allocation.console_views import deliveries, ledger, overview, stock
-from allocation.domain.errors import UnknownMessage, UnknownOrder
+from allocation.console_views import deliveries, ledger, overview, product, stock
+from allocation.domain.errors import UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, RepairRequired
 from allocation.entrypoints.console.tally import Tally
 from tests.e2e.program import given
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 TODAY = date(2026, 6, 1)
 NOT_A_FACT = 'of,"Allocated",{'  # a name that looks like one inside a row
+NOT_SEVERAL = "one],[two"  # a name that looks like the end of a fact and the beginning of another
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_totals_of_nothing_are_nothing(database_url: str) -> None:
 
 
 def test_counts_of_causes_agree_with_the_messages_one_by_one(database: str) -> None:
+    given(database, AllocationRequired(NOT_SEVERAL, "CHAIR", 1))
     expected = Counter[tuple[Any, ...]]()
     for cause, type_, number in rows(
         database,
@@ -94,6 +96,12 @@ def test_counts_of_causes_agree_with_the_messages_one_by_one(database: str) -> N
     assert read(database, ledger.tally, 0, end) == expected
     halves = read(database, ledger.tally, 0, 4) + read(database, ledger.tally, 4, end)
     assert halves == expected
+
+
+@pytest.mark.parametrize("step", [1, 99_999])
+def test_every_fact_is_told_by_the_head_of_its_row(step: int) -> None:
+    for type_ in ledger.FACTS:
+        assert ledger.fact_of(f'[[{step},"{type_}",{{"sku":"CHAIR"}}]]'[: ledger.HEAD]) == type_
 
 
 def test_the_first_position_of_a_time_is_found(database: str) -> None:
@@ -135,6 +143,18 @@ def test_pages_of_the_ledger_have_every_message_newest_first(database: str, aske
         before = page.next_before
     assert found == expected
     assert found
+
+
+def test_a_product_is_seen_as_its_parts_are(database: str) -> None:
+    seen = read(database, product.look, "CHAIR", TODAY, batches_after="", waiting_after=0, before=2**63 - 1)
+    assert [batch.batchref for batch in seen.product.batches] == ["stock", "late"]
+    assert seen.stock == stock.Stock(7, 6, 5, 4)
+    assert [each.quantity for each in seen.promisable] == [2]
+    assert (seen.late, seen.holds, seen.rules) == ((), (), None)
+    newest = read(database, ledger.latest, sku="CHAIR", limit=ledger.HISTORY)
+    assert seen.history == newest
+    with pytest.raises(UnknownSku):
+        read(database, product.look, "SOFA", TODAY, batches_after="", waiting_after=0, before=2**63 - 1)
 
 
 def test_a_cascade_has_everything_that_belongs_to_a_message(database: str) -> None:

@@ -83,6 +83,14 @@ def test_senders_own_ids_are_looked_up_in_one_more_round_trip(postgres_url: str)
     assert "INSERT INTO ledger" in write
 
 
+def test_a_line_that_is_split_in_two_is_two_round_trips(postgres_url: str) -> None:
+    stock = [message(BatchCreated(ref, "RUG", 4)) for ref in ("r1", "r2")]
+    order = [message(AllocationRequired("o", "RUG", 6, split=True))]
+    sent = [statement for statement, _ in statements_of(postgres_url, stock, order)]
+    assert [statement.split()[0] for statement in sent] == ["WITH"] * 4
+    assert "INSERT INTO order_lines" in sent[-1]
+
+
 def test_after_a_line_was_ordered_again_lines_are_looked_up_first(postgres_url: str) -> None:
     again = orders("warm")[:1]
     sent = [statement for statement, _ in statements_of(postgres_url, again, orders("o"), orders("p"))]

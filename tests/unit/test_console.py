@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
@@ -12,13 +13,16 @@ import pytest
 from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
 from allocation.console_views.stock import Stock
-from allocation.entrypoints.console.drawing import chart, stock_bar
+from allocation.entrypoints.console import live
+from allocation.entrypoints.console.drawing import Curve, chart, step_curve, stock_bar
 from allocation.entrypoints.console.live import Hub, Rendered, Topics
 from allocation.entrypoints.console.paced import Paced
 from allocation.entrypoints.console.rendering import few, url
+from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
 from allocation.service_layer.meter import Meter, Second
+from allocation.views.availability import Promisable
 
 
 def test_a_meter_counts_by_the_second_and_forgets() -> None:
@@ -117,6 +121,80 @@ def test_a_page_is_rendered_once_for_all_who_watch_it(sqlite_url: str) -> None:
     assert rendered in {2, 3}
 
 
+def burn(seconds: float) -> None:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def test_only_the_time_in_which_work_keeps_the_loop_busy_counts() -> None:
+    spent: list[float] = []
+
+    async def work() -> str:
+        burn(0.02)
+        await asyncio.sleep(0.2)
+        burn(0.02)
+        return "done"
+
+    async def watch() -> None:
+        assert await timed(work(), spent.append) == "done"
+
+    asyncio.run(watch())
+    assert 0.04 <= sum(spent) < 0.14
+
+
+def test_timed_work_fails_and_is_cancelled_like_any_other() -> None:
+    spent: list[float] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise OSError("gone")
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            burn(0.02)
+            raise
+
+    async def watch() -> None:
+        with pytest.raises(OSError, match="gone"):
+            await timed(fail(), spent.append)
+        task = asyncio.ensure_future(asyncio.wait_for(timed(wait(), spent.append), 0.01))
+        with pytest.raises(TimeoutError):
+            await task
+
+    asyncio.run(watch())
+    assert sum(spent) >= 0.02
+
+
+def test_the_more_there_is_to_render_the_further_apart_are_looks(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(live, "SHARE", 0.1)
+    rendered: list[float] = []
+
+    async def render() -> Rendered:
+        rendered.append(time.perf_counter())
+        burn(0.01)
+        await asyncio.sleep(0.02)  # waiting for a database, say
+        return Rendered({"part": "<p>the same</p>"}, Topics(always=True))
+
+    async def watch() -> None:
+        reader = Reader(parse_url(sqlite_url))
+        hub = Hub(reader, asyncio.Event())
+        await hub.open("page", render, "")
+        while len(rendered) < 6:  # noqa: ASYNC110 - the hub tells nobody
+            await asyncio.sleep(0.01)
+        await hub.close()
+        await reader.close()
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
+    pauses = [after - before for before, after in pairwise(rendered[1:])]
+    assert min(pauses) >= 0.01 / 0.1
+
+
 @pytest.mark.parametrize(
     ("key", "there"),
     [
@@ -151,6 +229,19 @@ def test_a_bar_shows_every_part_and_is_never_longer_than_it_is(stock: Stock) -> 
 def test_a_chart_without_values_is_flat() -> None:
     assert chart([0, 0]) == ([], 0)
     assert chart([0, 5, 10])[0] == [(1, 20.0), (2, 40.0)]
+
+
+def test_what_can_be_promised_rises_by_a_step_on_each_day_that_there_is_more() -> None:
+    today = date(2026, 6, 1)
+    steps = [Promisable(today, 5), Promisable(today + timedelta(10), 15), Promisable(today + timedelta(20), 20)]
+    assert step_curve(steps, today) == Curve("M0.00 30.00H43.48V10.00H86.96V0.00H100", today + timedelta(23), 20)
+
+
+@pytest.mark.parametrize("steps", [[], [Promisable(date(2026, 6, 1), 0)]])
+def test_the_curve_of_nothing_is_flat(steps: list[Promisable]) -> None:
+    curve = step_curve(steps, date(2026, 6, 1))
+    assert (curve.scale, curve.last) == (0, date(2026, 6, 15))
+    assert "V" not in curve.path
 
 
 def test_a_flow_with_numbers_has_one_on_every_edge_and_no_style_of_its_own() -> None:

@@ -15,8 +15,12 @@ from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import message_id, split_id
 
 PAGE = 50
+HISTORY = 20  # rows of the history of something, beside what else is shown of it
+NEAR = 1_000  # rows of the ledger that are looked at first: as a rule they are enough
 WINDOW = 20_000  # rows of the ledger that are looked at for one page, whatever is asked for
 MOST_TOLD = 500  # messages of one cascade
+FACTS: Sequence[str] = [kind.__name__ for kind, handlers in HANDLERS.items() if not handlers]
+HEAD = 24  # of a row's facts: long enough to tell the first, and mostly short of what users name
 
 Pair = tuple[str | None, str]  # the type of a cause, None if it came from outside, and of what it led to
 
@@ -82,14 +86,18 @@ def latest(
     asked = {"sku": sku, "orderid": orderid}
     values: dict[str, Any] = {name: value for name, value in asked.items() if value}
     conditions = "".join(f" AND {name} = :{name}" for name in values)
-    values |= {"before": before, "window": WINDOW}
+    values |= {"before": before, "limit": limit + 1, "type": type_, "kept": f"%{_mark(type_)}%"}
     looked_at = (
         f"SELECT {_COLUMNS} FROM ledger WHERE position < :before{conditions} ORDER BY position DESC LIMIT :window"
     )
     of_type = "WHERE type = :type OR facts LIKE :kept" if type_ else ""
     statement = f"SELECT {_COLUMNS} FROM ({looked_at}) AS looked {of_type} ORDER BY position DESC LIMIT :limit"
-    about_type = {"type": type_, "kept": f"%{_mark(type_)}%"}
-    rows = connection.execute(text(statement), values | about_type | {"limit": limit + 1}).all()
+    rows: Sequence[Any] = ()
+    for window in (NEAR, WINDOW) if type_ else (limit + 1,):
+        values["window"] = window
+        rows = connection.execute(text(statement), values).all()
+        if len(rows) > limit:
+            break
     messages = [told for row in rows[:limit] for told in _unfolded(row) if not type_ or told.type == type_]
     if len(rows) > limit:
         return LedgerPage(messages, rows[limit - 1].position)
@@ -140,9 +148,13 @@ def first_position_since(connection: Connection, since: datetime) -> int:
 def tally(connection: Connection, after: int, until: int) -> Counter[Pair]:
     """How often what led to what, of the rows in between."""
     counts: Counter[Pair] = Counter()
-    for type_, cause, rows, *kept in connection.execute(text(_TALLY), {"after": after, "until": until}):
+    span = {"after": after, "until": until}
+    for type_, cause, only, rows in connection.execute(text(_TALLY), span):
         counts[cause, type_] += rows
-        for fact, number in zip(_FACTS, kept, strict=True):
+        if only is not None:
+            counts[type_, fact_of(only)] += rows
+    for type_, *kept in connection.execute(text(_TALLY_SEVERAL), span):
+        for fact, number in zip(FACTS, kept, strict=True):
             counts[type_, fact] += number
     return +counts
 
@@ -152,12 +164,15 @@ def moment(value: datetime | str) -> datetime:
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
-_FACTS: Sequence[str] = [kind.__name__ for kind, handlers in HANDLERS.items() if not handlers]
-
-
 def _mark(type_: str) -> str:
     """How a fact of this type begins where it is kept in a row: nothing else can, for JSON escapes quotes."""
     return f',"{type_}",{{'
+
+
+def fact_of(head: str) -> str:
+    """The type of a row's only fact, of which the head may have the beginning alone."""
+    _, name, *more = head.split('"')
+    return name if more else next((type_ for type_ in FACTS if type_.startswith(name)), name)
 
 
 def _occurrences(type_: str) -> str:
@@ -175,12 +190,18 @@ _EFFECTS = (
     " ORDER BY step, number LIMIT :limit"
 )
 _RECORDED_FROM = "SELECT recorded_at FROM ledger WHERE position >= :position ORDER BY position LIMIT 1"
+# Most rows have one fact at most, which is told by its head; to count those of several takes ten times as long.
+_SEVERAL = "facts LIKE '%],[%'"
 _TALLY = f"""
     SELECT type, (
         SELECT cause.type FROM ledger AS cause
         WHERE cause.correlation_id = ledger.correlation_id AND cause.step = ledger.causation_step
-    ) AS cause, count(*), {", ".join(map(_occurrences, _FACTS))}
-    FROM ledger WHERE position > :after AND position <= :until GROUP BY 1, 2
+    ) AS cause, CASE WHEN NOT {_SEVERAL} THEN substr(facts, 1, {HEAD}) END, count(*)
+    FROM ledger WHERE position > :after AND position <= :until GROUP BY 1, 2, 3
+"""
+_TALLY_SEVERAL = f"""
+    SELECT type, {", ".join(map(_occurrences, FACTS))}
+    FROM ledger WHERE position > :after AND position <= :until AND {_SEVERAL} GROUP BY 1
 """
 
 

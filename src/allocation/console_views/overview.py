@@ -115,13 +115,16 @@ _LATE = (
     .bindparams(bindparam("today", type_=Date))
     .columns(need_by=Date, eta=Date)
 )
-_WAITING = "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL"
+_WAITING = (
+    "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL AND closed IS NULL"
+)
 # From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
 _STEPS = """
     WITH RECURSIVE steps (sku) AS (
-        SELECT min(sku) FROM order_lines WHERE batchref IS NULL
+        SELECT min(sku) FROM order_lines WHERE batchref IS NULL AND closed IS NULL
         UNION ALL
-        SELECT (SELECT min(later.sku) FROM order_lines AS later WHERE later.batchref IS NULL AND later.sku > steps.sku)
+        SELECT (SELECT min(later.sku) FROM order_lines AS later
+            WHERE later.batchref IS NULL AND later.closed IS NULL AND later.sku > steps.sku)
         FROM steps WHERE steps.sku IS NOT NULL
     )
 """
@@ -133,14 +136,16 @@ _MOST_WAITING = f"""
 """
 _OLDEST_WAITING = f"""
     {_STEPS}, eldest (sku, position) AS (
-        SELECT sku, (SELECT min(position) FROM order_lines WHERE batchref IS NULL AND order_lines.sku = steps.sku)
+        SELECT sku, (SELECT min(position) FROM order_lines
+            WHERE batchref IS NULL AND closed IS NULL AND order_lines.sku = steps.sku)
         FROM steps WHERE sku IS NOT NULL LIMIT :most
     ), ordered (orderid, sku, qty, place) AS (
         SELECT lines.orderid, lines.sku, lines.qty, (
             SELECT min(ledger.position) FROM ledger
             WHERE ledger.orderid = lines.orderid AND ledger.sku = lines.sku
         ) FROM eldest JOIN order_lines AS lines
-            ON lines.batchref IS NULL AND lines.sku = eldest.sku AND lines.position = eldest.position
+            ON lines.batchref IS NULL AND lines.closed IS NULL
+            AND lines.sku = eldest.sku AND lines.position = eldest.position
     ) SELECT ordered.orderid, ordered.sku, ordered.qty, ledger.recorded_at
     FROM ordered JOIN ledger ON ledger.position = place ORDER BY place LIMIT :limit
 """

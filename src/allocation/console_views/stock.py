@@ -219,10 +219,10 @@ _ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {dir
 # From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
 _WAITING = """
     WITH RECURSIVE steps (sku) AS (
-        SELECT {end}(sku) FROM order_lines WHERE batchref IS NULL AND {bounds}
+        SELECT {end}(sku) FROM order_lines WHERE batchref IS NULL AND closed IS NULL AND {bounds}
         UNION ALL
         SELECT (SELECT {end}(later.sku) FROM order_lines AS later
-            WHERE later.batchref IS NULL AND later.sku {beyond} steps.sku)
+            WHERE later.batchref IS NULL AND later.closed IS NULL AND later.sku {beyond} steps.sku)
         FROM steps WHERE steps.sku IS NOT NULL
     ) SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
     FROM steps WHERE sku IS NOT NULL LIMIT :window

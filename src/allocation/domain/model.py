@@ -227,7 +227,7 @@ class Product:
         known = self.promise(orderid)
         while known is not None:
             found.append(known)
-            known = self.promise(known.line.next_part) if known.line.rest else None
+            known = self._next_part(known.line) if known.line.rest else None
         return found
 
     def cancel_allocation(self, orderid: str) -> None:
@@ -622,6 +622,13 @@ class Product:
             self._promise(part, batch)
         else:
             self._wait(part)
+
+    def _next_part(self, line: OrderLine) -> Promise | None:
+        """The part that follows; None if it just lost its batch."""
+        known = self.promise(line.next_part)
+        if known is None and line.next_part not in self._freed:
+            raise LookupError(f"product {self.sku} has no line of order {line.next_part}")
+        return known
 
     def _cut(self, part: OrderLine) -> None:
         """Tell of what was cut off a part, if there was anything: it is taken next, so its position is known."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from allocation.console_views.stock import Stock
 from allocation.views import StockedBatch
+from allocation.views.availability import Promisable
 
 BAR_WIDTH = 100.0
 CHART_HEIGHT = 40.0
@@ -17,6 +18,8 @@ WAREHOUSE_WIDTH = 150.0
 LEAST_COLUMN = 6.0
 MOST_COLUMN = 30.0
 MOST_TICKS = 10
+BEYOND = 1.15  # so much longer than until the last step a curve goes on
+LEAST_DAYS = 14  # that a drawing of what is to come looks ahead
 LEAST_SEGMENT = 0.8  # of a bar's 100: what is there is seen
 
 
@@ -45,6 +48,14 @@ class Tick(NamedTuple):
 
     x: float
     day: date
+
+
+class Curve(NamedTuple):
+    """What can be promised by day: ``path`` is its upper edge, 100 wide and `CHART_HEIGHT` high, until ``last``."""
+
+    path: str
+    last: date
+    scale: int
 
 
 class TimeAxis(NamedTuple):
@@ -85,7 +96,7 @@ def time_axis(batches: Sequence[StockedBatch], today: date) -> TimeAxis:
     """The warehouse first, then every ETA on a scale of days."""
     on_hand = [batch for batch in batches if batch.eta is None]
     days = [batch.eta for batch in batches if batch.eta is not None]
-    first, last = min([*days, today]), max([*days, today + timedelta(days=14)])
+    first, last = min([*days, today]), max([*days, today + timedelta(days=LEAST_DAYS)])
     span = max(1, (last - first).days)
     left, room = WAREHOUSE_WIDTH + 30, AXIS_WIDTH - WAREHOUSE_WIDTH - 80
 
@@ -102,6 +113,19 @@ def time_axis(batches: Sequence[StockedBatch], today: date) -> TimeAxis:
     step = max(1, -(-span // MOST_TICKS))
     ticks = [Tick(place(day), day) for day in (first + timedelta(days=n) for n in range(0, span + 1, step))]
     return TimeAxis(columns, ticks, place(today), largest)
+
+
+def step_curve(promisable: Sequence[Promisable], today: date) -> Curve:
+    """From today on, a step up on each day that there is more, and a while after the last of them."""
+    days = [(each.date - today).days for each in promisable]
+    span = max(LEAST_DAYS, round(max(days, default=0) * BEYOND))
+    scale = max((each.quantity for each in promisable), default=0)
+    path = "".join(
+        f"{'H' if number else 'M'}{day / span * BAR_WIDTH:.2f}{'V' if number else ' '}"
+        f"{CHART_HEIGHT * (1 - each.quantity / max(1, scale)):.2f}"
+        for number, (day, each) in enumerate(zip(days, promisable, strict=True))
+    )
+    return Curve(f"{path}H{BAR_WIDTH:.0f}", today + timedelta(days=span), scale)
 
 
 def _column(batch: StockedBatch, x: float, width: float, largest: int) -> Column:

@@ -2,8 +2,8 @@
 
 While anybody listens, the hub looks at the ledger twice a second: once, however many listen. Of the pages that are
 watched it renders those again that the new messages are about, each once for all who watch it, and sends the fragments
-that are not as they were sent before. All of it may take no more than `SHARE` of the time: with more to do, looks are
-further apart.
+that are not as they were sent before. All of it may keep the event loop busy for no more than `SHARE` of the time: with
+more to do, looks are further apart.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from starlette.types import Receive, Scope, Send
 from allocation.adapters.reader import Reader
 from allocation.console_views import ledger
 from allocation.domain.errors import Refusal
+from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer.store import StoreUnavailable
 
 LOOK_EVERY_S = 0.5
-SHARE = 0.03  # of the time of the event loop
+SHARE = 0.015  # of the time of the event loop; to read costs about as much again elsewhere
 MAX_STREAMS = 500
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
@@ -95,7 +96,7 @@ class Hub:
         self._seen: deque[tuple[float, int]] = deque()  # when the ledger ended where
         self._streams = 0
         self._looking: asyncio.Task[None] | None = None
-        self.spent_s = 0.0  # since the last look, for what visitors are sent
+        self._spent_s = 0.0  # since the last pause
 
     async def open(self, key: str, render: Render, seen: str) -> Stream:
         """The stream of a page, which others of the same key share. Raises `TooManyStreams`, or what rendering raises.
@@ -128,6 +129,10 @@ class Hub:
         if not watch.listeners:
             del self._watches[stream.key]
 
+    def spend(self, seconds: float) -> None:
+        """The event loop was busy with live pages for so long."""
+        self._spent_s += seconds
+
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -140,15 +145,13 @@ class Hub:
     async def _look_on(self) -> None:
         """Look for as long as anybody listens."""
         while self._watches and not self._stopping.is_set():
-            began = time.perf_counter()
             try:
-                await self._look()
+                await timed(self._look(), self.spend)
             except StoreUnavailable as error:
                 log.info("live pages stand still", reason=str(error))
             except Exception:
                 log.exception("looking for news failed")
-            spent = time.perf_counter() - began + self.spent_s
-            self.spent_s = 0.0
+            spent, self._spent_s = self._spent_s, 0.0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), max(LOOK_EVERY_S, spent / SHARE))
         self._looking = None
@@ -235,7 +238,7 @@ class Stream(Response):
         began = time.perf_counter()
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await send({"type": "http.response.body", "body": body, "more_body": True})
-        self._hub.spent_s += min(time.perf_counter() - began, SLOWEST_WRITE_S)
+        self._hub.spend(min(time.perf_counter() - began, SLOWEST_WRITE_S))
 
     def _news(self) -> bytes:
         """The fragments that this visitor does not have as they are now."""

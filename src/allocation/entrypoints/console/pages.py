@@ -12,7 +12,7 @@ import msgspec
 from allocation import views
 from allocation.adapters.webhooks import all_webhooks
 from allocation.bootstrap import Service
-from allocation.console_views import deliveries, ledger, overview, steering, stock
+from allocation.console_views import deliveries, ledger, overview, product, steering, stock
 from allocation.domain.errors import (
     InvalidMessage,
     Refusal,
@@ -24,7 +24,7 @@ from allocation.domain.errors import (
 )
 from allocation.entrypoints.cli.lines import ID
 from allocation.entrypoints.console.changes import CHANGES
-from allocation.entrypoints.console.drawing import time_axis
+from allocation.entrypoints.console.drawing import step_curve, time_axis
 from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
 from allocation.entrypoints.console.live import Hub, Topics
 from allocation.entrypoints.console.outcomes import effect_of_lines
@@ -37,6 +37,7 @@ from allocation.service_layer import flow
 from allocation.service_layer.books import KINDS
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import EVENTS, field_rules, incoming_types
+from allocation.views.explain import Explanation, explain
 
 CHART_S = 60
 LEDGER = Topics(ledger=True)
@@ -132,27 +133,22 @@ async def load_products(console: Console, asked: Asked) -> Loaded:
 
 
 async def load_product(console: Console, asked: Asked) -> Loaded:
-    values, sku = asked.values, asked.key
+    values, sku, today = asked.values, asked.key, _today()
     found = await console.service.reader.run(
-        views.product,
+        product.look,
         sku,
+        today,
         batches_after=values.get("batches_after", ""),
         waiting_after=values.get("waiting_after", FIRST),
-        limit=stock.PAGE,
+        before=values.get("before", LAST),
     )
-    sums = await console.service.reader.run(stock.stock_of, [sku])
-    history = await console.service.reader.run(ledger.latest, sku=sku, before=values.get("before", LAST))
-    late = await console.service.reader.run(stock.late_lines, sku, _today())
     shown = {
-        "late": late,
-        "holds": await console.service.reader.run(stock.holds, sku),
-        "rules": await console.service.reader.run(steering.rules_of, sku) or console.service.writer.usual_rules,
-        "product": found,
-        "stock": sums.get(sku, stock.Stock()),
-        "axis": time_axis(found.batches, _today()),
-        "largest": max((batch.purchased_quantity for batch in found.batches), default=1),
-        "history": history,
-        "today": _today(),
+        **found._asdict(),
+        "rules": found.rules or console.service.usual_rules,
+        "axis": time_axis(found.product.batches, today),
+        "curve": step_curve(found.promisable, today),
+        "largest": max((batch.purchased_quantity for batch in found.product.batches), default=1),
+        "today": today,
     }
     return Loaded(shown, Topics(skus=frozenset([sku])), sku, [_PRODUCTS])
 
@@ -174,21 +170,27 @@ async def load_outcome(console: Console, asked: Asked) -> Loaded:
 
 
 async def load_order(console: Console, asked: Asked) -> Loaded:
-    orderid, after = asked.key, asked.values.get("after", "")
+    orderid, after, explained = asked.key, asked.values.get("after", ""), asked.values.get("explain", "")
     lines = await console.service.reader.run(stock.order, orderid, after=after)
     before = asked.values.get("before", LAST)
-    history = await console.service.reader.run(ledger.latest, orderid=orderid, before=before)
+    history = await console.service.reader.run(ledger.latest, orderid=orderid, before=before, limit=ledger.HISTORY)
     more = len(lines) > stock.PAGE
     shown = await console.service.reader.run(stock.with_parts, orderid, lines[: stock.PAGE])
     values = {
         "orderid": orderid,
         "lines": shown,
+        "after": after,
         "next_after": lines[stock.PAGE - 1].sku if more else None,
         "history": history,
+        "explanation": await _explanation(console, orderid, explained) if explained else None,
         "today": _today(),
     }
     topics = Topics(orderids=frozenset([orderid, *(line.orderid for line in shown)]))
     return Loaded(values, topics, orderid, [("Orders", "orders", None)])
+
+
+async def _explanation(console: Console, orderid: str, sku: str) -> Explanation:
+    return await console.service.reader.run(explain, orderid, sku, usual_rules=console.service.usual_rules)
 
 
 async def load_orders(console: Console, _: Asked) -> Loaded:
@@ -226,7 +228,11 @@ async def load_flow(console: Console, _: Asked) -> Loaded:
     day = await console.tally.today()
     labels = {edge: f"{_count(day, edge):,}" for edge in flow.edges()}
     longest = [node.__name__ for node in flow.longest_path()]
-    return Loaded({"picture": flow.svg(labels=labels), "day": day, "longest": longest}, LEDGER, "Flow")
+    return Loaded(
+        {"picture": flow.svg(labels=labels), "day": day, "longest": longest},
+        LEDGER if day.is_complete else ALWAYS,
+        "Flow",
+    )
 
 
 async def load_deliveries(console: Console, asked: Asked) -> Loaded:
@@ -293,7 +299,7 @@ PAGES: Sequence[Page] = (
         "products",
         "product",
         load_product,
-        ("stock", "batches", "waiting", "late", "holds", "rules", "history"),
+        ("stock", "batches", "promisable", "waiting", "late", "holds", "rules", "history"),
         (
             Text("batches_after", "Begin after the batch with this reference"),
             Number("waiting_after", "Begin after the waiting line of this position", FIRST, LAST, FIRST),
@@ -317,8 +323,8 @@ PAGES: Sequence[Page] = (
         "orders",
         "order",
         load_order,
-        ("lines", "history"),
-        (Text("after", "Begin after this SKU"), _BEFORE),
+        ("lines", "explanation", "history"),
+        (Text("after", "Begin after this SKU"), _BEFORE, Text("explain", "The product whose line is explained")),
         _ORDERID,
         UnknownOrder,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -25,6 +26,8 @@ TONES = {
     **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
     **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
 }
+MOST_MOMENTS = 1_000  # that are kept as they are shown: messages that are committed together share theirs
+MOST_DAYS = 8  # that are listed of what can be promised
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -47,6 +50,7 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         "batch_bar": drawing.batch_bar,
         "chart": drawing.chart,
         "page_length": stock.PAGE,
+        "most_days": MOST_DAYS,
         "chart_height": drawing.CHART_HEIGHT,
         "axis_height": drawing.AXIS_HEIGHT,
         "axis_width": drawing.AXIS_WIDTH,
@@ -102,6 +106,7 @@ def context(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"now": datetime.now(UTC), **values}
 
 
+@lru_cache(MOST_MOMENTS)
 def _time(moment: datetime, shown: str) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S.%f}", shown

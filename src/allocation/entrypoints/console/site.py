@@ -69,7 +69,7 @@ class Site:
         frame = {
             "token": token,
             "theme": theme if theme in THEMES else "",
-            "place": "",
+            "place": None,
             "crumbs": (),
             "live": "",
             "search": "",

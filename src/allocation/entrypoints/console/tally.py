@@ -18,11 +18,15 @@ SETTLED_AFTER_S = 2.0
 
 
 class Day(NamedTuple):
-    """The counts of a day; ``behind`` are the rows that are not counted yet."""
+    """The counts of a day; ``behind`` are the rows that could be counted by now and are not.
+
+    ``is_complete``: there are no others either, which are left until they have settled.
+    """
 
     since: datetime
     counts: Counter[Pair]
     behind: int
+    is_complete: bool
 
     def total(self, type_: str) -> int:
         """Messages of this type, whatever caused them."""
@@ -58,7 +62,8 @@ class Tally:
         if until > self._counted:
             self._counts += await self._reader.run(ledger.tally, self._counted, until)
             self._counted = until
-        return Day(self._since, self._counts, max(0, end - self._counted))
+        _, last = self._seen[-1]
+        return Day(self._since, self._counts, max(0, end - self._counted), self._counted >= last)
 
     async def _settled_end(self) -> int:
         """Where the ledger ended so long ago that nothing below is still to come."""

@@ -1,0 +1,42 @@
+"""Everything that the page of a product shows, read at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from allocation import views
+from allocation.console_views import ledger, steering, stock
+from allocation.domain.rules import Rules
+from allocation.views.availability import Promisable, availability
+
+
+class ProductLook(NamedTuple):
+    """A product; ``rules`` are its own, None: the usual ones. ``promisable`` is by day, from today on."""
+
+    product: views.ProductDetail
+    stock: stock.Stock
+    promisable: Sequence[Promisable]
+    late: Sequence[stock.LateLine]
+    holds: Sequence[stock.Hold]
+    rules: Rules | None
+    history: ledger.LedgerPage
+
+
+def look(
+    connection: Connection, sku: str, today: date, *, batches_after: str, waiting_after: int, before: int
+) -> ProductLook:
+    """Raises `UnknownSku`."""
+    found = views.product(connection, sku, batches_after=batches_after, waiting_after=waiting_after, limit=stock.PAGE)
+    return ProductLook(
+        found,
+        stock.stock_of(connection, [sku]).get(sku, stock.Stock()),
+        availability(connection, sku).timeline,
+        stock.late_lines(connection, sku, today) if found.late_lines else (),
+        stock.holds(connection, sku) if found.held_quantity else (),
+        steering.rules_of(connection, sku),
+        ledger.latest(connection, sku=sku, before=before, limit=ledger.HISTORY),
+    )
