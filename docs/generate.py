@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from allocation import views
-from allocation.config import PREFIX, Settings
+from allocation.config import LEAST_KEPT_DAYS, PREFIX, Settings
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
@@ -60,6 +60,8 @@ SETTINGS: Mapping[str, str] = {
     "dead_letters_hold": "`true`: later deliveries of the same effect and SKU wait for a dead letter",
     "keep_done_days": "days for which done and dropped deliveries stay to be looked up",
     "keep_dead_days": "days for which dead letters stay",
+    "keep_closed_days": f"days for which a closed line stays, and the ledger's messages about it; {LEAST_KEPT_DAYS} or "
+    "more. While empty, all is kept for ever",
 }
 
 SEND = f"""\
@@ -288,7 +290,7 @@ def _command(name: str, command: Any) -> str:
 
 
 def _default(value: object) -> str:
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in {"", None} else "empty"
 
 
 def _doc(documented: Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Self
 from sqlalchemy.engine import URL
 
 from allocation import views
+from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
@@ -29,6 +30,7 @@ from allocation.service_layer.expiry import Expiry
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.preview import Previews
 from allocation.service_layer.relay import Policy, Relay
+from allocation.service_layer.retention import Retention
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.webhooks import PostWebhook
@@ -49,6 +51,7 @@ class Service:
     reader: Reader
     effects: Relay
     expiry: Expiry
+    retention: Retention
     store: Store
     turns: PostgresTurns | None
     webhooks: SqlWebhooks
@@ -64,6 +67,7 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.retention.close()
         await self.expiry.close()
         await self.writer.close()
         if self.turns is not None:
@@ -117,6 +121,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         reader=reader,
         expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
         effects=effects,
+        retention=Retention(SqlClosedLines(url), settings.keep_closed),
         store=store,
         turns=turns,
         webhooks=webhooks,

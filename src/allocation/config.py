@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
 CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-expired", "just-in-time")}
-LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1}  # of the numbers that must not be 0
+LEAST_KEPT_DAYS = 30  # of closed lines: for longer than anybody repeats a message about them
+LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # 0 of all others
 
 
 class InvalidSetting(ValueError):
@@ -37,6 +39,11 @@ class Settings:
     dead_letters_hold: bool = False  # whether later deliveries of the same effect and SKU wait for a dead letter
     keep_done_days: int = 0  # how long done and dropped deliveries can be looked up
     keep_dead_days: int = 365  # how long a dead letter waits for somebody to retry it
+    keep_closed_days: int | None = None  # how long a line stays that is closed, and all messages about it; for ever
+
+    @property
+    def keep_closed(self) -> timedelta | None:
+        return None if self.keep_closed_days is None else timedelta(days=self.keep_closed_days)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -50,18 +57,29 @@ class Settings:
 
 
 def _parsed(name: str, text: str, default: object) -> object:
+    variable = PREFIX + name.upper()
     if isinstance(default, bool):
-        if text.lower() in {"1", "true", "yes", "on"}:
-            return True
-        if text.lower() in {"0", "false", "no", "off", ""}:
-            return False
-        raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use true or false")
-    if isinstance(default, int):
-        if not text.isascii() or not text.isdecimal():
-            raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use a whole number")
-        if int(text) < LEAST.get(name, 0):
-            raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use {LEAST[name]} or more")
-        return int(text)
+        return _switch(variable, text)
+    if default is None and not text:
+        return None
+    if default is None or isinstance(default, int):
+        return _number(variable, text, LEAST.get(name, 0))
     if text not in CHOICES.get(name, (text,)):
-        raise InvalidSetting(f"{PREFIX}{name.upper()} is {text!r}: use {', '.join(CHOICES[name])}")
+        raise InvalidSetting(f"{variable} is {text!r}: use {', '.join(CHOICES[name])}")
     return text
+
+
+def _switch(variable: str, text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off", ""}:
+        return False
+    raise InvalidSetting(f"{variable} is {text!r}: use true or false")
+
+
+def _number(variable: str, text: str, least: int) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise InvalidSetting(f"{variable} is {text!r}: use a whole number")
+    if int(text) < least:
+        raise InvalidSetting(f"{variable} is {text!r}: use {least} or more")
+    return int(text)

@@ -37,7 +37,7 @@ class Process:
         self.writer = Writer(self.store, clock=lambda: self.now)
         self.expiry = Expiry(self.writer, self._find_expired, clock=lambda: self.now)
 
-    async def _find_expired(self, moment: datetime, most: int) -> list[str]:
+    async def _find_expired(self, moment: datetime, most: int) -> list[tuple[str, datetime]]:
         return await self.reader.run(views.expired_holds, moment, most)
 
     async def handle(self, *events: Event) -> list[Outcome]:

@@ -43,12 +43,12 @@ def url(database_url: str) -> str:
     return database_url
 
 
-def positions(url: str, *, second: float, sku: str = "", orderid: str = "") -> list[tuple[str, int]]:
+def positions(url: str, *, second: float, sku: str = "", orderid: str = "", least: int = 0) -> list[tuple[str, int]]:
     """SKU and place in `RECORDED` of the messages found."""
     moment = NOON + timedelta(seconds=second)
 
     def read(connection: Connection) -> list[tuple[str, int]]:
-        found = order_facts(connection, orderid, moment) if orderid else product_facts(connection, sku, moment)
+        found = order_facts(connection, orderid, moment) if orderid else product_facts(connection, sku, moment, least)
         return [(fact.sku, fact.position // 2) for fact in found]
 
     return in_reader(url, read)
@@ -70,6 +70,11 @@ def test_a_product_is_read_until_the_moment(url: str) -> None:
     assert positions(url, sku="LAMP", second=1) == [("LAMP", 0), ("LAMP", 2)]
     assert positions(url, sku="LAMP", second=9) == [("LAMP", 0), ("LAMP", 2), ("LAMP", 4)]
     assert positions(url, sku="LAMP", second=-1) == []
+
+
+def test_a_product_is_read_up_to_its_opening_at_least(url: str) -> None:
+    assert positions(url, sku="LAMP", second=0.5, least=5) == [("LAMP", 0), ("LAMP", 2)]
+    assert positions(url, sku="LAMP", second=9, least=5) == [("LAMP", 0), ("LAMP", 2), ("LAMP", 4)]
 
 
 def test_where_writers_disagree_about_the_time_no_message_is_left_out_in_between(url: str) -> None:

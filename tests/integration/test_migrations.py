@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -241,6 +242,33 @@ def test_lines_of_an_older_revision_stay_whole(url: URL, monkeypatch: pytest.Mon
     assert [tuple(row) for row in on(url, lambda connection: connection.execute(query).all())] == [
         ("o1", 3, None, None, None, None),
         ("o1/2", 2, None, "cancelled", None, None),
+    ]
+
+
+def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
+    url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "HEAD", "0005")
+    migrate(url)
+    lines = (
+        "INSERT INTO order_lines (orderid, sku, qty, batchref, position, closed)"
+        " VALUES ('o1', 'CHAIR', 4, 'b1', 2, 'shipped'), ('o2', 'CHAIR', 1, NULL, 3, NULL)"
+    )
+    told = [
+        f"('m{number}', 0, 'AllocationRequired', 'CHAIR', '{orderid}', '{{}}', 'test', '2026-01-{day}T12:00:00+00:00')"
+        for number, (orderid, day) in enumerate([("o1", 10), ("o1", 12), ("o2", 14)])
+    ]
+    columns = "correlation_id, step, type, sku, orderid, body, actor, recorded_at"
+    on(url, lambda connection: connection.exec_driver_sql(lines))
+    on(url, lambda connection: connection.exec_driver_sql(f"INSERT INTO ledger ({columns}) VALUES {', '.join(told)}"))
+    monkeypatch.undo()
+    assert migrate(url) == ("0005", HEAD)
+    kept = tables.order_lines.c
+    query = sa.select(kept.orderid, kept.qty, kept.batchref, kept.position, kept.closed, kept.closed_at)
+    rows = on(url, lambda connection: connection.execute(query.order_by(kept.orderid)).all())
+    assert [tuple(row) for row in rows] == [
+        ("o1", 4, "b1", 2, "shipped", datetime(2026, 1, 12, 12, tzinfo=UTC)),
+        ("o2", 1, None, 3, None, None),
     ]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,12 +18,13 @@ def test_without_environment_the_service_is_embedded_and_private() -> None:
 
 
 def test_every_setting_is_read_from_its_own_variable() -> None:
-    given = {str: "text", int: "17", bool: "true"}
+    given = {str: "text", int: "37", bool: "true"}
     for each in dataclasses.fields(Settings):
-        kind = type(getattr(Settings(), each.name))
+        kind = int if each.name == "keep_closed_days" else type(getattr(Settings(), each.name))
         text = CHOICES[each.name][-1] if each.name in CHOICES else given[kind]
         settings = Settings.from_environment({f"ALLOCATION_{each.name.upper()}": text, each.name: "ignored"})
-        assert settings == dataclasses.replace(Settings(), **{each.name: kind(text)})
+        changed: dict[str, Any] = {each.name: kind(text)}
+        assert settings == dataclasses.replace(Settings(), **changed)
 
 
 def test_the_strategies_are_those_of_the_rules() -> None:
@@ -61,6 +64,8 @@ def test_a_switch_takes_the_usual_words(text: str, meant: bool) -> None:
             "ALLOCATION_STRATEGY is 'cheapest': use warehouse-first, first-expired, just-in-time",
         ),
         ("ALLOCATION_MAX_PREVIEWS", "0", "ALLOCATION_MAX_PREVIEWS is '0': use 1 or more"),
+        ("ALLOCATION_KEEP_CLOSED_DAYS", "29", "ALLOCATION_KEEP_CLOSED_DAYS is '29': use 30 or more"),
+        ("ALLOCATION_KEEP_CLOSED_DAYS", "ever", "ALLOCATION_KEEP_CLOSED_DAYS is 'ever': use a whole number"),
         ("ALLOCATION_MAX_QUEUED", "many", "ALLOCATION_MAX_QUEUED is 'many': use a whole number"),
     ],
 )
@@ -68,6 +73,11 @@ def test_a_value_that_cannot_be_used_is_named_with_the_cure(name: str, text: str
     with pytest.raises(InvalidSetting) as refusal:
         Settings.from_environment({name: text})
     assert str(refusal.value) == message
+
+
+def test_closed_lines_are_kept_for_ever_unless_days_are_named() -> None:
+    assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": ""}).keep_closed is None
+    assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": "400"}).keep_closed == timedelta(days=400)
 
 
 def test_a_password_is_never_shown() -> None:

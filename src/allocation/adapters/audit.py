@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
-from allocation.service_layer.books import BOOKED, Difference, Fact, ProductRows, Report, audit
+from allocation.service_layer.books import BOOKED, Difference, Fact, Opening, ProductRows, Report, audit
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.store import BatchRow, LineRow, ProductRow, StoreUnavailable
 
@@ -41,8 +41,16 @@ MESSAGES = (
     "SELECT position, sku, type, orderid, body FROM messages"  # noqa: S608 - names of our own
     f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position, place"
 )
-# Steps are numbered without gaps, so a message that is missing in between shows. The facts kept in a row count.
-GAPS = "SELECT correlation_id, count(*), max(step) + 1 FROM messages GROUP BY 1 HAVING count(*) <> max(step) + 1"
+OPENINGS = "SELECT sku, version_number, position, recorded_at FROM openings ORDER BY {sku}"
+BATCH_OPENINGS = "SELECT batchref, sku, shipped_quantity FROM batch_openings ORDER BY {sku}"
+# Steps are numbered without gaps, so a message that is missing in between shows. The facts kept in a row count. Of a
+# cascade that closed lines were taken out of it is kept how many have to be left.
+GAPS = """
+    SELECT found.correlation_id, number, coalesce(remaining, steps) FROM (
+        SELECT correlation_id, count(*) AS number, max(step) + 1 AS steps FROM messages GROUP BY 1
+    ) AS found LEFT JOIN shortened ON shortened.correlation_id = found.correlation_id
+    WHERE number <> coalesce(remaining, steps)
+"""
 SPELLED = {
     "sqlite": {"sku": "+sku", "orderid": "+orderid"},
     "postgresql": {"sku": 'sku COLLATE "C"', "orderid": 'orderid COLLATE "C"'},
@@ -131,14 +139,17 @@ def _products(connection: Connection, progress: Callable[[int], None]) -> Iterat
     batches = groupby(_rows(connection, BATCHES), key=itemgetter(1))
     lines = groupby(_rows(connection, LINES, progress), key=itemgetter(1))
     messages = groupby(_rows(connection, MESSAGES), key=itemgetter(1))
-    for sku, groups in _side_by_side(products, batches, lines, messages):
-        own, of_batches, of_lines, of_messages = groups
+    openings = groupby(_rows(connection, OPENINGS), key=itemgetter(0))
+    taken = groupby(_rows(connection, BATCH_OPENINGS), key=itemgetter(1))
+    for sku, groups in _side_by_side(products, batches, lines, messages, openings, taken):
+        own, of_batches, of_lines, of_messages, of_opening, of_taken = groups
         yield ProductRows(
             sku,
             next(map(ProductRow._make, own), None),
             [_batch(row) for row in of_batches],
             map(LineRow._make, of_lines),
             map(Fact._make, of_messages),
+            _opening(of_opening, of_taken),
         )
 
 
@@ -168,6 +179,12 @@ def _side_by_side(*streams: Groups) -> Iterator[tuple[str, Sequence[Iterable[Row
         ]
 
 
+def _opening(rows: Iterable[Row], taken: Iterable[Row]) -> Opening:
+    shipped = {ref: qty for ref, _, qty in taken}
+    _, version_number, position, recorded_at = next(iter(rows), (None, 0, 0, None))
+    return Opening(version_number, shipped, position, recorded_at and _moment(recorded_at))
+
+
 def _batch(row: Row) -> BatchRow:
     batch = BatchRow._make(row)
     return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta), expires_on=_day(batch.expires_on))
@@ -186,5 +203,8 @@ def _cause(connection: Connection, difference: Difference) -> Cause | None:
     if row is None:
         return None
     correlation_id, step, type_, actor, recorded_at = row
-    moment = datetime.fromisoformat(recorded_at) if isinstance(recorded_at, str) else recorded_at
-    return Cause(message_id(correlation_id, step), type_, actor, moment.astimezone(UTC))
+    return Cause(message_id(correlation_id, step), type_, actor, _moment(recorded_at))
+
+
+def _moment(value: str | datetime) -> datetime:
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)

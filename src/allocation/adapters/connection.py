@@ -26,7 +26,7 @@ from allocation.service_layer.store import StoreUnavailable
 
 T = TypeVar("T")
 
-# ``later`` is now and ``:seconds``, which may be below zero; lists of numbers are passed as JSON.
+# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists.
 SPELLINGS: Final = {
     "sqlite": {
         "begin": "BEGIN IMMEDIATE",
@@ -34,6 +34,9 @@ SPELLINGS: Final = {
         "later": "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', CAST(:seconds AS text) || ' seconds')",
         "partition": "partition_of(owed.sku)",
         "numbers": "(SELECT value FROM json_each(:numbers))",
+        "texts": "(SELECT value FROM json_each(:texts))",
+        "rows": "(SELECT value AS fields FROM json_each(:rows))",
+        "moment": "text",
         "for_update": "",
         "for_share": "",
     },
@@ -43,6 +46,9 @@ SPELLINGS: Final = {
         "later": "(clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)))",
         "partition": f"(get_byte(sha256(convert_to(owed.sku, 'UTF8')), 0) % {PARTITIONS})",
         "numbers": "(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json)) AS value)",
+        "texts": "(SELECT value FROM json_array_elements_text(CAST(:texts AS json)) AS value)",
+        "rows": "(SELECT value AS fields FROM json_array_elements(CAST(:rows AS json)) AS value)",
+        "moment": "timestamptz",
         "for_update": "FOR UPDATE",
         "for_share": "FOR SHARE",
     },

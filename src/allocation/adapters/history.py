@@ -7,22 +7,22 @@ for they are written side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from allocation.adapters.tables import batches, messages
+from allocation.adapters.tables import batches, messages, order_lines
 from allocation.service_layer.books import BOOKED, Fact
 
 PAGE_ROWS = 2_000
+NAMES_AT_ONCE = 500
 
 
-def product_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
-    """What changed the product's books until then, in order."""
-    until = select(func.max(messages.c.position)).where(
-        messages.c.sku == sku, messages.c.recorded_at <= moment.astimezone(UTC)
-    )
+def product_facts(connection: Connection, sku: str, moment: datetime, least: int = 0) -> Iterator[Fact]:
+    """What changed the product's books until then, and in any case up to that position, in order."""
+    by_then = (messages.c.recorded_at <= moment.astimezone(UTC)) | (messages.c.position <= least)
+    until = select(func.max(messages.c.position)).where(messages.c.sku == sku, by_then)
     return _facts(connection, messages.c.sku == sku, until)
 
 
@@ -37,6 +37,18 @@ def order_facts(connection: Connection, orderid: str, moment: datetime) -> Itera
 def sku_of_batch(connection: Connection, ref: str) -> str | None:
     """The SKU of a batch, which never changes, or None if there never was such a batch."""
     return connection.scalar(select(batches.c.sku).where(batches.c.ref == ref))
+
+
+def line_positions(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, int]:
+    """The positions that lines of a product have, by order id."""
+    found: dict[str, int] = {}
+    for begin in range(0, len(orderids), NAMES_AT_ONCE):
+        named = order_lines.c.orderid.in_(orderids[begin : begin + NAMES_AT_ONCE])
+        rows = connection.execute(
+            select(order_lines.c.orderid, order_lines.c.position).where(named, order_lines.c.sku == sku)
+        )
+        found |= {row.orderid: row.position for row in rows}
+    return found
 
 
 def _facts(connection: Connection, about: ColumnElement[bool], until: Select[int]) -> Iterator[Fact]:

@@ -148,6 +148,9 @@ class MemorySession:
         for row in changes.products:
             if tables.products[row.sku].version_number != row.loaded_version:
                 raise StoreConflict(f"{row.sku} is not at version {row.loaded_version} any more")
+        for line in changes.lines:
+            if (line.orderid, line.sku) not in tables.lines:
+                raise StoreConflict(f"the line of {line.sku} in order {line.orderid} is not there any more")
 
     def _open_lines(self, sku: str, ref: str | None) -> list[LineRow]:
         return self._sorted_lines(sku, lambda line: line.batchref == ref and line.closed is None)

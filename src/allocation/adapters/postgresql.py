@@ -165,6 +165,8 @@ MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
         SELECT ref, allocated_quantity, CAST(coalesce((
             SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
+        ), 0) + coalesce((
+            SELECT shipped_quantity FROM batch_openings AS gone WHERE gone.batchref = ref AND gone.sku = batches.sku
         ), 0) AS bigint) AS held FROM batches WHERE sku = $1
     ) AS counted WHERE allocated_quantity <> held
     UNION ALL
@@ -176,6 +178,7 @@ MISCOUNTS = """
     ) AS counted WHERE waiting_lines <> waiting
 """
 
+CLOSED_AT = "CASE WHEN new.c9 IS NOT NULL THEN $1::timestamptz END"
 # What to do with the rows of each part of the changes, and their columns' types; None: it cannot have changed.
 WRITES = {
     "new_products": (
@@ -208,13 +211,14 @@ WRITES = {
         ("text", "text", "date", "bigint", "bigint", None, None, None, "bigint", None, None, "text"),
     ),
     "new_lines": (
-        f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT * FROM {{rows}}",
+        f"INSERT INTO order_lines ({LINE_COLUMNS}, closed_at) SELECT new.*, {CLOSED_AT} FROM {{rows}}",
         ("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text", "smallint", "bigint"),
     ),
     "lines": (
         (
             "UPDATE order_lines AS l SET qty = new.c3, batchref = new.c4, priority = new.c6, expires_at = new.c8,"
-            " closed = new.c9, rest = new.c11 FROM {rows} WHERE l.orderid = new.c1 AND l.sku = new.c2"
+            f" closed = new.c9, rest = new.c11, closed_at = {CLOSED_AT} FROM {{rows}}"
+            " WHERE l.orderid = new.c1 AND l.sku = new.c2 RETURNING l.sku"
         ),
         ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text", None, "bigint"),
     ),
@@ -233,21 +237,23 @@ WRITES = {
 def save_statement(parts: tuple[str, ...]) -> str:
     """One statement that writes the named parts; $1 is the time, and each column of each part one array after it.
 
-    It divides by zero, so that all of it is undone, unless every known product was found at the version loaded.
+    It divides by zero, so that all of it is undone, unless every known product was found at the version loaded, and
+    every known line at all.
     """
     writes = []
     number = 2
-    check = "1"
+    checks = []
     for part in parts:
         template, types = WRITES[part]
-        if part == "products":
-            check = f"1 / CAST((SELECT count(*) FROM write_products) = cardinality(${number}::text::text[]) AS integer)"
+        if part in {"products", "lines"}:
+            found = f"(SELECT count(*) FROM write_{part}) = cardinality(${number}::text::text[])"
+            checks.append(f"1 / CAST({found} AS integer)")
         sent = [(place, type_) for place, type_ in enumerate(types, start=1) if type_]
         arrays = ", ".join(f"${number + offset}::text::{type_}[]" for offset, (_, type_) in enumerate(sent))
         columns = ", ".join(f"c{place}" for place, _ in sent)
         number += len(sent)
         writes.append(f"write_{part} AS ({template.format(rows=f'unnest({arrays}) AS new ({columns})')})")
-    return f"WITH {', '.join(writes)} SELECT $1::timestamptz, {check}"
+    return f"WITH {', '.join(writes)} SELECT {', '.join(['$1::timestamptz', *checks])}"
 
 
 def array_literal(values: Collection[str | int | date | None]) -> str:

@@ -106,6 +106,8 @@ MISCOUNTS = """
     SELECT ref, allocated_quantity - held FROM (
         SELECT ref, allocated_quantity, CAST(coalesce((
             SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
+        ), 0) + coalesce((
+            SELECT shipped_quantity FROM batch_openings AS gone WHERE gone.batchref = ref AND gone.sku = batches.sku
         ), 0) AS bigint) AS held FROM batches WHERE sku = ?1
     ) AS counted WHERE allocated_quantity <> held
     UNION ALL
@@ -137,7 +139,8 @@ REWRITE_BATCHES = """
 UPDATE_LINES = """
     UPDATE order_lines SET
         qty = new.value ->> 2, batchref = new.value ->> 3, priority = new.value ->> 5,
-        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10
+        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10,
+        closed_at = iif(new.value ->> 8 IS NULL, NULL, ?2)
     FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
 """
 
@@ -148,6 +151,7 @@ def insert(table: str, columns: Sequence[str], **constants: str) -> str:
     return INSERT.format(table=table, columns=", ".join((*columns, *constants)), values=", ".join(values))
 
 
+DATED = {"new_lines", "lines", "messages"}  # the parts that are told when it was
 # What to do with the rows of each part of the changes, in this order.
 WRITES = {
     "new_products": insert("products", ProductRow._fields),
@@ -155,7 +159,7 @@ WRITES = {
     "new_batches": insert("batches", BatchRow._fields),
     "batches": UPDATE_BATCHES,
     "rewritten_batches": REWRITE_BATCHES,
-    "new_lines": insert("order_lines", LineRow._fields),
+    "new_lines": insert("order_lines", LineRow._fields, closed_at="iif(new.value ->> 8 IS NULL, NULL, ?2)"),
     "lines": UPDATE_LINES,
     "messages": insert("ledger", MessageRow._fields, recorded_at="?2"),
     "deliveries": insert("deliveries", DeliveryRow._fields),
@@ -225,7 +229,7 @@ class SqliteSession:
             if not rows:
                 continue
             arguments = [msgspec.json.encode(rows).decode()]
-            if part == "messages":
+            if part in DATED:
                 arguments.append(changes.recorded_at.isoformat())
             written = self._execute(statement, arguments).rowcount
             if written != len(rows):

@@ -117,6 +117,7 @@ order_lines = Table(
     Column("need_by", Date),
     Column("expires_at", UtcDateTime),  # of a hold
     Column("closed", Text),  # how it ended; null: it is open
+    Column("closed_at", UtcDateTime),
     Column("part", SmallInteger),  # of a line that may be split: which; null: it stays whole
     Column("rest", BigInteger),  # what was cut off, and is in the parts that follow; null: nothing
     PrimaryKeyConstraint("orderid", "sku"),
@@ -169,6 +170,41 @@ Index(
     order_lines.c.expires_at,
     postgresql_where=text("closed IS NULL AND expires_at IS NOT NULL"),
     sqlite_where=text("closed IS NULL AND expires_at IS NOT NULL"),
+)
+# By age, for those that are kept no longer.
+Index(
+    "ix_order_lines_closed",
+    order_lines.c.closed_at,
+    postgresql_where=text("closed_at IS NOT NULL"),
+    sqlite_where=text("closed_at IS NOT NULL"),
+)
+
+# What the lines that are kept no longer came to: the changes of their product, and what they took of a batch. All of
+# their messages had positions up to this one, and were recorded by this moment.
+openings = Table(
+    "openings",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("version_number", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+batch_openings = Table(
+    "batch_openings",
+    metadata,
+    Column("sku", Text, nullable=False),
+    Column("batchref", Text, nullable=False),
+    Column("shipped_quantity", BigInteger, nullable=False),
+    PrimaryKeyConstraint("sku", "batchref"),
+)
+# The cascades that messages of such lines were taken out of, and how many messages are left of each. ``bare``: its
+# first message is kept for the others, without what it says of its own line.
+shortened = Table(
+    "shortened",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("remaining", BigInteger, nullable=False),
+    Column("bare", Boolean, nullable=False),
 )
 
 ledger = Table(

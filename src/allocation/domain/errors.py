@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from allocation.domain.lines import own_priority
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, datetime
 
     from allocation.domain.batches import Batch
     from allocation.domain.lines import OrderLine
@@ -49,6 +49,15 @@ class UnknownSku(Refusal):
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"Unknown sku {sku}")
+
+
+class LedgerBeginsLater(Refusal):
+    """A look at the past of a product of which closed lines have been removed since, with all messages about them."""
+
+    cure = "Ask for that moment or a later one."
+
+    def __init__(self, sku: str, since: datetime) -> None:
+        super().__init__(f"The ledger of {sku} goes back to {since.isoformat()}")
 
 
 class UnknownBatch(Refusal):

@@ -7,7 +7,7 @@ messages side by side, in the order of their keys, so that it remembers batches 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
@@ -109,6 +109,23 @@ class Fact(NamedTuple):
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a product's books begin: what the lines that are kept no longer came to.
+
+    ``version_number`` counts their changes; ``shipped`` is by batch what they took with them, and counts as allocated.
+    All of their messages were recorded by this moment (None: there are none), at positions up to this one.
+    """
+
+    version_number: int = 0
+    shipped: Mapping[str, int] = field(default_factory=dict)
+    position: int = 0
+    recorded_at: datetime | None = None
+
+
+NOTHING_GONE: Final = Opening()
+
+
 class Difference(NamedTuple):
     """What is stored and what it should be; ``position`` is that of the last message about it, as far as known."""
 
@@ -157,11 +174,12 @@ class Books:
     lines did first does not matter.
     """
 
-    def __init__(self, sku: str) -> None:
+    def __init__(self, sku: str, opening: Opening = NOTHING_GONE) -> None:
         self.sku = sku
-        self.version_number = 0
+        self.version_number = opening.version_number
         self.batches: dict[str, BookedBatch] = {}
         self.contradictions: list[Difference] = []
+        self._opening = opening
 
     def book(  # noqa: PLR0911 - a way to be booked each
         self, fact: Fact, line: BookedLine | None = None
@@ -250,7 +268,9 @@ class Books:
             case BatchCreated(ref, _, qty, eta):
                 if ref not in self.batches:  # the same batch again changes nothing
                     self.version_number += 1
-                    self.batches[ref] = BookedBatch(eta, qty, self.version_number, qty, position, eta)
+                    self.batches[ref] = self._opened(
+                        ref, BookedBatch(eta, qty, self.version_number, qty, position, eta)
+                    )
             case BatchQuantityChanged(ref, qty):
                 batch = self._touched(ref, position)
                 self.version_number += batch.purchased_quantity != qty
@@ -277,6 +297,11 @@ class Books:
                 self._touched(ref, position).quarantine = reason
             case BatchReleased(ref):
                 self._touched(ref, position).quarantine = None
+
+    def _opened(self, ref: str, batch: BookedBatch) -> BookedBatch:
+        """The batch with what was taken of it by lines that are kept no longer."""
+        batch.allocated_quantity = batch.shipped_quantity = self._opening.shipped.get(ref, 0)
+        return batch
 
     def _change_unless_freed(self, line: BookedLine | None) -> None:
         """A line that is new or was served is a change; that one was freed has been one already."""
@@ -327,6 +352,7 @@ class ProductRows(NamedTuple):
     batches: Sequence[BatchRow]
     lines: Iterable[LineRow]
     facts: Iterable[Fact]
+    opening: Opening = NOTHING_GONE
 
 
 def audit(rows: ProductRows, report: Report) -> None:
@@ -338,10 +364,11 @@ class _Audit:
     def __init__(self, rows: ProductRows, report: Report) -> None:
         self._rows = rows
         self._report = report
-        self._books = Books(rows.sku)
+        self._books = Books(rows.sku, rows.opening)
         self._stored = {batch.ref: batch for batch in rows.batches}
-        self._held: defaultdict[str, int] = defaultdict(int)  # by batch: what its lines add up to
-        self._shipped: defaultdict[str, int] = defaultdict(int)  # and what of it was shipped
+        # By batch: what its lines add up to, those that are kept no longer among them, and what of it was shipped.
+        self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
+        self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._waiting = 0
         self._version = rows.product.version_number if rows.product else 0
 
@@ -351,7 +378,7 @@ class _Audit:
             self._differ("product-missing", self._rows.sku, None, "a product")
         else:
             self._check_product(self._rows.product)
-        for ref in sorted(self._stored.keys() | self._books.batches.keys()):
+        for ref in sorted(self._stored.keys() | self._books.batches.keys() | self._rows.opening.shipped.keys()):
             self._check_batch(ref, self._stored.get(ref), self._books.batches.get(ref))
         for contradiction in self._books.contradictions:
             self._report.add(contradiction)

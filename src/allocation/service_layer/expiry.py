@@ -23,7 +23,7 @@ LOOK_INTERVAL_S = 1.0
 PAGE_SIZE = 500
 ACTOR = "clock"
 
-FindExpired = Callable[[datetime, int], Awaitable[Sequence[str]]]
+FindExpired = Callable[[datetime, int], Awaitable[Sequence[tuple[str, datetime]]]]
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Expiry:
     def __init__(
         self, writer: Writer, find_expired: FindExpired, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """``find_expired`` has the ids of at most so many open holds that ended by a moment."""
+        """``find_expired`` has the ids of at most so many open holds that ended by a moment, each with its own."""
         self._writer = writer
         self._find_expired = find_expired
         self._clock = clock
@@ -53,9 +53,9 @@ class Expiry:
 
     async def look(self) -> bool:
         """End a page of holds that are over; return whether there may be more."""
-        holdids = await self._find_expired(self._clock(), PAGE_SIZE)
-        ended = await asyncio.gather(*map(self._expire, holdids))
-        return len(holdids) == PAGE_SIZE and any(ended)
+        holds = await self._find_expired(self._clock(), PAGE_SIZE)
+        ended = await asyncio.gather(*(self._expire(holdid, expires_at) for holdid, expires_at in holds))
+        return len(holds) == PAGE_SIZE and any(ended)
 
     async def _work(self) -> None:
         while True:
@@ -69,15 +69,15 @@ class Expiry:
             if not more:
                 await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _expire(self, holdid: str) -> bool:
+    async def _expire(self, holdid: str, expires_at: datetime) -> bool:
         """Whether it was ended now. A refusal means that somebody was faster."""
         try:
-            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR, _key(holdid)))
+            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR, _key(holdid, expires_at)))
         except Refusal:
             return False
         return True
 
 
-def _key(holdid: str) -> str:
-    """The same in every process, so that those who look at once end a hold once."""
-    return f"expired-{uuid.uuid5(uuid.NAMESPACE_OID, holdid)}"
+def _key(holdid: str, expires_at: datetime) -> str:
+    """The same in every process, so that those who look at once end a hold once; another if its id is used again."""
+    return f"expired-{uuid.uuid5(uuid.NAMESPACE_OID, f'{expires_at.isoformat()} {holdid}')}"

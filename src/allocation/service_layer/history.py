@@ -7,17 +7,17 @@ from itertools import groupby
 from operator import attrgetter
 
 from allocation.domain.events import Held, Split
-from allocation.service_layer.books import BookedLine, Books, Fact
+from allocation.service_layer.books import NOTHING_GONE, BookedLine, Books, Fact, Opening
 from allocation.service_layer.messages import recall
 
 
 class PastProduct:
     """A product's books, its lines, and the position each line was given when it was taken. It remembers every line."""
 
-    def __init__(self, sku: str, facts: Iterable[Fact]) -> None:
-        """``facts`` are those of the product, in the order of the ledger."""
+    def __init__(self, sku: str, facts: Iterable[Fact], opening: Opening = NOTHING_GONE) -> None:
+        """``facts`` are those of the product, in the order of the ledger, as far as its opening at least."""
         self.sku = sku
-        self.books = Books(sku)
+        self.books = Books(sku, opening)
         self.lines: dict[str, BookedLine] = {}
         self.positions: dict[str, int] = {}
         self.holds: set[str] = set()  # which of the lines are holds

@@ -201,7 +201,10 @@ class Session(Protocol):
         """The product's counters that are not what its lines add up to. The only one that reads all of its lines."""
 
     def save(self, changes: Changes) -> None:
-        """Write all changes; ledger rows keep their order. Raises `StoreConflict` if another writer was faster."""
+        """Write all changes; ledger rows keep their order.
+
+        Raises `StoreConflict` if another writer was faster, or a known line is not there any more.
+        """
 
 
 class Store(Protocol):

@@ -432,6 +432,16 @@ class StoreCompliance:
             assert isinstance(_raised(kept.write, parts=late), StoreConflict), "a version that stays is looked at too"
             assert kept.ledger() == [("m1", 0), ("m3", 0)]
 
+    def test_a_change_of_a_line_that_is_gone_is_a_conflict(self) -> None:
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_lines=[line("o1")])
+            before = kept.all()
+            late = {"products": [changed()], "lines": [line("o1", None), line("gone")], "messages": [ledger("m1")]}
+            for save in (kept.save, kept.write):
+                error = _raised(save, parts=late)
+                assert isinstance(error, StoreConflict), f"a line that was not there was changed: {error!r}"
+                assert kept.all() == before
+
     def test_work_that_raises_leaves_nothing(self) -> None:
         def saves_and_fails(session: Session) -> NoReturn:
             session.save(Changes(MOMENT, new_products=[product()], messages=[ledger("m1")]))

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, own_priority, part_of, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
+from allocation.service_layer.books import NOTHING_GONE, Opening
 from allocation.service_layer.dead_letters import seconds
 from allocation.service_layer.messages import message_id, split_id
 
@@ -309,12 +310,24 @@ def dead_letter(connection: Connection, number: str) -> DeadLetterDetail:
     return DeadLetterDetail(*_died(found), cause, msgspec.Raw(found.body.encode()), found.stack)
 
 
-def expired_holds(connection: Connection, moment: datetime, limit: int) -> list[str]:
-    """The open holds that ended by the moment, the longest over first."""
+def opening(connection: Connection, sku: str) -> Opening:
+    """Where the books of the product begin."""
+    found = connection.execute(text(_OPENING), {"sku": sku}).one_or_none()
+    if found is None:
+        return NOTHING_GONE
+    version_number, position, recorded_at = found
+    taken = connection.execute(text(_TAKEN), {"sku": sku})
+    shipped = {row.batchref: row.shipped_quantity for row in taken}
+    return Opening(version_number, shipped, position, as_moment(recorded_at))
+
+
+def expired_holds(connection: Connection, moment: datetime, limit: int) -> list[tuple[str, datetime]]:
+    """The open holds that ended by the moment, with their own, the longest over first."""
     at: object = moment
     if connection.dialect.name == "sqlite":  # which keeps moments as text, in UTC and whole seconds
         at = f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return list(connection.scalars(text(_EXPIRED_HOLDS), {"moment": at, "limit": limit}))
+    rows = connection.execute(text(_EXPIRED_HOLDS), {"moment": at, "limit": limit})
+    return [(holdid, as_moment(expires_at)) for holdid, expires_at in rows]
 
 
 def is_ready(connection: Connection) -> bool:
@@ -389,9 +402,11 @@ _LIFE = f"""
     ) FROM products WHERE sku = :sku
 """  # noqa: S608 - a constant
 _EXPIRED_HOLDS = (
-    "SELECT orderid FROM order_lines WHERE closed IS NULL AND expires_at IS NOT NULL AND expires_at <= :moment"
-    " ORDER BY expires_at LIMIT :limit"
+    "SELECT orderid, expires_at FROM order_lines"
+    " WHERE closed IS NULL AND expires_at IS NOT NULL AND expires_at <= :moment ORDER BY expires_at LIMIT :limit"
 )
+_OPENING = "SELECT version_number, position, recorded_at FROM openings WHERE sku = :sku"
+_TAKEN = "SELECT batchref, shipped_quantity FROM batch_openings WHERE sku = :sku"
 _MESSAGES = (
     "SELECT position, place, correlation_id, step, causation_step, type, sku, actor, recorded_at, body FROM messages"
 )

@@ -1,7 +1,7 @@
 """Why a line stands where it does: the batches looked at when it was last placed, and all that happened to it.
 
-The product is rebuilt from the ledger as it was just before that; where the ledger has more messages of the product by
-then than are replayed for one answer, the batches are looked at as they are now.
+The product is rebuilt from the ledger as it was just before that. Where the ledger has more messages of the product by
+then than are replayed for one answer, or not all of them any more, the batches are looked at as they are now.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, 
 from allocation.service_layer.books import BOOKED, BookedBatch, Fact
 from allocation.service_layer.history import PastProduct
 from allocation.service_layer.messages import message_id, recall
-from allocation.views import as_moment, late_and_due, today, unusual
+from allocation.views import as_moment, late_and_due, opening, today, unusual
 
 MAX_REPLAYED = 10_000  # messages of a product
 MAX_CONSIDERED = 100
@@ -148,12 +148,15 @@ class _State(NamedTuple):
 
 
 def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -> _State | None:
-    """The product just before the line was placed; None if that would have to be told from too many messages."""
+    """The product just before the line was placed; None if the messages that tell it are too many, or gone."""
+    begins = opening(connection, sku)
+    if placed.position <= begins.position:
+        return None
     asked = {"sku": sku, "position": placed.position, "place": placed.place, "most": MAX_REPLAYED + 1}
     facts = [Fact._make(row) for row in connection.execute(_FACTS, asked)]
     if len(facts) > MAX_REPLAYED:
         return None
-    past = PastProduct(sku, facts)
+    past = PastProduct(sku, facts, begins)
     fixed = {row.ref: row for row in connection.execute(_FIXED, {"refs": list(past.books.batches)})}
     batches = [_batch(ref, sku, booked, fixed[ref]) for ref, booked in past.books.batches.items() if ref in fixed]
     rules = _rules_of(facts, usual_rules)

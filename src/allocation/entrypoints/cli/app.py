@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 import allocation
+from allocation.config import PREFIX
 from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error
 from allocation.entrypoints.cli.kinds import Format, Past, What
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, settings_for
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 
@@ -207,6 +208,27 @@ def verify(
     from allocation.entrypoints.cli.verifying import verify as verify_books
 
     return verify_books(settings_for(database), repair=repair, as_json=as_json)
+
+
+@app.command(rich_help_panel="Data")
+def tidy(
+    *,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="As in 400d, and 30d at least.", show_default=f"{PREFIX}KEEP_CLOSED_DAYS"),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    database: DatabaseUrl = None,
+) -> int:
+    """Remove lines that were closed, and not spoken of since, for longer than that, with all messages about them.
+
+    What they came to is brought forward, so that the books can be proved as before. They go a few at a time, beside
+    whoever writes. allocation serve does the same by itself if ALLOCATION_KEEP_CLOSED_DAYS is set.
+    """
+    from allocation.entrypoints.cli.tidying import tidy as tidy_lines
+
+    return tidy_lines(settings_for(database), older_than, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()

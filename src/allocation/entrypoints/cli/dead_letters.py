@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from allocation.entrypoints.cli.exits import DONE
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, settings_for
 
 dead_letters = typer.Typer(
     name="dead-letters",
@@ -23,7 +23,6 @@ OfSku = Annotated[str | None, typer.Option("--sku", help="Only of this product."
 OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="AGE", help="Only those given up longer ago, such as 90m or 7d.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be.")]
 
 
 @dead_letters.command("list")

@@ -19,6 +19,7 @@ DatabaseUrl = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be.")]
 
 
 def settings_for(database: str | None) -> Settings:

@@ -9,8 +9,9 @@ from datetime import date, datetime
 from sqlalchemy import Connection
 
 from allocation import views
-from allocation.adapters.history import order_facts, product_facts, sku_of_batch
+from allocation.adapters.history import line_positions, order_facts, product_facts, sku_of_batch
 from allocation.config import Settings
+from allocation.domain.errors import LedgerBeginsLater
 from allocation.domain.events import Held, Split
 from allocation.domain.lines import HELD_PRIORITY, state_of
 from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
@@ -28,7 +29,10 @@ def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int
     moment = parse_moment(time)
     found = asyncio.run(read(settings, find_past, name, moment))
     if found == Found():
-        complain(f"{name}: unknown at {moment.isoformat()}", "It named no product, no batch and no order then.")
+        complain(
+            f"{name}: unknown at {moment.isoformat()}",
+            "It named no product, no batch and no order then, or only lines that were removed since.",
+        )
         return EXIT_UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE
@@ -53,12 +57,12 @@ def parse_moment(time: str) -> datetime:
 def find_past(connection: Connection, name: str, moment: datetime) -> Found:
     """Everything that had the name."""
     found = Found()
-    product = PastProduct(name, product_facts(connection, name, moment))
+    product = _past(connection, name, moment)
     if product.books.batches:
         found.product = _product(product)
     sku = sku_of_batch(connection, name)
     if sku is not None:
-        product = PastProduct(sku, product_facts(connection, sku, moment))
+        product = _past(connection, sku, moment)
         if name in product.books.batches:
             found.batch = _batch(product, name)
     found.order = [line for _, lines in sorted(_order(connection, name, moment).items()) for line in lines]
@@ -81,11 +85,26 @@ def _order(connection: Connection, orderid: str, moment: datetime) -> Mapping[st
 
 
 def _later_parts(connection: Connection, cut: Split, orderid: str, moment: datetime) -> list[views.PromisedLine]:
-    first, *others = _order(connection, cut.next_part, moment)[cut.sku]
+    parts = _order(connection, cut.next_part, moment).get(cut.sku)
+    if parts is None:  # it was closed, and has gone
+        return []
+    first, *others = parts
     first.orderid, first.part_of = cut.next_part, orderid
     for each in others:
         each.part_of = orderid
     return [first, *others]
+
+
+def _past(connection: Connection, sku: str, moment: datetime) -> PastProduct:
+    """The product then. Raises `LedgerBeginsLater`."""
+    opening = views.opening(connection, sku)
+    if opening.recorded_at is None:
+        return PastProduct(sku, product_facts(connection, sku, moment))
+    if moment < opening.recorded_at:
+        raise LedgerBeginsLater(sku, opening.recorded_at)
+    product = PastProduct(sku, product_facts(connection, sku, moment, opening.position), opening)
+    product.positions |= line_positions(connection, sku, list(product.lines))  # which the ledger told by what is gone
+    return product
 
 
 def _state(line: BookedLine, *, held: bool) -> str:

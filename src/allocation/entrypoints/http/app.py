@@ -55,6 +55,7 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
         async with service:
             service.effects.start()
             service.expiry.start()
+            service.retention.start()
             yield
             await close_console(console)
 
