@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, str] = {
     "port": "its port; `0` takes a free one and logs which",
     "max_queued": "messages that may wait for the writer; one more is answered 503",
     "strategy": "the order in which batches are looked at, for products without rules of their own: "
-    "`warehouse-first`, `first-expired`, `preferred-location` or `just-in-time`",
+    "`warehouse-first`, `first-expired` or `just-in-time`",
     "max_previews": "previews that may be under way; one more is answered 503",
     "smtp_host": "the mail server; while empty, mails are written to the log",
     "smtp_port": "its port",

@@ -146,6 +146,7 @@ def _rules_changed(dice: random.Random, sku: str) -> Event:
         ages_after=dice.choice((None, None, 5)),
         frozen_days=dice.choice((0, 2)),
         most_moved=dice.choice((None, 1)),
+        least_harm=dice.choice((False, False, True)),
         move_up=dice.choice((False, True)),
     )
 

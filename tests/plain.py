@@ -17,6 +17,7 @@ from allocation.domain.events import (
     BatchQuantityChanged,
     Deallocated,
     Event,
+    Held,
     HoldEnded,
     MoveUpRequired,
     PromiseChanged,
@@ -249,6 +250,9 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
     stood = [
         line for (of, _), (line, ref, closed) in before.lines.items() if (of, ref, closed) == (sku, event.ref, None)
     ]
+    if rules.least_harm:
+        _check_fewest(event, raised, stood, allocated - event.qty)
+        return
     stood.sort(key=lambda line: (rules.is_frozen(line, today), line.priority, -line.position))
     missing, lost = allocated - event.qty, []
     for line in stood:
@@ -261,6 +265,17 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
     assert freed == [orderid for orderid in lost if orderid not in holds], f"{event}: {freed} lost, not {lost}"
     moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}
     assert moved <= holds & set(lost)
+
+
+def _check_fewest(
+    event: BatchQuantityChanged, raised: Sequence[Event], stood: Sequence[OrderLine], missing: int
+) -> None:
+    """With the least harm no more lines lose their stock than have to."""
+    freed = {each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref}
+    freed |= {each.holdid for each in raised if isinstance(each, Held | HoldEnded)}
+    lost = [line.qty for line in stood if line.orderid in freed]
+    assert sum(lost) >= missing
+    assert sum(lost) - min(lost, default=0) < max(missing, 1), f"{event}: {lost} lost, but {missing} were missing"
 
 
 def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot) -> None:

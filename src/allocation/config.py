@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
-CHOICES = {"strategy": ("warehouse-first", "first-expired", "preferred-location", "just-in-time")}
+CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-expired", "just-in-time")}
 LEAST_KEPT_DAYS = 30  # of closed lines: for longer than anybody repeats a message about them
 LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # 0 of all others
 

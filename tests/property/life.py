@@ -53,7 +53,11 @@ CHANGES: st.SearchStrategy[Event] = st.one_of(
         st.sampled_from([None, None, 3]),
         st.sampled_from([0, 7]),
         st.sampled_from([None, None, 1]),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([False, True]),
     ),
+    st.builds(events.MoveUpRequired, SKUS),
+    st.builds(events.RepairRequired, SKUS),
 )
 BEGINNING: st.SearchStrategy[list[Event]] = st.lists(st.one_of(BATCHES, LINES, LINES), min_size=4, max_size=14)
 TROUBLE: st.SearchStrategy[list[Event]] = st.lists(st.one_of(CHANGES, CHANGES, BATCHES, LINES), min_size=3, max_size=8)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from allocation.adapters.least_harm import solve
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.service_layer.history import PastProduct
@@ -42,8 +43,10 @@ class Lives(RuleBasedStateMachine):
         self.places = open_places()
         self.plain = PlainShop()
         self.now = BEGIN
+        self.plain.uow.solve = solve
         for place in self.places:
             place.writer._clock = lambda: self.now
+            place.writer._solve = solve
         runner.run(self._start())
 
     @rule(sku=st.sampled_from(SKUS), qty=st.integers(3, 12), orders=st.lists(st.integers(1, 5), max_size=6))

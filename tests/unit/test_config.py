@@ -8,7 +8,7 @@ import pytest
 
 from allocation.config import CHOICES, InvalidSetting, Settings
 from allocation.domain.events import STRATEGIES
-from allocation.domain.rules import USUAL
+from allocation.domain.rules import PREFERRED_LOCATION, USUAL
 
 
 def test_without_environment_the_service_is_embedded_and_private() -> None:
@@ -28,7 +28,7 @@ def test_every_setting_is_read_from_its_own_variable() -> None:
 
 
 def test_the_strategies_are_those_of_the_rules() -> None:
-    assert CHOICES["strategy"] == STRATEGIES
+    assert set(CHOICES["strategy"]) == {*STRATEGIES} - {PREFERRED_LOCATION}, "which needs a location"
     assert Settings().strategy == USUAL.strategy
 
 
@@ -61,7 +61,7 @@ def test_a_switch_takes_the_usual_words(text: str, meant: bool) -> None:
         (
             "ALLOCATION_STRATEGY",
             "cheapest",
-            "ALLOCATION_STRATEGY is 'cheapest': use warehouse-first, first-expired, preferred-location, just-in-time",
+            "ALLOCATION_STRATEGY is 'cheapest': use warehouse-first, first-expired, just-in-time",
         ),
         ("ALLOCATION_MAX_PREVIEWS", "0", "ALLOCATION_MAX_PREVIEWS is '0': use 1 or more"),
         ("ALLOCATION_KEEP_CLOSED_DAYS", "29", "ALLOCATION_KEEP_CLOSED_DAYS is '29': use 30 or more"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from allocation.adapters import least_harm
 from allocation.adapters.least_harm import solve
 from allocation.domain.events import AllocationRequired, Deallocated
-from allocation.domain.harm import Task, no_solver
+from allocation.domain.harm import Solver, Task, no_solver
 from allocation.domain.model import Batch, OrderLine, Product
 from allocation.domain.rules import Rules, late_days
 
@@ -116,6 +119,26 @@ def test_without_a_plan_the_newest_lines_leave() -> None:
     sofas.change_batch_quantity("cut", 5, solve_nothing)
     assert [(task.leaving, task.missing) for task in asked] == [(1, 5)]
     assert play(sofas) == ["new"]
+
+
+def test_what_is_not_found_in_time_is_done_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(7)
+    orders = [
+        line(str(number), dice.randint(20, 60), day(dice.randint(0, 40)), dice.randint(0, 9)) for number in range(60)
+    ]
+    rooms = {f"b{number}": (dice.randint(50, 200), day(dice.randint(1, 60))) for number in range(12)}
+    batches = {"cut": (sum(each.qty for each in orders), None)} | rooms
+
+    def cut(solver: Solver) -> dict[str, str | None]:
+        sofas = shop(batches, orders)
+        sofas.change_batch_quantity("cut", 100, solver)
+        play(sofas)
+        return places(sofas)
+
+    usual = cut(no_solver)
+    assert cut(solve) != usual
+    monkeypatch.setattr(least_harm, "TIME_LIMIT_S", 0.0)
+    assert cut(solve) == usual
 
 
 def harm(product: Product, lost: list[str]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 
 from allocation.adapters.connection import OwnConnection, Statements, numbers
 from allocation.adapters.database import is_sqlite
+from allocation.domain.lines import part_id, part_of
 from allocation.service_layer.retention import Cascade, ClosedLine, LedgerRow, Place, Removal, Tidied, plan
 
 OLDEST = """
@@ -26,9 +27,13 @@ OLDEST = """
 """
 LOCK = "SELECT sku FROM products WHERE sku IN {texts} ORDER BY sku {for_update}"
 LINES = """
-    SELECT line.orderid, line.sku, line.qty, line.batchref, line.closed
+    SELECT line.orderid, line.sku, line.qty, line.batchref, line.closed, coalesce(line.part, 0), line.rest
     FROM {rows} AS wanted CROSS JOIN order_lines AS line
     WHERE line.orderid = wanted.fields ->> 0 AND line.sku = wanted.fields ->> 1 AND line.closed IS NOT NULL
+"""
+THERE = """
+    SELECT line.orderid, line.sku FROM {rows} AS wanted CROSS JOIN order_lines AS line
+    WHERE line.orderid = wanted.fields ->> 0 AND line.sku = wanted.fields ->> 1
 """
 # Found by the order alone: there is an index of the product too, and a popular one has millions of rows.
 LEDGER = """
@@ -106,7 +111,7 @@ def _planned(statements: Statements, places: Sequence[Place], until: datetime) -
     """What becomes of these lines, now that nobody else can change them."""
     locked = {sku for (sku,) in statements.rows(LOCK, texts=_listed({place.sku for place in places}))}
     wanted = [(place.orderid, place.sku) for place in places if place.sku in locked]
-    lines = [ClosedLine._make(row) for row in statements.rows(LINES, rows=_listed(wanted))]
+    lines = _lines(statements, wanted)
     rows = _rows_about(statements, lines)
     newest = statements.rows(NEWEST)[0][0]  # stays: where positions are counted from the last one, it would come again
     quiet = {
@@ -124,6 +129,16 @@ def _planned(statements: Statements, places: Sequence[Place], until: datetime) -
     removal = plan(free, lambda ids: _cascades(statements, ids))
     gone = len(removal.lines)
     return Tidied(gone, 0, len(quiet) - len(free), len(free) - gone), removal
+
+
+def _lines(statements: Statements, wanted: Sequence[tuple[str, str]]) -> Sequence[ClosedLine]:
+    """Those that are closed. One that was split stays for its next part: what is told of that has its cause there."""
+    following: dict[ClosedLine, tuple[str, str] | None] = {}
+    for *values, part, rest in statements.rows(LINES, rows=_listed(wanted)):
+        line = ClosedLine._make(values)
+        following[line] = (part_id(part_of(line.orderid, part), part + 1), line.sku) if rest else None
+    there = set(statements.rows(THERE, rows=_listed(filter(None, following.values()))))
+    return [line for line, part in following.items() if part not in there]
 
 
 def _rows_about(statements: Statements, lines: Sequence[ClosedLine]) -> Mapping[tuple[str, str], Sequence[LedgerRow]]:

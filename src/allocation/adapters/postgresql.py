@@ -217,7 +217,7 @@ WRITES = {
     "lines": (
         (
             "UPDATE order_lines AS l SET qty = new.c3, batchref = new.c4, priority = new.c6, expires_at = new.c8,"
-            f" closed = new.c9, closed_at = {CLOSED_AT}, rest = new.c11 FROM {{rows}}"
+            f" closed = new.c9, rest = new.c11, closed_at = {CLOSED_AT} FROM {{rows}}"
             " WHERE l.orderid = new.c1 AND l.sku = new.c2 RETURNING l.sku"
         ),
         ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text", None, "bigint"),

@@ -139,8 +139,8 @@ REWRITE_BATCHES = """
 UPDATE_LINES = """
     UPDATE order_lines SET
         qty = new.value ->> 2, batchref = new.value ->> 3, priority = new.value ->> 5,
-        expires_at = new.value ->> 7, closed = new.value ->> 8, closed_at = iif(new.value ->> 8 IS NULL, NULL, ?2),
-        rest = new.value ->> 10
+        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10,
+        closed_at = iif(new.value ->> 8 IS NULL, NULL, ?2)
     FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
 """
 

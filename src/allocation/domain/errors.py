@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allocation.domain.lines import own_priority
+
 if TYPE_CHECKING:
     from datetime import date, datetime
 
@@ -104,7 +106,7 @@ class ProductChanged(Refusal):
 
 
 class LineConflict(Refusal):
-    """``(orderid, sku)`` identifies a line, and it was taken with another quantity or day."""
+    """``(orderid, sku)`` identifies a line, and it was taken with another quantity, day or priority."""
 
     cure = "Repeat the line as it was taken, or use another order id."
 
@@ -114,6 +116,8 @@ class LineConflict(Refusal):
             told += f" with quantity {taken.qty + taken.rest}, not {asked.qty}"
         elif taken.need_by != asked.need_by:
             told += f" needed by {taken.need_by or 'no day'}, not {asked.need_by or 'no day'}"
+        elif own_priority(taken.priority) != asked.priority:
+            told += f" with priority {own_priority(taken.priority)}, not {asked.priority}"
         elif bool(taken.part) != bool(asked.part):
             told += " that may be split, not a whole one" if taken.part else " that is whole, not one to be split"
         super().__init__(told)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from allocation.domain.batches import Batch
 
 HELD_PRIORITY: Final = -1  # a cart goes after every order
-PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # a line put on its batch by hand goes before every other
+PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # on top of its own: a line put on its batch by hand goes before all others
 MAX_PARTS: Final = 100  # of a line; the last one is not split any more
 PART_MARK: Final = "/"  # between the order id of a line and the number of its part
 
@@ -74,6 +74,16 @@ def later_parts(orderid: str) -> list[str]:
     return [part_id(orderid, number) for number in range(2, MAX_PARTS + 1)]
 
 
+def is_pinned(priority: int) -> bool:
+    """Whether that of a line says that it was put on its batch by hand."""
+    return priority >= PINNED_PRIORITY
+
+
+def own_priority(priority: int) -> int:
+    """The one a line was ordered with, whether it is pinned or not."""
+    return priority - PINNED_PRIORITY if is_pinned(priority) else priority
+
+
 def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
     """What a line is, in a word: how it ended, or how it stands."""
     if closed is not None:
@@ -82,7 +92,7 @@ def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
         return HELD
     if batchref is None:
         return WAITING
-    return PINNED if priority == PINNED_PRIORITY else ALLOCATED
+    return PINNED if is_pinned(priority) else ALLOCATED
 
 
 def stock_day(eta: date | None, today: date) -> date:

@@ -50,6 +50,8 @@ from allocation.domain.lines import (
     OrderLine,
     Promise,
     Records,
+    is_pinned,
+    own_priority,
 )
 from allocation.domain.rules import USUAL, Choice, Rules, is_hold, late_days
 
@@ -199,7 +201,7 @@ class Product:
 
         A line that no batch can take waits: None; one that may be split gets from the batches what they have, and only
         the rest waits. The same line again gets the same answer and changes nothing; the same line with another
-        quantity or day raises `LineConflict`, one that was closed `LineClosed`.
+        quantity, day or priority raises `LineConflict`, one that was closed `LineClosed`.
         """
         known = self.promise(line.orderid)
         if known is not None:
@@ -322,18 +324,19 @@ class Product:
             self._call_lines(batch)
 
     def pin_line(self, orderid: str, ref: str) -> None:
-        """Put a line on a batch; lines that have to make room for it are freed and called.
+        """Put a line on a batch, where it stays as long as that has stock for it; if not, it is served first.
 
+        Lines that have to make room for it are freed and called.
         Those are the newest of the lowest priority. Pinned lines make no room, nor do lines needed soon.
         """
         line, batchref, _ = self._open_line(orderid)
         batch = self._known_batch(ref)
-        if batchref == ref and line.priority == PINNED_PRIORITY:
+        if batchref == ref and is_pinned(line.priority):
             return
         if batch.quarantine is not None:
             raise NotPinnable(line, ref, "it is in quarantine", "Release the batch first.")
         displaced = [] if batchref == ref else self._to_displace(batch, line)
-        pinned = replace(line, priority=PINNED_PRIORITY)
+        pinned = replace(line, priority=PINNED_PRIORITY + own_priority(line.priority))
         self._next_version()
         before = self._take_up(line, batchref)
         for each in displaced:
@@ -341,7 +344,7 @@ class Product:
         self.events.append(events.Pinned(orderid, self.sku, line.qty, ref))
         if before is not None:
             self._freed[orderid] = _Freed(pinned, before)
-        self._promise(pinned, batch)
+        self._promise(pinned, batch, by_hand=True)
         self._call_lines(None, displaced)
 
     def move_up(self) -> None:
@@ -484,9 +487,11 @@ class Product:
         return None
 
     def _can_grow(self, line: OrderLine, resized: OrderLine, batch: Batch) -> bool:
-        """Whether the line would be given its batch, if it were to be placed now."""
+        """Whether the line would be given its batch, if it were to be placed now; a pinned one needs but room there."""
         room = self._room()
         room[batch.reference] += line.qty
+        if is_pinned(line.priority):
+            return room[batch.reference] >= resized.qty
         return Choice(self.batches, self.rules, self.today, room).can_take(batch, resized)
 
     def _known_batch(self, ref: str) -> Batch:
@@ -508,7 +513,7 @@ class Product:
             raise HoldConflict(known.line)
         taken = known.line
         is_same = line.qty in {taken.qty, taken.qty + taken.rest} and taken.need_by == line.need_by
-        if not is_same or bool(taken.part) != bool(line.part):
+        if not is_same or bool(taken.part) != bool(line.part) or own_priority(taken.priority) != line.priority:
             raise LineConflict(taken, line)
         if known.closed is not None and known.closed != SHIPPED:
             raise LineClosed(line.orderid, line.sku, known.closed)
@@ -528,7 +533,10 @@ class Product:
         place = (self.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
         return OrderLine(line.orderid, line.sku, line.qty, *place)  # `replace` would take a dozen calls
 
-    def _promise(self, line: OrderLine, batch: Batch) -> None:
+    def _promise(self, line: OrderLine, batch: Batch, *, by_hand: bool = False) -> None:
+        """A line gets stock of a batch. One that was pinned to another is not pinned to this, unless by hand."""
+        if line.priority >= PINNED_PRIORITY and not by_hand:
+            line = replace(line, priority=own_priority(line.priority))
         batch.allocate(line)
         self.changed_batches[batch.reference] = batch
         self.changed_promises[line.orderid] = Promise(line, batch.reference)
@@ -718,7 +726,7 @@ class Product:
         batch.change_eta(eta)
         self.batches.sort(key=self.rules.order)
         freed = batch.change_quantity(qty, self._is_spared)
-        staying = list(batch.lines_to_lose())
+        staying = list(batch.lines_to_lose()) if batch.day(self.today) != before else []
         leaving = self._to_leave(batch, staying, solve)
         for line in freed:
             self._lost(line, batch, before)
@@ -806,7 +814,7 @@ class Product:
         return self.rules.is_frozen(line, self.today)
 
     def _stays(self, line: OrderLine) -> bool:
-        return line.priority == PINNED_PRIORITY or is_hold(line)
+        return is_pinned(line.priority) or is_hold(line)
 
     # Holds
 
@@ -891,8 +899,7 @@ class Product:
             self.events.append(events.MoveUpRequired(self.sku))
 
     def _require(self, line: OrderLine) -> None:
-        priority = min(line.priority, events.MAX_PRIORITY)
-        asked = (line.orderid, line.sku, line.qty, line.need_by, priority, line.part > 0)
+        asked = (line.orderid, line.sku, line.qty, line.need_by, own_priority(line.priority), line.part > 0)
         self.events.append(events.AllocationRequired(*asked))
 
     def _place_hold(self, hold: OrderLine, batch: Batch | None, room: dict[str, int]) -> None:

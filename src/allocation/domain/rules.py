@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
+from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, days_late
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, days_late, is_pinned
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
 FIRST_EXPIRED: Final = "first-expired"
@@ -46,6 +47,8 @@ class Rules:
         """The rules that the event sets; the usual strategy where it names none, the usual ones if it names nothing."""
         said = {each.name: getattr(event, each.name) for each in fields(cls)}
         rules = cls(**said | {"strategy": event.strategy or usual.strategy})
+        if rules.strategy == PREFERRED_LOCATION and rules.location is None:
+            raise InvalidMessage(f"{rules.strategy} is without a location", "Name the one preferred as location.")
         return usual if event.strategy is None and rules == usual else rules
 
     @property
@@ -67,7 +70,7 @@ class Rules:
 
     def is_frozen(self, line: OrderLine, today: date) -> bool:
         """Whether the line is not displaced: it is needed soon, or somebody put it where it is."""
-        if line.priority >= PINNED_PRIORITY:
+        if is_pinned(line.priority):
             return True
         return line.need_by is not None and self.frozen_days > 0 and (line.need_by - today).days <= self.frozen_days
 
@@ -179,6 +182,10 @@ class Choice:
 
     def _is_late(self, batch: Batch, line: OrderLine) -> bool:
         return line.need_by is not None and batch.day(self._today) > line.need_by
+
+    def last_day(self, batch: Batch) -> date | None:
+        """The last day for which it can be promised; None: whichever."""
+        return batch.expires_on and batch.expires_on - timedelta(days=self._rules.shelf_life_days)
 
     def _lasts(self, batch: Batch, need_by: date | None) -> bool:
         """Whether it can be used for long enough after the day it is there and needed."""

@@ -5,7 +5,7 @@ and what its messages added to the books is added to the opening of its product 
 before. Four things stay longer:
 
 - a line that has deliveries left: what is owed to the outside world needs its cause;
-- a line that was split, with all its parts: each leads to the next;
+- a line that was split, for as long as its next part, whose messages have their cause in its own;
 - a line whose messages do not lead to where it stands: that is for an audit to name;
 - the first message of a cascade, for as long as any other of it stays, without what it says of its own line. So every
   message that is kept has its cause, and the id of a cascade is never half known.

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
+from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Miscount
 
 T = TypeVar("T")
 
 PAGE_SIZE = 500
-UNUSUAL_PRIORITIES = [priority for priority in range(HELD_PRIORITY, PINNED_PRIORITY + 1) if priority]
+UNUSUAL_PRIORITIES = [priority for priority in range(HELD_PRIORITY, PINNED_PRIORITY + MAX_PRIORITY + 1) if priority]
 
 
 class StoreConflict(Exception):

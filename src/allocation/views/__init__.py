@@ -16,8 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
 
 from allocation.domain.errors import UnknownBatch, UnknownDeadLetter, UnknownMessage, UnknownOrder, UnknownSku
-from allocation.domain.events import MAX_PRIORITY
-from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, part_of, state_of, stock_day
+from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, own_priority, part_of, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.books import NOTHING_GONE, Opening
 from allocation.service_layer.dead_letters import seconds
@@ -510,8 +509,8 @@ def _line(row: AnyRow, day: date | None) -> Line:
 
 
 def _told_priority(priority: int) -> int:
-    """What was asked for; that of a hold or a pinned line is none, and its state says it."""
-    return priority if 0 < priority <= MAX_PRIORITY else 0
+    """What was asked for; that of a hold is none."""
+    return max(0, own_priority(priority))
 
 
 def _exists(connection: Connection, orderid: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any
@@ -26,7 +26,7 @@ MAX_SKUS = 100
 
 
 class Promisable(msgspec.Struct):
-    """So much can be promised for that day, all that is there earlier included."""
+    """So much can be promised for that day: all that is there by then, and lasts until then."""
 
     date: date
     quantity: int
@@ -103,7 +103,7 @@ def _availability(sku: str, rows: Sequence[Any], qty: int | None, by: date | Non
     room = {batch.reference: batch.available_quantity for batch in batches}
     choice = Choice(batches, rules, now, room)
     sellable = [batch for batch, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
-    timeline = _timeline(sellable, rules.safety_stock, now)
+    timeline = _timeline(choice, sellable, rules.safety_stock, now)
     earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), now)
     can_promise = None if qty is None else earliest is not None
     if qty is not None and by is not None:
@@ -116,14 +116,18 @@ def _now(batches: Iterable[Batch], safety_stock: int) -> int:
     return max(0, in_stock - safety_stock)
 
 
-def _timeline(batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
-    """By day, from today on. What is overdue may come any day, so it counts for today."""
-    days = Counter({now: _now(batches, safety_stock)})
+def _timeline(choice: Choice, batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
+    """By day, from today on. What is overdue may come any day, so it counts for today; what expires goes again."""
+    in_stock, incoming = Counter({now: 0}), Counter[date]()
     for batch in batches:
-        if batch.eta is not None:
-            days[batch.day(now)] += batch.available_quantity
-    ordered = sorted(days)
-    return [Promisable(*each) for each in zip(ordered, accumulate(days[day] for day in ordered), strict=True)]
+        change = in_stock if batch.eta is None else incoming
+        change[batch.day(now)] += batch.available_quantity
+        last = choice.last_day(batch)
+        if last is not None and last < date.max:
+            change[last + timedelta(days=1)] -= batch.available_quantity
+    days = sorted(in_stock.keys() | incoming.keys())
+    sums = accumulate(in_stock[day] for day in days), accumulate(incoming[day] for day in days)
+    return [Promisable(day, max(0, stock - safety_stock) + due) for day, stock, due in zip(days, *sums, strict=True)]
 
 
 def _earliest(choice: Choice, line: OrderLine, now: date) -> date | None:

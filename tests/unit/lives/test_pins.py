@@ -13,15 +13,23 @@ from allocation.domain.events import (
     BatchCreated,
     BatchQuantityChanged,
     BatchQuarantined,
+    BatchReleased,
     LinePinned,
+    LineQuantityChanged,
+    MoveUpRequired,
     Pinned,
 )
-from allocation.domain.lines import PINNED_PRIORITY
+from allocation.domain.lines import state_of
 from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, ordered, ruled, told
 
 
 def pinned(orderid: str, ref: str) -> LinePinned:
     return LinePinned(orderid, SKU, ref, "the mayor is waiting")
+
+
+def state(shop: Shop, orderid: str) -> str:
+    line, batchref, closed = shop.line(orderid)
+    return state_of(batchref, closed, line.priority)
 
 
 def test_a_line_is_moved_and_told_its_day() -> None:
@@ -68,7 +76,27 @@ def test_a_pinned_line_that_loses_its_batch_is_served_first() -> None:
     assert shop.stands == {"o1": None, "o2": None}
     shop.send(bought("b2", 9))
     assert shop.stands == {"o1": None, "o2": "b2"}
-    assert shop.line("o2").line.priority == PINNED_PRIORITY
+    assert state(shop, "o2") == "allocated", "nobody pinned it there"
+
+
+def test_a_pinned_line_that_lost_its_batch_moves_like_any_other() -> None:
+    shop = Shop(bought("b1", 4), bought("slow", 4, due=9), ordered("o1", 4, by=2, priority=3), pinned("o1", "b1"))
+    assert state(shop, "o1") == "pinned"
+    shop.send(BatchQuarantined("b1", "wet"))
+    assert (shop.stands, state(shop, "o1")) == ({"o1": "slow"}, "allocated")
+    assert shop.line("o1").line.priority == 3, "its own, which a pin leaves alone"
+    shop.send(BatchReleased("b1"))
+    shop.send(MoveUpRequired(SKU))
+    assert shop.stands == {"o1": "b1"}
+
+
+def test_a_pinned_line_grows_in_place_while_there_is_room() -> None:
+    shop = Shop(bought("b1", 9), bought("b2", 9, due=9), ordered("o1", 3), pinned("o1", "b1"))
+    shop.send(BatchQuarantined("b1", "wet", keep_lines=True))
+    shop.send(LineQuantityChanged("o1", SKU, 9))
+    assert (shop.stands, state(shop, "o1")) == ({"o1": "b1"}, "pinned")
+    shop.send(LineQuantityChanged("o1", SKU, 10))
+    assert shop.stands == {"o1": None}
 
 
 def test_pinned_again_changes_nothing() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from allocation.domain.events import AllocationCancelled, BatchQuantityChanged, Deallocated
+import pytest
+
+from allocation.domain.errors import LineConflict
+from allocation.domain.events import AllocationCancelled, BatchQuantityChanged, Deallocated, LinePinned
 from tests.unit.lives.shop import SKU, Shop, bought, held, ordered, ruled
 
 
@@ -41,10 +44,14 @@ def test_freed_lines_are_placed_by_priority_among_those_who_wait() -> None:
     assert shop.stands == {"o1": "b1", "o2": None, "waits": "b2"}
 
 
-def test_the_same_line_with_another_priority_is_the_same_line() -> None:
-    shop = Shop(bought("b1", 3), ordered("o1", 3))
-    assert shop.send(ordered("o1", 3, priority=4)) == []
-    assert shop.line("o1").line.priority == 0
+def test_the_same_line_with_another_priority_is_refused_pinned_or_not() -> None:
+    shop = Shop(bought("b1", 3), ordered("o1", 3, priority=2))
+    for events in ([], [LinePinned("o1", SKU, "b1", "a friend")]):
+        for event in events:
+            shop.send(event)
+        assert shop.send(ordered("o1", 3, priority=2)) == []
+        with pytest.raises(LineConflict, match=r"^Order o1 already has a line of LAMP with priority 2, not 4$"):
+            shop.send(ordered("o1", 3, priority=4))
 
 
 def test_who_waits_long_enough_gains_on_those_of_a_higher_priority() -> None:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from allocation.domain.errors import TooManyWaiting, UnknownSku
+from allocation.domain.errors import InvalidMessage, TooManyWaiting, UnknownSku
 from allocation.domain.events import (
     AllocationCancelled,
     AllocationRequired,
@@ -67,6 +67,11 @@ class TestStrategies:
         shop.send(ruled(strategy=FIRST_EXPIRED))
         shop.send(ordered("o1", 4, by=5))
         assert shop.stands == {"o1": "keeps"}
+
+    def test_a_location_is_preferred_only_if_it_is_named(self) -> None:
+        shop = Shop(bought("b1", 9))
+        with pytest.raises(InvalidMessage, match=r"^preferred-location is without a location$"):
+            shop.send(ruled(strategy=PREFERRED_LOCATION))
 
     def test_promises_stay_where_they_are_when_the_rules_change(self) -> None:
         shop = Shop(bought("b1", 9), bought("b2", 9, due=3, location="OSLO"), ordered("o1", 4))

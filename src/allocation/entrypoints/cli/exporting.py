@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.config import Settings
-from allocation.domain.lines import part_of, state_of
+from allocation.domain.lines import own_priority, part_of, state_of
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
 from allocation.entrypoints.cli.kinds import Format, What
 from allocation.entrypoints.cli.reading import read
@@ -143,6 +143,7 @@ def _told(row: Row, columns: Sequence[str]) -> Row:
         row["body"], row["result"] = _json(row["body"]), _json(row["result"])
     if "closed" in row:
         row["state"] = state_of(row["batchref"], row["closed"], row["priority"])
+        row["priority"] = own_priority(row["priority"])
         row["part_of"] = part_of(row["orderid"], row["part"]) if (row["part"] or 0) > 1 else None
     return {name: _iso(row[name]) if isinstance(row[name], date) else row[name] for name in columns}
 

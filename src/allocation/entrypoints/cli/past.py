@@ -85,7 +85,10 @@ def _order(connection: Connection, orderid: str, moment: datetime) -> Mapping[st
 
 
 def _later_parts(connection: Connection, cut: Split, orderid: str, moment: datetime) -> list[views.PromisedLine]:
-    first, *others = _order(connection, cut.next_part, moment)[cut.sku]
+    parts = _order(connection, cut.next_part, moment).get(cut.sku)
+    if parts is None:  # it was closed, and has gone
+        return []
+    first, *others = parts
     first.orderid, first.part_of = cut.next_part, orderid
     for each in others:
         each.part_of = orderid
