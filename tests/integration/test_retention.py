@@ -15,7 +15,7 @@ from allocation.adapters.connection import OwnConnection, Statements
 from allocation.adapters.database import is_sqlite
 from allocation.console_views import ledger as console_ledger
 from allocation.console_views.steering import touched
-from allocation.domain.errors import LedgerBeginsLater, UnknownLine
+from allocation.domain.errors import LedgerBeginsLater, LineWasSplit, UnknownLine
 from allocation.domain.events import (
     AllocationCancelled,
     AllocationRequired,
@@ -25,6 +25,7 @@ from allocation.domain.events import (
     Event,
     HoldConfirmed,
     HoldReleased,
+    LineQuantityChanged,
     LineReturned,
     LineShipped,
     RepairRequired,
@@ -89,7 +90,7 @@ def test_whatever_lines_lived_through_the_books_are_right_without_those_that_are
         return total
 
     total = asyncio.run(play())
-    assert total.lines > 5
+    assert total.lines > 10
     assert total.messages > 2 * total.lines
 
 
@@ -157,16 +158,21 @@ def test_a_line_that_ended_in_the_group_that_took_it_goes_too(database_url: str)
     asyncio.run(play())
 
 
-def test_a_line_that_was_split_stays_with_all_its_parts(database_url: str) -> None:
+def test_a_part_that_has_gone_is_missed_by_nobody_and_leaves_its_name_to_others(database_url: str) -> None:
     async def play() -> None:
         async with shop_at(database_url) as shop:
-            await shop.send(BatchCreated("b1", SKU, 3), AllocationRequired("o1", SKU, 5, split=True))
-            await shop.send(LineShipped("o1", SKU), AllocationCancelled("o1/2", SKU))
-            await shop.send(BatchCreated("b2", SKU, 1), AllocationRequired("o2", SKU, 1, split=True))
-            await shop.send(LineShipped("o2", SKU))
+            order = AllocationRequired("o1", SKU, 5, split=True)
+            await shop.send(BatchCreated("b1", SKU, 3), order, AllocationCancelled("o1/2", SKU))
             await shop.pass_days(365)
             assert (await shop.tidy()).lines == 1
-            assert await shop.lines() == ["o1", "o1/2"]
+            [again, other] = await shop.send(order, AllocationRequired("o1/2", SKU, 1))
+            assert [each.result for each in (again, other) if isinstance(each, Outcome)] == ["b1", None]
+            [refused] = await shop.send(LineQuantityChanged("o1", SKU, 2))
+            assert isinstance(refused, LineWasSplit)
+            assert refused.cure == "Cancel the line and order it again."
+            await shop.send(AllocationCancelled("o1", SKU))
+            kept = await shop.kept()
+            assert {(line[0], line[3]) for line in kept.lines} == {("o1", None), ("o1/2", "b1")}
             assert await shop.differences() == []
 
     asyncio.run(play())

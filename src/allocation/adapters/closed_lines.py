@@ -22,7 +22,6 @@ from allocation.service_layer.retention import Cascade, ClosedLine, LedgerRow, P
 OLDEST = """
     SELECT closed_at, orderid, sku FROM order_lines
     WHERE closed_at IS NOT NULL AND closed_at < :until AND (closed_at, orderid, sku) > (:closed_at, :orderid, :sku)
-    AND rest IS NULL AND (part IS NULL OR part = 1)
     ORDER BY closed_at, orderid, sku LIMIT :limit
 """
 LOCK = "SELECT sku FROM products WHERE sku IN {texts} ORDER BY sku {for_update}"

@@ -206,9 +206,10 @@ class LineWasSplit(Refusal):
     """A line that was split is as large as its parts, of which only the last can grow or shrink."""
 
     def __init__(self, line: OrderLine, last: str) -> None:
+        change = "Cancel" if last == line.orderid else f"Change {last}, which is its last part, or cancel"
         super().__init__(
             f"The line of {line.sku} in order {line.orderid} was split: {line.rest} of it follow in {line.next_part}",
-            f"Change {last}, which is its last part, or cancel the line and order it again.",
+            f"{change} the line and order it again.",
         )
 
 

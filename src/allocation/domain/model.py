@@ -222,7 +222,7 @@ class Product:
         return batch.reference
 
     def parts(self, orderid: str) -> list[Promise]:
-        """Where the order's line stands, and the parts that follow it."""
+        """Where the order's line stands, and the parts that follow it, but for those that were closed and have gone."""
         found = []
         known = self.promise(orderid)
         while known is not None:
@@ -624,11 +624,9 @@ class Product:
             self._wait(part)
 
     def _next_part(self, line: OrderLine) -> Promise | None:
-        """The part that follows; None if it just lost its batch."""
+        """The part that follows; None if it just lost its batch, or has gone: then its name may be another order's."""
         known = self.promise(line.next_part)
-        if known is None and line.next_part not in self._freed:
-            raise LookupError(f"product {self.sku} has no line of order {line.next_part}")
-        return known
+        return known if known is not None and known.line.part == line.part + 1 else None
 
     def _cut(self, part: OrderLine) -> None:
         """Tell of what was cut off a part, if there was anything: it is taken next, so its position is known."""
