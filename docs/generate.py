@@ -103,7 +103,7 @@ the parameter of that name for the next page, null on the last one.
 WEBHOOKS = """\
 ## Webhooks
 
-Facts are posted to the URLs of others, signed: [how](../howto/webhooks.md).
+Events are posted to the URLs of others, signed: [how](../howto/webhooks.md).
 """
 OPERATE = """\
 ## Operate
