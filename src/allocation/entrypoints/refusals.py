@@ -122,7 +122,7 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     UnknownDeadLetter: Kind("unknown-dead-letter", 404, EXIT_UNKNOWN, "There is no such dead letter"),
     UnknownLine: Kind("unknown-line", 404, EXIT_UNKNOWN, "There is no such order line"),
     UnknownHold: Kind("unknown-hold", 404, EXIT_UNKNOWN, "There is no such hold"),
-    InvalidMoment: Kind("invalid-moment", 400, EXIT_INVALID, "The moment is past"),
+    InvalidMoment: Kind("invalid-moment", 400, EXIT_INVALID, "The moment is past, or too far away"),
     ProductChanged: Kind("product-changed", 409, EXIT_CONFLICT, "The product has changed meanwhile"),
     LineConflict: Kind("line-conflict", 409, EXIT_CONFLICT, "The order line was taken otherwise"),
     LineClosed: Kind("line-closed", 409, EXIT_CONFLICT, "The order line does not change any more"),
