@@ -86,7 +86,7 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
 )
 def test_what_batches_are_ordered_by_can_be_read_off(server: Server, rules: Any, expected: list[Any]) -> None:
     sku, orderid = unique("sku"), unique("o")
-    told = ({"location": "north"}, {"expires_on": "2099-01-31"}, {}, BOTH)
+    told: list[dict[str, str]] = [{"location": "north"}, {"expires_on": "2099-01-31"}, {}, BOTH]
     for each in told:
         assert server.post("/add_batch", {"ref": unique("b"), "sku": sku, "qty": 1, **each}).status_code == 201
     assert server.post("/change_rules", {"sku": sku, **rules}).status_code == 201

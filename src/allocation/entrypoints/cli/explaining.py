@@ -68,7 +68,7 @@ def _rule(found: Explanation) -> str:
 
 def _batches(considered: Sequence[Considered]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     """The columns and rows of the batches; where they are and until when they last only if that is known of any."""
-    columns = {
+    columns: dict[str, list[object]] = {
         "batch": [each.batchref for each in considered],
         "due": [each.eta or "in the warehouse" for each in considered],
         "location": [each.location for each in considered],
