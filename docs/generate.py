@@ -30,7 +30,7 @@ from allocation.entrypoints.previews import MAX_LINES
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer import flow
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
-from allocation.service_layer.messages import EVENTS, field_rules
+from allocation.service_layer.messages import EVENTS, MAX_ACTOR_LENGTH, field_rules
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path("docs/reference")
@@ -44,6 +44,8 @@ SETTINGS: Mapping[str, str] = {
     "database_url": "`sqlite:///file.db` or `postgresql://user@host:5432/name`",
     "host": "the address that `allocation serve` listens on",
     "port": "its port; `0` takes a free one and logs which",
+    "actor": "your name, which the ledger has as `cli:anna` or `import:anna` for what you do on the command line; "
+    "while empty, it has the channel only",
     "max_queued": "messages that may wait for the writer; one more is answered 503",
     "strategy": "the order in which batches are looked at, for products without rules of their own: "
     "`warehouse-first`, `first-expired` or `just-in-time`",
@@ -70,7 +72,9 @@ A running service shows the same at `/docs`, and as OpenAPI at `/openapi.json`.
 ## Send events
 
 One JSON object of at most {MAX_BODY_BYTES:,} bytes, as `application/json`. The answer is 201, given when everything
-that the event set off is durable. With an `Idempotency-Key` the same request again gets its first answer.
+that the event set off is durable. With an `Idempotency-Key` the same request again gets its first answer. With
+a header `Actor: anna`, of 1 to {MAX_ACTOR_LENGTH} printable characters, the ledger says who sent it, as `http:anna`;
+nobody checks that. `{bulk.PATH}` takes it too, for all its lines.
 """
 BULK = f"""\
 ### `POST {bulk.PATH}`
@@ -105,7 +109,7 @@ the parameter of that name for the next page, null on the last one.
 WEBHOOKS = """\
 ## Webhooks
 
-Facts are posted to the URLs of others, signed: [how](../howto/webhooks.md).
+Events are posted to the URLs of others, signed: [how](../howto/webhooks.md).
 """
 OPERATE = """\
 ## Operate

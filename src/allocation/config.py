@@ -24,6 +24,7 @@ class Settings:
     database_url: str = "sqlite:///allocation.db"
     host: str = "127.0.0.1"
     port: int = 8000
+    actor: str = ""  # who gives commands, as the ledger tells it behind the channel
     max_queued: int = 20_000  # messages that may wait for the writer before 503 is answered
     strategy: str = "warehouse-first"  # by which products without rules of their own are allocated
     max_previews: int = 4  # that may be under way before 503 is answered

@@ -282,3 +282,26 @@ def test_is_a_module_and_a_script() -> None:
     script = Path(sys.executable).with_name("allocation")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert done.stdout == run("--version").output
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("", ""), ("anna", ":anna")])
+def test_the_ledger_says_who_gave_a_command(sqlite_url: str, tmp_path: Path, name: str, suffix: str) -> None:
+    def command(*arguments: str) -> None:
+        assert run(*arguments, database=sqlite_url, ALLOCATION_ACTOR=name).code == 0
+
+    lines, rows = tmp_path / "lines.jsonl", tmp_path / "rows.csv"
+    lines.write_text('{"type": "BatchCreated", "ref": "b2", "sku": "LAMP", "qty": 1}\n')
+    rows.write_text("ref,sku,qty\nb3,LAMP,1\n")
+    command("add-batch", "--ref=b1", "--sku=LAMP", "--qty=1")
+    command("import", str(lines))
+    command("import", str(rows), "--type=BatchCreated")
+    exported = run("export", "ledger", "--format=jsonl", database=sqlite_url).output.splitlines()
+    actors = [json.loads(line)["actor"] for line in exported]
+    assert actors == [f"cli{suffix}", f"import{suffix}", f"import{suffix}"]
+
+
+def test_a_name_that_cannot_be_one_is_refused(sqlite_url: str) -> None:
+    for command in (("add-batch", "--ref=b1", "--sku=LAMP", "--qty=1"), ("import", "-")):
+        done = run(*command, database=sqlite_url, ALLOCATION_ACTOR="x" * 101)
+        assert (done.code, done.output) == (2, "")
+        assert "is not usable" in done.errors

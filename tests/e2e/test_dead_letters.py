@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
 import time
 from typing import Any
 
 import pytest
 
 from allocation.adapters.database import parse_url
+from allocation.entrypoints.cli.exits import INTERRUPTED
 from tests.builders import change, select
 from tests.e2e.conftest import Server, StartServer
-from tests.e2e.program import Done, run
+from tests.e2e.program import PROGRAM, Done, run
 
 WAIT_S = 20.0
 EFFECT = "tell_the_wholesaler"
@@ -126,6 +129,27 @@ def test_the_command_line_lists_shows_retries_and_drops(server: Server, database
     assert letters("drop", "--sku", "CHAIR", answer="y\n").output.endswith("2 dead letters dropped\n")
     assert letters("drop", "--yes").output == f"{EFFECT}: 2\n2 dead letters dropped\n"
     assert dead(server) == []
+
+
+def test_a_question_that_nobody_answers_changes_nothing(server: Server, database_url: str) -> None:
+    question = "Drop 4 dead letters for good? [y/N]:\n"
+    unanswered = f"{question}error: the question was not answered, and nothing was done\n"
+    asked = run("dead-letters", "drop", database=database_url)  # its input ends at once
+    assert (asked.code, asked.output.strip()) == (INTERRUPTED, "")
+    assert asked.errors.startswith(unanswered)
+
+    command = [*PROGRAM, "dead-letters", "drop", f"--database={database_url}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+        assert asking.stderr is not None
+        seen = b""
+        while not seen.endswith(b"]:"):
+            seen += (read := asking.stderr.read(1))
+            assert read, seen
+        asking.send_signal(signal.SIGINT)
+        seen += asking.stderr.read()
+        assert asking.wait() == INTERRUPTED
+    assert seen.decode().startswith(unanswered)
+    assert len(dead(server)) == 4
 
 
 def dead(server: Server, **chosen: str) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from allocation.domain.events import (
     AllocationRequired,
     BatchCreated,
@@ -16,6 +18,8 @@ from allocation.domain.events import (
 )
 from tests.e2e.conftest import Server, unique
 from tests.e2e.program import given, run
+
+BOTH = {"location": "south", "expires_on": "2099-06-30"}
 
 
 def explain(server: Server, orderid: str, sku: str) -> Any:
@@ -57,6 +61,41 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
     assert moved["decision"]["first_cause"]["type"] == "BatchQuarantined"
 
 
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (
+            {"strategy": "preferred-location", "location": "south"},
+            [
+                {"location": "south", "expires_on": "2099-06-30"},
+                {"location": "north"},
+                {"expires_on": "2099-01-31"},
+                {},
+            ],
+        ),
+        (
+            {"strategy": "first-expired"},
+            [
+                {"expires_on": "2099-01-31"},
+                {"location": "south", "expires_on": "2099-06-30"},
+                {"location": "north"},
+                {},
+            ],
+        ),
+    ],
+)
+def test_what_batches_are_ordered_by_can_be_read_off(server: Server, rules: Any, expected: list[Any]) -> None:
+    sku, orderid = unique("sku"), unique("o")
+    told: list[dict[str, str]] = [{"location": "north"}, {"expires_on": "2099-01-31"}, {}, BOTH]
+    for each in told:
+        assert server.post("/add_batch", {"ref": unique("b"), "sku": sku, "qty": 1, **each}).status_code == 201
+    assert server.post("/change_rules", {"sku": sku, **rules}).status_code == 201
+    server.allocate(orderid, sku, 2)
+    considered = explain(server, orderid, sku)["considered"]
+    names = ("location", "expires_on")
+    assert [{name: each[name] for name in names if name in each} for each in considered] == expected
+
+
 def test_what_nobody_ordered_has_no_explanation(server: Server) -> None:
     server.add_batch(unique("b"), sku := unique("sku"), 5)
     for path in (f"/allocations/nobody/{sku}/explain", "/allocations/a/b/explain", "/allocations/%00/b/explain"):
@@ -85,6 +124,7 @@ def test_the_command_line_tells_it(database_url: str) -> None:
     done = run("explain", "anna", "LAMP", database=database_url)
     assert (done.code, done.errors) == (0, "")
     assert "Order anna, 3 of LAMP: " in done.output
+    assert done.output.splitlines()[4].split() == ["batch", "due", "available", "held", "by"]
     ben = run("explain", "ben", "LAMP", "--json", database=database_url)
     told = json.loads(ben.output)
     assert (told["rule"], told["rules"]["safety_stock"]) == ("warehouse-first", 1)
@@ -94,3 +134,14 @@ def test_the_command_line_tells_it(database_url: str) -> None:
     assert by_hand["rule"] is None
     assert by_hand["decision"]["cause"]["type"] == "LinePinned"
     assert run("explain", "carla", "LAMP", database=database_url).code == 3
+
+
+def test_the_command_line_tells_where_batches_are_and_until_when_they_last(sqlite_url: str) -> None:
+    milk = BatchCreated("b1", "MILK", 3, expires_on=date(2099, 1, 31), location="north")
+    given(sqlite_url, milk, BatchCreated("b2", "MILK", 9), AllocationRequired("anna", "MILK", 4))
+    lines = run("explain", "anna", "MILK", database=sqlite_url).output.splitlines()
+    assert [lines[number].split() for number in (4, 6, 7)] == [
+        ["batch", "due", "location", "expires", "available", "held", "by"],
+        ["b1", "in", "the", "warehouse", "north", "2099-01-31", "3", "no", "room"],
+        ["b2", "in", "the", "warehouse", "–", "–", "9", "taken"],
+    ]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from allocation.adapters.webhook_sender import MAX_ASIDE
-from allocation.service_layer.webhooks import FACT_TYPES, MAX_URL_LENGTH
+from allocation.service_layer.webhooks import EVENT_TYPES, MAX_URL_LENGTH
 from tests.e2e.conftest import Server, running, unique
+from tests.e2e.program import run
 from tests.receiver import Receiver, answer
 
 TESTS = 20  # at once: more than there are threads
@@ -176,6 +177,21 @@ def test_one_that_was_disabled_is_enabled_and_gets_what_happens_from_then_on(
     assert [json.loads(each.body)["data"]["orderid"] for each in receiver.received] == orders
 
 
+def test_what_comes_from_outside_is_posted_where_it_is_named_but_not_what_was_refused(
+    server: Server, receiver: Receiver
+) -> None:
+    add(server, receiver.url, event_types=["BatchCreated", "RulesChanged", "Allocated"])
+    sku, ref, orderid = unique("sku"), unique("batch"), unique("order")
+    server.add_batch(ref, sku, 10)
+    assert server.post("/add_batch", {"ref": ref, "sku": sku, "qty": 9}).status_code == 409
+    server.post("/change_rules", {"sku": sku, "strategy": "first-expired"})
+    server.allocate(orderid, sku, 1)
+    eventually(lambda: len(receiver.received) > 2)
+    posted = [json.loads(each.body) for each in receiver.received]
+    assert [each["type"] for each in posted] == ["BatchCreated", "RulesChanged", "Allocated"]
+    assert posted[0]["data"] == {"ref": ref, "sku": sku, "qty": 10}
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -212,7 +228,7 @@ def test_the_same_again_is_a_conflict_that_names_the_first(server: Server) -> No
         {"url": "https://shop.example", "event_types": None},
         {"url": "https://shop.example", "event_types": "Allocated"},
         {"url": "https://shop.example", "event_types": [1]},
-        {"url": "https://shop.example", "event_types": ["AllocationRequired"]},
+        {"url": "https://shop.example", "event_types": ["allocate"]},
         {"url": "https://shop.example", "description": "x" * 256},
         {"url": "https://shop.example", "description": "a\x00b"},
         [],
@@ -227,7 +243,7 @@ def test_what_describes_no_webhook_is_refused(server: Server, body: Any) -> None
 
 def test_a_refusal_names_the_value_and_the_cure(server: Server) -> None:
     told = problem(server.post("/webhooks", {"url": new_url(), "event_types": ["Nope"]}), 400, "invalid-webhook")
-    assert told["detail"] == f"Unknown event type 'Nope'. Use some of {', '.join(FACT_TYPES)}."
+    assert told["detail"] == f"Unknown event type 'Nope'. Use some of {', '.join(EVENT_TYPES)}."
     told = problem(
         server.client.post("/webhooks", content=b"{", headers={"content-type": "application/json"}),
         400,
@@ -276,8 +292,24 @@ def test_by_default_no_webhook_leads_into_our_network(start_server: Any, receive
     server = start_server()
     problem(server.post("/webhooks", {"url": receiver.url}), 400, "invalid-webhook")
     problem(server.post("/webhooks", {"url": receiver.url.replace("http:", "https:")}), 400, "invalid-webhook")
-    named = add(server, f"https://localhost:{receiver.port}/hooks")
-    tried = server.client.post(f"/webhooks/{named['id']}/test").json()
+    problem(server.post("/webhooks", {"url": f"https://localhost:{receiver.port}/hooks"}), 400, "invalid-webhook")
+    assert receiver.connections == 0
+
+
+def test_what_would_lead_into_our_network_becomes_a_dead_letter(
+    start_server: Any, receiver: Receiver, sqlite_url: str
+) -> None:
+    url = f"https://localhost:{receiver.port}/hooks"
+    added = run("webhooks", "add", url, "--json", database=sqlite_url, ALLOCATION_WEBHOOKS_ALLOW_PRIVATE="true")
+    id_ = json.loads(added.output)["id"]
+    server = start_server(ALLOCATION_DATABASE_URL=sqlite_url)
+    tried = server.client.post(f"/webhooks/{id_}/test").json()
     assert (tried["delivered"], tried["status"]) == (False, None)
     assert "which is no public address" in tried["said"]
+    server.add_batch("b1", "SOFA", 5)
+    server.allocate("o1", "SOFA", 2)
+    eventually(lambda: bool(server.get("/dead-letters")["dead_letters"]))
+    (dead,) = server.get("/dead-letters")["dead_letters"]
+    assert (dead["effect"], dead["attempts"]) == (f"post_webhook/{id_}", 1)
+    assert dead["error"].startswith("Hopeless: https://localhost")
     assert receiver.connections == 0

@@ -136,6 +136,9 @@ def test_a_cart_holds_stock(server: Server) -> None:
     api.refused(
         "hold_stock", "invalid-moment", 400, **{**hold, "holdid": unique("c"), "expires_at": "2020-01-01T00:00:00Z"}
     )
+    far = {**hold, "holdid": unique("c"), "expires_at": "2999-01-01T00:00:00Z"}
+    assert "more than 3,650 days away" in api.refused("hold_stock", "invalid-moment", 400, **far)
+    assert server.post("/hold_stock", far).json()["title"] == "The moment is past, or too far away"
 
 
 def test_a_hold_does_not_expire_before_its_moment(server: Server) -> None:

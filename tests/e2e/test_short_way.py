@@ -149,6 +149,74 @@ def test_reads_the_idempotency_key(connection: socket.socket, sku: str, more: st
     assert Responses(connection).next()[0] == status
 
 
+@pytest.mark.parametrize("way", ["short", "long"])
+@pytest.mark.parametrize(
+    ("name", "actor"),
+    [
+        (None, "http"),
+        ("anna", "http:anna"),
+        ("Jörg (returns desk)", "http:Jörg (returns desk)"),
+        ("x" * 100, f"http:{'x' * 100}"),
+    ],
+)
+def test_tells_the_ledger_who_sends(
+    server: Server, connection: socket.socket, sku: str, way: str, name: str | None, actor: str
+) -> None:
+    named = b"" if name is None else b"Actor: %s\r\n" % name.encode()
+    assert sent(connection, sku, named, way)[0] == 201
+    assert [each["actor"] for each in server.get("/events", sku=sku)["events"]] == [actor]
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"", 'Actor "" is not usable'),
+        (b"x" * 101, f'Actor "{"x" * 59}… is not usable'),
+        (b"anna\tb", "Actor 'anna\\tb' is not usable"),
+        (b"\xc2\x85", "Actor '\\x85' is not usable"),
+        (b"\xff", "The Actor is not UTF-8"),
+    ],
+)
+def test_refuses_an_actor_that_cannot_be_one(
+    server: Server, connection: socket.socket, sku: str, way: str, name: bytes, message: str
+) -> None:
+    status, _, told = sent(connection, sku, b"Actor: %s\r\n" % name, way)
+    assert isinstance(told, dict)
+    assert (status, told["type"], told["message"]) == (400, "/problems/invalid-message", message)
+    assert server.get("/events", sku=sku)["events"] == []
+
+
+def sent(connection: socket.socket, sku: str, more: bytes, way: str) -> tuple[int, dict[str, str], object]:
+    """What adding a batch is answered; chunked, it takes the long way."""
+    body = batch(sku)
+    if way == "short":
+        whole = request("/add_batch", body, more="MORE")
+    else:
+        head = request("/add_batch", "", more="Transfer-Encoding: chunked\r\nMORE", length=False)
+        whole = head + f"{len(body):x}\r\n{body}\r\n0\r\n\r\n".encode()
+    connection.sendall(whole.replace(b"MORE", more, 1))
+    return Responses(connection).next()
+
+
+def test_the_same_request_of_somebody_else_gets_the_first_answer(server: Server, sku: str) -> None:
+    for name in ("anna", "ben"):
+        same = {"ref": f"of-{sku}", "sku": sku, "qty": 10}
+        assert server.post("/add_batch", same, Idempotency_Key=f"key of {sku}", Actor=name).status_code == 201
+    assert [each["actor"] for each in server.get("/events", sku=sku)["events"]] == ["http:anna"]
+
+
+def test_all_lines_of_a_bulk_have_its_actor(server: Server, sku: str) -> None:
+    lines = "".join(f'{{"type": "BatchCreated", "ref": "{sku}-{n}", "sku": "{sku}", "qty": 1}}\n' for n in range(2))
+    headers = {"content-type": "application/x-ndjson"}
+    assert server.client.post("/bulk", content=lines, headers=headers | {"actor": "anna"}).status_code == 200
+    assert [each["actor"] for each in server.get("/events", sku=sku)["events"]] == ["http:anna"] * 2
+    assert server.client.post("/bulk", content=lines, headers=headers | {"actor": "x" * 101}).status_code == 400
+    body = {"ref": f"{sku}-3", "sku": sku, "qty": 1}
+    assert server.post("/preview/add_batch", body, Actor="anna").status_code == 200
+    assert server.post("/preview/add_batch", body, Actor="x" * 101).status_code == 400
+
+
 def test_a_client_that_leaves_harms_nobody(server: Server, connection: socket.socket, sku: str) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     for _ in range(20):

@@ -22,7 +22,7 @@ from allocation.service_layer.effects import Unreachable
 from allocation.service_layer.store import StoreUnavailable
 from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.webhooks import (
-    FACT_TYPES,
+    EVENT_TYPES,
     MAX_WEBHOOKS,
     Declined,
     PostWebhook,
@@ -219,7 +219,7 @@ def test_it_is_known_who_wants_what(database_url: str) -> None:
 def test_without_webhooks_nothing_is_wanted(database_url: str) -> None:
     async def work(webhooks: SqlWebhooks) -> None:
         async with subscriptions_of(webhooks) as subscriptions:
-            assert not any(map(subscriptions.subscribed, FACT_TYPES))
+            assert not any(map(subscriptions.subscribed, EVENT_TYPES))
 
     on(database_url, work)
 
@@ -325,7 +325,7 @@ def test_the_messages_of_a_webhook_that_is_removed_are_done_with(database_url: s
     on(database_url, work)
 
 
-@pytest.mark.parametrize(("status", "error"), [(503, Unreachable), (302, Unreachable), (422, Declined)])
+@pytest.mark.parametrize(("status", "error"), [(503, Unreachable), (302, Declined), (422, Declined)])
 def test_what_the_target_says_is_what_the_effect_raises(sqlite_url: str, status: int, error: type[Exception]) -> None:
     async def work(webhooks: SqlWebhooks) -> None:
         with Receiver() as receiver:

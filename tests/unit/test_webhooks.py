@@ -15,7 +15,9 @@ from standardwebhooks import WebhookVerificationError
 
 from allocation.domain.errors import InvalidWebhook
 from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.messages import incoming_types
 from allocation.service_layer.webhooks import (
+    EVENT_TYPES,
     FACT_TYPES,
     MAX_SECRETS,
     MAX_URL_LENGTH,
@@ -46,15 +48,22 @@ def webhook(*event_types: str, url: str = URL) -> Webhook:
 
 
 def test_wants_every_fact_unless_it_names_some() -> None:
-    assert all(map(webhook().wants, FACT_TYPES))
+    assert set(filter(webhook().wants, EVENT_TYPES)) == FACT_TYPES
+    assert FACT_TYPES.isdisjoint(incoming_types())
     chosen = webhook("Allocated", "Backordered", "Allocated")
     assert chosen.event_types == ("Allocated", "Backordered")
-    assert [type_ for type_ in FACT_TYPES if chosen.wants(type_)] == ["Allocated", "Backordered"]
+    assert [type_ for type_ in EVENT_TYPES if chosen.wants(type_)] == ["Allocated", "Backordered"]
+
+
+def test_wants_what_comes_from_outside_where_it_is_named() -> None:
+    assert webhook(*EVENT_TYPES).event_types == EVENT_TYPES
+    chosen = webhook("RulesChanged", "BatchCreated")
+    assert [type_ for type_ in EVENT_TYPES if chosen.wants(type_)] == ["BatchCreated", "RulesChanged"]
 
 
 def test_wants_nothing_once_it_is_disabled() -> None:
     closed = disabled(webhook(), "answered 410", NOW)
-    assert not any(map(closed.wants, FACT_TYPES))
+    assert not any(map(closed.wants, EVENT_TYPES))
     assert disabled(closed, "again", NOW + HOUR) == closed
 
 
@@ -65,6 +74,8 @@ def test_wants_nothing_once_it_is_disabled() -> None:
         "https://shop.example:8443/hooks?a=b&c=%20",
         "HTTPS://SHOP.example/hooks",
         "https://8.8.8.8/",
+        "https://localhost.example/",
+        "https://notlocalhost/",
         "https://[2606:4700::1111]/hooks",
         "https://xn--mbel-5qa.example/",
         f"https://shop.example/{'x' * (MAX_URL_LENGTH - 21)}",
@@ -99,6 +110,13 @@ def test_takes_a_url(url: str) -> None:
         (f"https://shop.example/{'x' * MAX_URL_LENGTH}", "no usable URL"),
         ("http://shop.example/hooks", "not encrypted"),
         ("https://127.0.0.1/hooks", "leads to 127.0.0.1, which is no public address"),
+        ("https://127.0.0.1./hooks", "leads to 127.0.0.1, which is no public address"),
+        ("https://127.1/hooks", "leads to 127.0.0.1, which is no public address"),
+        ("https://2130706433/hooks", "leads to 127.0.0.1, which is no public address"),
+        ("https://0x7f.1/hooks", "leads to 127.0.0.1, which is no public address"),
+        ("https://localhost/hooks", "leads to localhost, which is no public address"),
+        ("https://LOCALHOST.:8443/", "leads to localhost, which is no public address"),
+        ("https://shop.localhost/hooks", "leads to shop.localhost, which is no public address"),
         ("https://169.254.169.254/latest/meta-data", "no public address"),
         ("https://[::1]/hooks", "leads to ::1, which is no public address"),
         ("https://[::ffff:8.8.8.8]/hooks", "no public address"),
@@ -111,16 +129,17 @@ def test_refuses_a_url_with_the_cure(url: str, reason: str) -> None:
 
 
 def test_allows_plain_and_private_targets_where_they_are_allowed() -> None:
-    for url in ("http://shop.example/", "http://127.0.0.1:8080/hooks", "https://[::1]/"):
+    for url in ("http://shop.example/", "http://127.0.0.1:8080/hooks", "https://[::1]/", "https://localhost/"):
         assert new_webhook(url, allow_private=True, now=NOW).url == url
 
 
-@pytest.mark.parametrize("event_type", ["Nope", "", "allocated", "AllocationRequired", "webhook.test"])
-def test_refuses_what_is_no_fact(event_type: str) -> None:
+@pytest.mark.parametrize("event_type", ["Nope", "", "allocated", "Event", "webhook.test"])
+def test_refuses_what_is_no_event(event_type: str) -> None:
     with pytest.raises(InvalidWebhook, match=r"Unknown event type") as refusal:
         webhook(event_type)
     assert "Allocated, Backordered" not in str(refusal.value)
     assert "Allocated, " in refusal.value.cure
+    assert "BatchCreated, " in refusal.value.cure
 
 
 @pytest.mark.parametrize("description", ["x" * 256, "a\nb", "\x00"])
@@ -250,13 +269,13 @@ def test_success_is_success(status: int) -> None:
     check(Answer(status, ""))
 
 
-@pytest.mark.parametrize("status", [101, 301, 302, 307, 308, 408, 425, 429, 500, 502, 503, 504, 599, 700])
-def test_a_target_that_is_busy_down_or_elsewhere_says_nothing_about_the_message(status: int) -> None:
+@pytest.mark.parametrize("status", [101, 408, 425, 429, 500, 502, 503, 504, 599, 700])
+def test_a_target_that_is_busy_or_down_says_nothing_about_the_message(status: int) -> None:
     with pytest.raises(Unreachable, match=f"answered {status} oh no"):
         check(Answer(status, "oh no"))
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 451])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 422, 451])
 def test_other_refusals_are_about_the_message(status: int) -> None:
     with pytest.raises(Declined, match=f"answered {status} no such order"):
         check(Answer(status, "no such order"))

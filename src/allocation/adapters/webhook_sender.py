@@ -23,7 +23,7 @@ import httpcore
 
 import allocation
 from allocation.domain.errors import InvalidWebhook
-from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.effects import Hopeless, Unreachable
 from allocation.service_layer.webhooks import (
     PRIVATE_CURE,
     Answer,
@@ -80,7 +80,7 @@ class HttpSender:
             parts = check_url(webhook.url, allow_private=self._allow_private)
             return self._posted(parts, headers, body)
         except InvalidWebhook as refusal:
-            raise Unreachable(f"{refusal}. {refusal.cure}") from None
+            raise Hopeless(f"{refusal}. {refusal.cure}") from None
         except (httpcore.TimeoutException, TimeoutError):
             raise Unreachable(f"{webhook.url} did not answer in time") from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -181,7 +181,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
             return found
         public = [each for each in found if is_public(ipaddress.ip_address(each))]
         if found and not public:
-            raise Unreachable(f"{host} leads to {', '.join(found)}, which is no public address. {PRIVATE_CURE}")
+            raise Hopeless(f"{host} leads to {', '.join(found)}, which is no public address. {PRIVATE_CURE}")
         return public
 
 

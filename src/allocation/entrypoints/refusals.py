@@ -125,7 +125,7 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     UnknownLine: Kind("unknown-line", 404, EXIT_UNKNOWN, "There is no such order line"),
     UnknownHold: Kind("unknown-hold", 404, EXIT_UNKNOWN, "There is no such hold"),
     LedgerBeginsLater: Kind("ledger-begins-later", 404, EXIT_UNKNOWN, "The ledger does not go back so far"),
-    InvalidMoment: Kind("invalid-moment", 400, EXIT_INVALID, "The moment is past"),
+    InvalidMoment: Kind("invalid-moment", 400, EXIT_INVALID, "The moment is past, or too far away"),
     ProductChanged: Kind("product-changed", 409, EXIT_CONFLICT, "The product has changed meanwhile"),
     LineConflict: Kind("line-conflict", 409, EXIT_CONFLICT, "The order line was taken otherwise"),
     LineWasSplit: Kind("line-was-split", 409, EXIT_CONFLICT, "Only the last part of a line that was split is edited"),

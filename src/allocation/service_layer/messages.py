@@ -22,6 +22,7 @@ from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what JSON that is none, or too deep, raises
+MAX_ACTOR_LENGTH = 100
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
 _encode = msgspec.json.Encoder().encode
@@ -64,6 +65,18 @@ def check_key(key: str) -> str:
             f"Use 1 to {MAX_TEXT_LENGTH} printable characters without '{STEP_MARK}', a UUID for example.",
         )
     return key
+
+
+def actor_of(channel: str, name: str) -> str:
+    """Who sends a message, such as ``http:anna``: the channel, and the name that somebody gave there.
+
+    Raises `InvalidMessage`.
+    """
+    if not name.strip() or len(name) > MAX_ACTOR_LENGTH or not name.isprintable():
+        raise InvalidMessage(
+            f"Actor {_shown(name)} is not usable", f"Use 1 to {MAX_ACTOR_LENGTH} printable characters."
+        )
+    return f"{channel}:{name}"
 
 
 def message_id(correlation_id: str, step: int) -> str:

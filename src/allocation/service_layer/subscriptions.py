@@ -11,7 +11,7 @@ import structlog
 from allocation.domain.events import Event
 from allocation.service_layer.ledger import declared_effects
 from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.webhooks import FACT_TYPES, Webhooks, effect_name
+from allocation.service_layer.webhooks import EVENT_TYPES, Webhooks, effect_name
 
 REFRESH_INTERVAL_S = 1.0
 START_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -55,7 +55,7 @@ class Subscriptions:
     async def refresh(self) -> None:
         """Look now. Raises `StoreUnavailable`."""
         webhooks = await self._webhooks.all()
-        wanted = {type_: [each.id for each in webhooks if each.wants(type_)] for type_ in FACT_TYPES}
+        wanted = {type_: [each.id for each in webhooks if each.wants(type_)] for type_ in EVENT_TYPES}
         self._wanted = {type_: ids for type_, ids in wanted.items() if ids}
 
     async def close(self) -> None:

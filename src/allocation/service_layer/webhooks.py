@@ -1,4 +1,4 @@
-"""Webhooks: addresses of others, to which facts are posted as the Standard Webhooks specification 1.0.0 says.
+"""Webhooks: addresses of others, to which events are posted as the Standard Webhooks specification 1.0.0 says.
 
 A message is JSON ``{"type": …, "timestamp": …, "data": {…}}``. Its id is the same each time it is posted. It carries a
 signature for each secret in force: base64 of HMAC-SHA256 of ``id.timestamp.body``, the timestamp being the attempt's.
@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import socket
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,8 +46,10 @@ EFFECT = "post_webhook"  # deliveries name it with the webhook's id, so that eac
 GONE = 410
 BUSY = frozenset({408, 425, 429})  # besides everything from 500 on
 
-FACT_TYPES: Final[Sequence[str]] = tuple(sorted(kind.__name__ for kind, handlers in HANDLERS.items() if not handlers))
+EVENT_TYPES: Final[Sequence[str]] = tuple(sorted(kind.__name__ for kind in HANDLERS))
+FACT_TYPES: Final = frozenset(kind.__name__ for kind, handlers in HANDLERS.items() if not handlers)
 
+LOCAL_NAME = "localhost"  # and all names below it: RFC 6761, section 6.3
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _URL_CURE = "Give a URL such as https://example.com/hooks, without name, password or #fragment."
@@ -66,7 +69,7 @@ class Secret(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where to post facts. ``event_types`` empty: all of them. ``secrets``: the current one first."""
+    """Where to post events. ``event_types`` empty: all facts. ``secrets``: the current one first."""
 
     id: str
     url: str
@@ -79,7 +82,7 @@ class Webhook:
 
     def wants(self, event_type: str) -> bool:
         """Whether messages of this type are to be posted."""
-        return self.disabled_at is None and (not self.event_types or event_type in self.event_types)
+        return self.disabled_at is None and event_type in (self.event_types or FACT_TYPES)
 
     def secrets_at(self, moment: datetime) -> Sequence[Secret]:
         """The secrets in force."""
@@ -136,7 +139,9 @@ class Sender(Protocol):
     """Posts messages."""
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
-        """What the target answers, whatever that is. Raises `Unreachable` when there is no answer.
+        """What the target answers, whatever that is.
+
+        Raises `Unreachable` when there is no answer, `Hopeless` when nothing may be sent to where the URL leads.
 
         Blocks, with a limit in time: to be called in a thread.
         """
@@ -151,8 +156,8 @@ def new_webhook(
     """A webhook with an id and a secret of its own. Raises `InvalidWebhook`."""
     check_url(url, allow_private=allow_private)
     for each in event_types:
-        if each not in FACT_TYPES:
-            raise InvalidWebhook(f"Unknown event type {ascii(each)[:60]}", f"Use some of {', '.join(FACT_TYPES)}.")
+        if each not in EVENT_TYPES:
+            raise InvalidWebhook(f"Unknown event type {ascii(each)[:60]}", f"Use some of {', '.join(EVENT_TYPES)}.")
     if len(description) > MAX_DESCRIPTION_LENGTH or not description.isprintable():
         raise InvalidWebhook(
             f"The description is {ascii(description)[:60]}",
@@ -170,13 +175,27 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
             f"{url} is not encrypted",
             "Use https. Plain http is for targets in a network of your own: ALLOCATION_WEBHOOKS_ALLOW_PRIVATE=true.",
         )
-    try:
-        address = ipaddress.ip_address(parts.hostname or "")
-    except ValueError:  # a name, which is looked up when something is posted
+    if allow_private:
         return parts
-    if not (allow_private or is_public(address)):
+    host = (parts.hostname or "").rstrip(".")
+    if host == LOCAL_NAME or host.endswith(f".{LOCAL_NAME}"):
+        raise InvalidWebhook(f"{url} leads to {host}, which is no public address", PRIVATE_CURE)
+    address = _literal(host)  # other names are looked up when something is posted
+    if address is not None and not is_public(address):
         raise InvalidWebhook(f"{url} leads to {address}, which is no public address", PRIVATE_CURE)
     return parts
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host is written as, also in the old ways such as ``127.1``; None if it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 PRIVATE_CURE = "Use a public address, or set ALLOCATION_WEBHOOKS_ALLOW_PRIVATE=true to allow targets in your network."
@@ -259,7 +278,7 @@ def check(answer: Answer) -> None:
     if answer.status == GONE:
         raise Gone(f"answered {answer}")
     if answer.status // 100 == 3:  # noqa: PLR2004 - the class of redirections
-        raise Unreachable(f"answered {answer}: redirects are not followed, give the webhook the URL it leads to")
+        raise Declined(f"answered {answer}: redirects are not followed, give the webhook the URL it leads to")
     if answer.status // 100 != 4 or answer.status in BUSY:  # noqa: PLR2004 - the class of what the client did wrong
         raise Unreachable(f"answered {answer}")
     raise Declined(f"answered {answer}")
@@ -329,7 +348,7 @@ async def try_webhook(webhook: Webhook, sender: Sender) -> Tried:
     message = WebhookMessage(f"test_{uuid_utils.uuid7()}", TEST_TYPE, datetime.now(UTC), body)
     try:
         answer = await sender.post_aside(webhook, message)
-    except Unreachable as error:
+    except (Unreachable, Hopeless) as error:
         return Tried(delivered=False, answer=None, said=str(error))
     try:
         check(answer)

@@ -61,8 +61,8 @@ class Holder(msgspec.Struct):
     state: str
 
 
-class Considered(msgspec.Struct):
-    """A batch that was looked at.
+class Considered(msgspec.Struct, omit_defaults=True):
+    """A batch that was looked at; ``location`` and ``expires_on`` if it has them, by which some rules order batches.
 
     ``obstacle`` says why it was passed over, and ``held_by`` who had its stock, the first few.
     """
@@ -73,6 +73,8 @@ class Considered(msgspec.Struct):
     obstacle: str | None
     chosen: bool
     held_by: list[Holder]
+    location: str | None = None
+    expires_on: date | None = None
 
 
 class Explanation(msgspec.Struct):
@@ -234,7 +236,16 @@ def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_th
 def _looked_at(state: _State, candidate: Candidate, *, is_chosen: bool) -> Considered:
     batch, obstacle = candidate
     holders = state.holders.get(batch.reference, ()) if obstacle in {NO_ROOM, SAFETY_STOCK} else ()
-    return Considered(batch.reference, batch.eta, batch.available_quantity, obstacle or None, is_chosen, list(holders))
+    return Considered(
+        batch.reference,
+        batch.eta,
+        batch.available_quantity,
+        obstacle or None,
+        is_chosen,
+        list(holders),
+        batch.location,
+        batch.expires_on,
+    )
 
 
 def _chosen(placed: Any, otherwise: str | None) -> str | None:

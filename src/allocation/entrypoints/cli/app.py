@@ -158,7 +158,7 @@ def cascade(
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show what led to a message and all that came of it, effects included, as a tree."""
+    """Show what led to a message and all that came of it, with the effects it still owes and those that are kept."""
     from allocation.entrypoints.cli.cascade import show as show_cascade
 
     return show_cascade(settings_for(database), id_, as_json=as_json)

@@ -29,7 +29,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     UNDELIVERED: "undelivered: the target of a webhook did not take the test message",
     70: "a bug in this program",
     75: "unavailable: the database, now; the same again later is safe",
-    INTERRUPTED: "interrupted",
+    INTERRUPTED: "interrupted, or a question was not answered",
 }
 
 
@@ -50,6 +50,10 @@ def complain(message: str, cure: str = "") -> None:
 
 def explain(error: Exception) -> int:
     """Tell a person about an error; return the exit code."""
+    if isinstance(error, typer.Abort):  # the end of the input, or Ctrl-C, where an answer was awaited
+        typer.echo(err=True)
+        complain("the question was not answered, and nothing was done", "Answer y or n; --yes says so beforehand.")
+        return INTERRUPTED
     if isinstance(error, typer.TyperException):
         complain(error.format_message(), "Every command explains itself with --help.")
         return USAGE

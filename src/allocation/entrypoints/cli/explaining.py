@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 import typer
@@ -40,12 +41,10 @@ async def _read(settings: Settings, orderid: str, sku: str) -> Explanation:
 def _print(found: Explanation) -> None:
     typer.echo(f"Order {found.orderid}, {found.qty:,} of {found.sku}: {_standing(found)}")
     typer.echo(_rule(found))
-    seen = [_looked_at(each) for each in found.considered]
     title = "The batches now" if found.as_of == NOW else "The batches just before it was placed"
-    columns = ("batch", "due", "available", "", "held by")
     happened = [_happened(each) for each in found.history]
     console().print(
-        table(title, columns, seen, MORE if found.more_considered else ""),
+        table(title, *_batches(found.considered), MORE if found.more_considered else ""),
         table("What happened", ("when", "who", "what", "because of"), happened, EARLIER if found.more_history else ""),
         sep="\n",
     )
@@ -67,12 +66,28 @@ def _rule(found: Explanation) -> str:
     return f"Rule: {found.rule}{f' ({own})' if own else ''}"
 
 
-def _looked_at(seen: Considered) -> tuple[object, ...]:
+def _batches(considered: Sequence[Considered]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+    """The columns and rows of the batches; where they are and until when they last only if that is known of any."""
+    columns: dict[str, list[object]] = {
+        "batch": [each.batchref for each in considered],
+        "due": [each.eta or "in the warehouse" for each in considered],
+        "location": [each.location for each in considered],
+        "expires": [each.expires_on for each in considered],
+        "available": [each.available_quantity for each in considered],
+        "": [_verdict(each) for each in considered],
+        "held by": [", ".join(f"{holder.orderid} {holder.qty:,}" for holder in each.held_by) for each in considered],
+    }
+    for name in ("location", "expires"):
+        if not any(columns[name]):
+            del columns[name]
+    return list(columns), list(zip(*columns.values(), strict=True))
+
+
+def _verdict(seen: Considered) -> str:
     verdict = "taken" if seen.chosen else seen.obstacle or "not needed"
     if seen.chosen and seen.obstacle:
         verdict = f"taken, {seen.obstacle}"
-    holders = ", ".join(f"{holder.orderid} {holder.qty:,}" for holder in seen.held_by)
-    return seen.batchref, seen.eta or "in the warehouse", seen.available_quantity, verdict, holders
+    return verdict
 
 
 def _happened(each: Happening) -> tuple[object, ...]:

@@ -24,7 +24,8 @@ from allocation.config import Settings
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError, complain, log_to_stderr
-from allocation.entrypoints.cli.lines import Item, Line, read_csv, read_json_lines
+from allocation.entrypoints.cli.lines import ACTOR, Item, Line, read_csv, read_json_lines
+from allocation.entrypoints.cli.options import acting
 from allocation.entrypoints.cli.previewing import Reading, print_files
 from allocation.service_layer.messages import Outcome, incoming
 from allocation.service_layer.stream import handle_stream
@@ -107,12 +108,13 @@ def _check(request: Request) -> None:
 
 async def _import_all(settings: Settings, request: Request, kind: type[Event] | None) -> list[Count]:
     counts = []
+    who = acting(settings, ACTOR)
     async with bootstrap(settings, max_group=MAX_GROUP) as service:
         for name in request.files:
             with _opened(name) as file, RefusedLines(name, request.refused) as refused, Display(name, file) as display:
                 count = Count(name)
                 try:
-                    await import_lines(service, _reader(file, request, kind), count, refused, display)
+                    await import_lines(service, _reader(file, request, kind, who), count, refused, display)
                 except Unavailable:
                     complain(f"{name}: stopped after {count.lines:,} lines", "Import it again: it goes on from there.")
                     raise
@@ -128,12 +130,14 @@ async def _read_all(request: Request, kind: type[Event] | None) -> Reading:
     reading = Reading()
     for name in request.files:
         with _opened(name) as file:
-            await reading.add(name, _reader(file, request, kind))
+            await reading.add(name, _reader(file, request, kind, ACTOR))
     return reading
 
 
-def _reader(file: BinaryIO, request: Request, kind: type[Event] | None) -> AsyncIterator[Iterator[Item]]:
-    return read_json_lines(file, request.label) if kind is None else read_csv(file, kind, request.label)
+def _reader(file: BinaryIO, request: Request, kind: type[Event] | None, who: str) -> AsyncIterator[Iterator[Item]]:
+    if kind is None:
+        return read_json_lines(file, request.label, who)
+    return read_csv(file, kind, request.label, actor=who)
 
 
 @contextlib.contextmanager

@@ -62,36 +62,36 @@ class Fingerprint:
         return f"{self._file}-{self._count:08}-{digest}"
 
 
-async def read_json_lines(file: BinaryIO, label: str) -> AsyncIterator[Iterator[Item]]:
+async def read_json_lines(file: BinaryIO, label: str, actor: str = ACTOR) -> AsyncIterator[Iterator[Item]]:
     """The events of a file with one JSON object a line; empty lines are skipped."""
     fingerprint = Fingerprint(label)
     number = 1
     async for lines in _chunks(file):
-        yield _json_items(lines, number, fingerprint)
+        yield _json_items(lines, number, fingerprint, actor)
         number += len(lines)
 
 
-def _json_items(lines: Sequence[bytes], first_number: int, fingerprint: Fingerprint) -> Iterator[Item]:
+def _json_items(lines: Sequence[bytes], first_number: int, fingerprint: Fingerprint, actor: str) -> Iterator[Item]:
     for number, line in enumerate(lines, first_number):
         text = line.strip()
         if not text:
             continue
         id_ = fingerprint.add(text)
         try:
-            message = _message(text, id_)
+            message = _message(text, id_, actor)
         except InvalidMessage as refusal:
             yield Line(number, text, None), refusal
         else:
             yield Line(number, text, message), message
 
 
-def _message(text: bytes, id_: str) -> Message:
+def _message(text: bytes, id_: str, actor: str) -> Message:
     if len(text) > MAX_LINE_BYTES:
         raise InvalidMessage(f"The line has more than {MAX_LINE_BYTES} bytes", "Put each event on a line of its own.")
     try:
-        return Message(decode_typed(text), id_, ACTOR, keyed=True)
+        return Message(decode_typed(text), id_, actor, keyed=True)
     except InvalidMessage:
-        own = parse_line(text, ACTOR)  # allows an id, and otherwise says the same again
+        own = parse_line(text, actor)  # allows an id, and otherwise says the same again
         return own if own.keyed else own._replace(id=id_, keyed=True)
 
 
@@ -112,7 +112,7 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:
 
 
 async def read_csv(
-    file: BinaryIO, kind: type[Event], label: str, names: Sequence[str] | None = None
+    file: BinaryIO, kind: type[Event], label: str, names: Sequence[str] | None = None, *, actor: str = ACTOR
 ) -> AsyncIterator[Iterator[Item]]:
     """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids.
 
@@ -124,7 +124,7 @@ async def read_csv(
     columns = _checked_header(kind, [] if header is None else header.cells, names)
     fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
     while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
-        yield _csv_items(chunk, kind, columns, fingerprint)
+        yield _csv_items(chunk, kind, columns, fingerprint, actor)
 
 
 def csv_header(file: BinaryIO) -> Sequence[str]:
@@ -167,7 +167,7 @@ def _checked_header(kind: type[Event], cells: Sequence[str], names: Sequence[str
 
 
 def _csv_items(
-    rows: Sequence[_Row], kind: type[Event], columns: Sequence[str], fingerprint: Fingerprint
+    rows: Sequence[_Row], kind: type[Event], columns: Sequence[str], fingerprint: Fingerprint, actor: str
 ) -> Iterator[Item]:
     for row in rows:
         if not row.cells and not row.error:
@@ -175,21 +175,21 @@ def _csv_items(
         text = _as_csv(row.cells)
         id_ = fingerprint.add(text)
         try:
-            message = _csv_message(row, kind, columns, id_)
+            message = _csv_message(row, kind, columns, id_, actor)
         except InvalidMessage as refusal:
             yield Line(row.number, text, None), refusal
         else:
             yield Line(row.number, text, message), message
 
 
-def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str) -> Message:
+def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str, actor: str) -> Message:
     if row.error:
         raise InvalidMessage(f"Not valid CSV: {row.error}", "Put cells with commas or quotes between double quotes.")
     if len(row.cells) != len(columns):
         raise InvalidMessage(f"{len(row.cells)} cells under a header of {len(columns)}", "Give each column its cell.")
     texts = {name: cell for name, cell in zip(columns, row.cells, strict=True) if name}
     own = texts.pop(ID, "")
-    return Message(event_from_texts(kind, texts), check_key(own) if own else id_, ACTOR, keyed=True)
+    return Message(event_from_texts(kind, texts), check_key(own) if own else id_, actor, keyed=True)
 
 
 def _as_csv(cells: Sequence[str]) -> bytes:

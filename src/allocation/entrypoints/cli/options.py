@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from allocation.config import PREFIX, Settings
+from allocation.service_layer.messages import actor_of
 
 DatabaseUrl = Annotated[
     str | None,
@@ -20,6 +21,11 @@ DatabaseUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be.")]
+
+
+def acting(settings: Settings, channel: str) -> str:
+    """Who acts on the command line, for the ledger. Raises `InvalidMessage`."""
+    return actor_of(channel, settings.actor) if settings.actor else channel
 
 
 def settings_for(database: str | None) -> Settings:

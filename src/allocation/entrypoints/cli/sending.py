@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from allocation.config import Settings
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, acting, settings_for
 from allocation.entrypoints.cli.parsing import event_from_texts
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcome, field_rules, incoming_types
@@ -70,8 +71,9 @@ def send(event: Event, key: str | None, database: str | None, *, as_json: bool) 
     from allocation.service_layer.messages import new_message
 
     log_to_stderr()
-    message = new_message(event, ACTOR, key)
-    outcome = asyncio.run(_handle(message, database))
+    settings = settings_for(database)
+    message = new_message(event, acting(settings, ACTOR), key)
+    outcome = asyncio.run(_handle(message, settings))
     repeated = outcome.message is not message
     typer.echo(_as_json(outcome, repeated=repeated) if as_json else _as_text(outcome, repeated=repeated))
     return DONE
@@ -85,7 +87,8 @@ def foretell(event: Event, key: str | None, database: str | None, *, as_json: bo
     from allocation.service_layer.messages import new_message
 
     log_to_stderr()
-    found = asyncio.run(preview(settings_for(database), new_message(event, ACTOR, key)))
+    settings = settings_for(database)
+    found = asyncio.run(preview(settings, new_message(event, acting(settings, ACTOR), key)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -94,10 +97,10 @@ def foretell(event: Event, key: str | None, database: str | None, *, as_json: bo
     return DONE
 
 
-async def _handle(message: Message, database: str | None) -> Outcome:
+async def _handle(message: Message, settings: Settings) -> Outcome:
     from allocation.bootstrap import bootstrap
 
-    async with bootstrap(settings_for(database)) as service:
+    async with bootstrap(settings) as service:
         return await service.writer.handle(message)
 
 

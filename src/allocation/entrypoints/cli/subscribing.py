@@ -37,7 +37,7 @@ def list_all(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         _print_json(found)
     else:
-        console().print(table("Webhooks", ("id", "url", "facts", "description", "state"), map(_row, found.webhooks)))
+        console().print(table("Webhooks", ("id", "url", "events", "description", "state"), map(_row, found.webhooks)))
     return DONE
 
 
@@ -92,8 +92,8 @@ def _print_json(value: object) -> None:
 
 
 def _row(webhook: Webhook) -> tuple[object, ...]:
-    facts = ", ".join(webhook.event_types) or "all"
-    return webhook.id, webhook.url, facts, webhook.description or None, _state(webhook)
+    events = ", ".join(webhook.event_types) or "all facts"
+    return webhook.id, webhook.url, events, webhook.description or None, _state(webhook)
 
 
 def _state(webhook: Webhook) -> str:

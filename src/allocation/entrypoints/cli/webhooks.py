@@ -12,7 +12,7 @@ from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
 Id = Annotated[str, typer.Argument(metavar="ID", help="The webhook, as list names it.")]
 
 webhooks = typer.Typer(
-    help="Post facts to the URLs of others: add, list, test, remove, enable, rotate.", rich_markup_mode="rich"
+    help="Post events to the URLs of others: add, list, test, remove, enable, rotate.", rich_markup_mode="rich"
 )
 
 
@@ -27,13 +27,14 @@ def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where to post, such as https://example.com/hooks.")],
     *,
     event: Annotated[
-        list[str] | None, typer.Option(metavar="TYPE", help="Only facts of this type; may be given again. Else all.")
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Only events of this type; may be given again. Else all facts."),
     ] = None,
     description: Annotated[str, typer.Option(metavar="TEXT", help="What it is for.", show_default=False)] = "",
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Have facts posted to a URL from now on, and print the secret that signs them: this once."""
+    """Have facts, or the events named, posted to a URL from now on, and print the secret that signs them: this once."""
     from allocation.entrypoints.cli import subscribing
 
     return subscribing.add(settings_for(database), url, event or [], description, as_json=as_json)

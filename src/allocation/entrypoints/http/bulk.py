@@ -17,8 +17,8 @@ from starlette.types import Message as AsgiMessage
 
 from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.entrypoints.answers import answer
-from allocation.entrypoints.http.posts import ACTOR, CREATED
-from allocation.entrypoints.http.requests import Disconnected, check_content_type, check_method
+from allocation.entrypoints.http.posts import CREATED
+from allocation.entrypoints.http.requests import Disconnected, actor, check_content_type, check_method
 from allocation.entrypoints.http.responses import encode, send_problem
 from allocation.entrypoints.refusals import FAILURE, TooLarge, tell
 from allocation.service_layer.messages import Message, Outcome
@@ -43,12 +43,12 @@ def bulk_route(writer: Writer, stopping: asyncio.Event) -> ASGIApp:
 
     async def bulk(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            _check(scope)
+            who = _checked(scope)
         except Refusal as refusal:
             await send_problem(send, refusal)
             return
         output = _Output(send)
-        lines = _read_lines(receive, stopping)
+        lines = _read_lines(receive, stopping, who)
         try:
             async with aclosing(lines), aclosing(handle_stream(writer, lines)) as stream:
                 async for results in stream:
@@ -62,12 +62,14 @@ def bulk_route(writer: Writer, stopping: asyncio.Event) -> ASGIApp:
     return bulk
 
 
-def _check(scope: Scope) -> None:
+def _checked(scope: Scope) -> str:
+    """Who sends the lines."""
     check_method(scope, "POST")
     headers = dict(scope["headers"])
     check_content_type(headers, JSON_LINES_TYPES)
     if b"idempotency-key" in headers:
         raise InvalidMessage("One Idempotency-Key cannot serve many events", "Give each line an id of its own.")
+    return actor(headers)
 
 
 class _Output:
@@ -88,16 +90,16 @@ class _Output:
         await self.write(b"", more=False)
 
 
-async def _read_lines(receive: Receive, stopping: asyncio.Event) -> AsyncGenerator[Batch]:
+async def _read_lines(receive: Receive, stopping: asyncio.Event, who: str) -> AsyncGenerator[Batch]:
     cutter = LineCutter()
     try:
         async with aclosing(_chunks(receive, stopping)) as chunks:
             async for chunk in chunks:
-                yield _parsed(cutter.cut(chunk))
+                yield _parsed(cutter.cut(chunk), who)
     except Unavailable as unavailable:
         yield [(cutter.number + 1, unavailable)]
     else:
-        yield _parsed(cutter.cut(b"\n"))
+        yield _parsed(cutter.cut(b"\n"), who)
 
 
 async def _chunks(receive: Receive, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
@@ -149,18 +151,18 @@ class LineCutter:
         self._rest += part[: MAX_LINE_BYTES + 1 - len(self._rest)]
 
 
-def _parsed(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Message | Exception]]:
+def _parsed(lines: Iterable[tuple[int, bytes]], who: str) -> Iterator[tuple[int, Message | Exception]]:
     for number, line in lines:
         try:
-            yield number, _message(line)
+            yield number, _message(line, who)
         except Refusal as refusal:
             yield number, refusal
 
 
-def _message(line: bytes) -> Message:
+def _message(line: bytes, who: str) -> Message:
     if len(line) > MAX_LINE_BYTES:
         raise TooLarge(f"The line has more than {MAX_LINE_BYTES} bytes", "Send one event a line.")
-    return parse_line(line, ACTOR)
+    return parse_line(line, who)
 
 
 def _line(number: int, result: Outcome | Exception) -> bytes:

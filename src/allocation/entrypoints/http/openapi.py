@@ -23,7 +23,7 @@ from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.previews import MAX_LINES, EventPreview
 from allocation.entrypoints.refusals import KINDS, Kind
 from allocation.service_layer.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
-from allocation.service_layer.messages import FieldRule, field_rules
+from allocation.service_layer.messages import MAX_ACTOR_LENGTH, FieldRule, field_rules
 
 VERSION = "3.1.0"
 COMPONENTS = "#/components/schemas/{name}"
@@ -137,7 +137,7 @@ def _post(path: str, kind: type[Event]) -> Schema:
         "operationId": path.removeprefix("/"),
         "summary": summary(kind),
         "tags": ["events"],
-        "parameters": [_IDEMPOTENCY_KEY],
+        "parameters": [_IDEMPOTENCY_KEY, _ACTOR],
         "requestBody": {"required": True, "content": {JSON: {"schema": _reference(kind.__name__)}}},
         "responses": {
             "201": _answered("Done, or done before: the answer is the same", _reference(answer_type(kind).__name__)),
@@ -158,6 +158,7 @@ def _bulk() -> Schema:
         "description": f"Send {types}. A line is an event with its `type`, and with an `id` if repeating it has to be "
         "recognised. Read while you send: the service takes no more in than it has room for.",
         "tags": ["events"],
+        "parameters": [_ACTOR],
         "requestBody": {
             "required": True,
             "content": {bulk.JSON_LINES: {"schema": {"type": "string", "examples": [bulk_example()]}}},
@@ -182,6 +183,7 @@ def _preview() -> Schema:
         "parameters": [
             {"name": "event", "in": "path", "required": True, "schema": {"type": "string", "enum": names}},
             _IDEMPOTENCY_KEY,
+            _ACTOR,
             _parameter(LIMIT, "query"),
         ],
         "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": bodies}}}},
@@ -337,6 +339,13 @@ _IDEMPOTENCY_KEY: Schema = {
     "required": False,
     "description": "The id of the message, chosen by the sender: repeated, it gets the first answer",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": KEY},
+}
+_ACTOR: Schema = {
+    "name": "Actor",
+    "in": "header",
+    "required": False,
+    "description": "Who sends this, for the ledger",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ACTOR_LENGTH, "pattern": KEY},
 }
 _HEALTH: Schema = {
     "/healthz": {

@@ -12,6 +12,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
 from allocation.entrypoints.http.requests import (
     Disconnected,
+    actor,
     check_content_type,
     check_method,
     idempotency_key,
@@ -22,7 +23,6 @@ from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import decode, new_message
 from allocation.service_layer.writer import Writer
 
-ACTOR = "http"
 CREATED = 201
 
 # The events from outside by path, which is the name of the handler.
@@ -44,9 +44,9 @@ def _post_route(kind: type[Event], writer: Writer) -> ASGIApp:
             check_method(scope, "POST")
             headers = dict(scope["headers"])
             check_content_type(headers)
-            key = idempotency_key(headers)
+            who, key = actor(headers), idempotency_key(headers)
             event = decode_event(await read_body(headers, receive))
-            outcome = await writer.handle(new_message(event, ACTOR, key))
+            outcome = await writer.handle(new_message(event, who, key))
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - every error has its answer

@@ -14,10 +14,12 @@ from allocation.bootstrap import Service
 from allocation.domain.errors import Refusal
 from allocation.entrypoints.answers import answer
 from allocation.entrypoints.http.bulk import JSON_LINES_TYPES
-from allocation.entrypoints.http.posts import ACTOR, CREATED, POSTS
+from allocation.entrypoints.http.posts import CREATED, POSTS
 from allocation.entrypoints.http.reads import LIMIT, query_values
 from allocation.entrypoints.http.requests import (
+    ACTOR,
     Disconnected,
+    actor,
     check_content_type,
     idempotency_key,
     read_body,
@@ -72,7 +74,8 @@ async def _event(service: Service, request: Request) -> EventPreview:
     headers = dict(request.scope["headers"])
     check_content_type(headers)
     event = decode(kind, await read_body(headers, request.receive))
-    return await preview_event(service.previews, new_message(event, ACTOR, idempotency_key(headers)), _limit(request))
+    message = new_message(event, actor(headers), idempotency_key(headers))
+    return await preview_event(service.previews, message, _limit(request))
 
 
 async def _list(service: Service, request: Request) -> ListPreview:

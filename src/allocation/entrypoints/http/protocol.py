@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
-from allocation.entrypoints.http.posts import ACTOR, CREATED, POSTS
-from allocation.entrypoints.http.requests import MAX_BODY_BYTES, check_content_type, idempotency_key
+from allocation.entrypoints.http.posts import CREATED, POSTS
+from allocation.entrypoints.http.requests import MAX_BODY_BYTES, actor, check_content_type, idempotency_key
 from allocation.entrypoints.http.responses import Answer, json_answer, problem_answer
 from allocation.service_layer.messages import Outcome, decode, new_message
 from allocation.service_layer.writer import Writer
@@ -106,7 +106,7 @@ class ShortWayProtocol(HttpToolsProtocol):
             headers = dict(self.headers)
             check_content_type(headers)
             event = decode(self._kind, self._exchange.body)
-            self._writer.submit(new_message(event, ACTOR, idempotency_key(headers)), self._reply)
+            self._writer.submit(new_message(event, actor(headers), idempotency_key(headers)), self._reply)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             self._reply(error)
 

@@ -262,7 +262,8 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/events/{id}/cascade",
-        "All that a message from outside set off, with its effects, as a flat tree; the id may be that of any of it",
+        "All that a message from outside set off, with the effects it still owes and those that are kept, as a "
+        "flat tree; the id may be that of any of it",
         cascade,
         (Number("after", "Begin after this position", FIRST, LAST, FIRST), LIMIT),
         [MESSAGE],

@@ -9,9 +9,10 @@ from starlette.types import Receive, Scope
 
 from allocation.domain.errors import InvalidMessage
 from allocation.entrypoints.refusals import MethodNotAllowed, TooLarge, WrongContentType
-from allocation.service_layer.messages import check_key
+from allocation.service_layer.messages import actor_of, check_key
 
 MAX_BODY_BYTES = 1024 * 1024
+ACTOR = "http"
 JSON_TYPES = (b"application/json",)
 
 B = TypeVar("B", bytes, bytearray)
@@ -46,6 +47,17 @@ def idempotency_key(headers: Headers) -> str | None:
             "The Idempotency-Key is not UTF-8", "Send printable characters, a UUID for example."
         ) from None
     return check_key(key)
+
+
+def actor(headers: Headers) -> str:
+    """The channel, and who uses it if the sender says so; raises `InvalidMessage`. Nobody checks who it is."""
+    value = headers.get(b"actor")
+    if value is None:
+        return ACTOR
+    try:
+        return actor_of(ACTOR, value.decode())
+    except UnicodeDecodeError:
+        raise InvalidMessage("The Actor is not UTF-8", "Send printable characters, a name for example.") from None
 
 
 async def read_body(headers: Headers, receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:

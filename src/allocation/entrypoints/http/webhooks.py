@@ -21,7 +21,7 @@ from allocation.entrypoints.http.responses import json_response, problem_respons
 from allocation.service_layer.messages import UNREADABLE
 from allocation.service_layer.webhooks import (
     DEFAULT_OVERLAP_H,
-    FACT_TYPES,
+    EVENT_TYPES,
     MAX_DESCRIPTION_LENGTH,
     MAX_OVERLAP_H,
     MAX_URL_LENGTH,
@@ -30,11 +30,11 @@ from allocation.service_layer.webhooks import (
 OK = 200
 NO_CONTENT = 204
 
-EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(FACT_TYPES)})]
+EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(EVENT_TYPES)})]
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to post, which facts (none named: all), and what for."""
+    """Where to post, which events (none named: all facts), and what for."""
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.com/hooks"])]
     event_types: list[EventType] = []
@@ -92,7 +92,7 @@ OPERATIONS: Sequence[Operation] = (
         "add_webhook",
         "POST",
         "/webhooks",
-        "Have facts posted to a URL; the answer has the secret, this once",
+        "Have facts, or the events named, posted to a URL; the answer has the secret, this once",
         _add,
         CREATED,
         webhooks.SecretWebhook,
