@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from allocation.adapters.memory import MemoryTables
+from allocation.domain.events import AllocationRequired
 from allocation.service_layer.books import BOOKED, Fact, ProductRows, Report, audit
 from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import encode
@@ -15,7 +16,7 @@ def all_facts(tables: MemoryTables) -> Iterator[Fact]:
     rows = [row for cascade in tables.messages.values() for row, _ in cascade]
     for position, row in enumerate(rows, start=1):
         for _, event in unfold(row):
-            if type(event) in BOOKED:
+            if type(event) in BOOKED or isinstance(event, AllocationRequired):
                 yield Fact(position, row.sku, type(event).__name__, row.orderid, encode(event))
 
 

@@ -96,7 +96,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
     turns = None if is_sqlite(url) else PostgresTurns(url)
-    usual_rules = USUAL if settings.strategy == USUAL.strategy else Rules(settings.strategy)
+    usual_rules = usual_rules_of(settings)
     writer = Writer(
         store,
         max_queued=settings.max_queued,
@@ -130,6 +130,11 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         post_webhook=post_webhook,
         dead_letters=SqlDeadLetters(url),
     )
+
+
+def usual_rules_of(settings: Settings) -> Rules:
+    """The rules of products that have none of their own."""
+    return USUAL if settings.strategy == USUAL.strategy else Rules(settings.strategy)
 
 
 def _store(url: URL) -> SqliteStore | PostgresStore:

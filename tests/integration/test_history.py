@@ -7,15 +7,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.history import order_facts, product_facts, sku_of_batch
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.entrypoints.cli.past import find_past
+from allocation.entrypoints.cli.showing import Found, find
 from allocation.service_layer.store import BatchRow, Changes, MessageRow, ProductRow
+from allocation.service_layer.writer import Writer
+from tests.builders import handle_together, message
+from tests.lives import random_life
 
 T = TypeVar("T")
 
@@ -91,3 +97,29 @@ def test_each_line_of_an_order_has_a_time_of_its_own(url: str) -> None:
 def test_a_batch_leads_to_its_product(url: str) -> None:
     assert in_reader(url, lambda connection: sku_of_batch(connection, "b1")) == "LAMP"
     assert in_reader(url, lambda connection: sku_of_batch(connection, "b2")) is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_shown_of_now_is_what_was_there_now(database_url: str, seed: int) -> None:
+    life = random_life(seed, 150)
+
+    async def live() -> None:
+        parsed = parse_url(database_url)
+        store = SqliteStore(parsed) if is_sqlite(parsed) else PostgresStore(parsed)
+        moments = iter([moment for moment, _ in life])
+        writer = Writer(store, clock=lambda: next(moments))
+        writer.start()
+        for _, event in life:
+            await handle_together(writer, message(event))
+        await writer.close()
+        await store.close()
+
+    def look(connection: Connection) -> list[tuple[str, Found, Found]]:
+        queries = ("SELECT sku FROM products", "SELECT ref FROM batches", "SELECT DISTINCT orderid FROM order_lines")
+        names = [name for query in queries for (name,) in connection.execute(text(query))]
+        assert names
+        return [(name, find(connection, name), find_past(connection, name, datetime.now(UTC))) for name in names]
+
+    asyncio.run(live())
+    for name, now, past in in_reader(database_url, look):
+        assert msgspec.to_builtins(past) == msgspec.to_builtins(now), name

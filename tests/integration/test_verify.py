@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.migrate import migrate
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
+from allocation.domain.events import (
+    AllocationRequired,
+    BatchCreated,
+    BatchQuantityChanged,
+    Event,
+    LinePinned,
+    RulesChanged,
+    StockHeld,
+)
 from allocation.service_layer.books import Report
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.store import StoreUnavailable
@@ -43,6 +52,14 @@ HISTORY: Sequence[Event] = [
     *(AllocationRequired(f"o{n}", "SETTEE", 3) for n in range(1, 6)),
     AllocationRequired("o1", "LAMP", 3),
     BatchQuantityChanged("b1", 4),
+]
+UNUSUAL_HISTORY: Sequence[Event] = [
+    BatchCreated("b1", "SETTEE", 10, None, date(2031, 1, 1), "OSLO"),
+    RulesChanged("SETTEE", safety_stock=1),
+    AllocationRequired("o1", "SETTEE", 3, date(2030, 2, 5), 3),
+    LinePinned("o1", "SETTEE", "b1", "a friend"),
+    StockHeld("h1", "SETTEE", 1, datetime(2030, 1, 31, 12, tzinfo=UTC)),
+    AllocationRequired("o2", "SETTEE", 9, priority=2, split=True),
 ]
 
 
@@ -179,6 +196,54 @@ def test_damage_is_found_and_the_message_named(
     ] == [tuple(correlation_id[0] if value == "CORRELATION" else value for value in each) for each in expected]
     assert report.found.total() == len(expected)
     assert all(each.cause is None or each.cause.actor == "test" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (
+            "UPDATE order_lines SET need_by = NULL WHERE orderid = 'o1'",
+            ("line-differs", "o1", "needed by no day", "needed by 2030-02-05", "Allocated"),
+        ),
+        (
+            "UPDATE order_lines SET need_by = '2030-02-06' WHERE orderid = 'o1'",
+            ("line-differs", "o1", "needed by 2030-02-06", "needed by 2030-02-05", "Allocated"),
+        ),
+        (
+            "UPDATE order_lines SET priority = 3 WHERE orderid = 'o1'",
+            ("line-differs", "o1", "priority 3", "priority 3, pinned", "Allocated"),
+        ),
+        (
+            "UPDATE order_lines SET expires_at = '2030-01-31T13:00:00+00:00' WHERE orderid = 'h1'",
+            ("line-differs", "h1", "held until 2030-01-31T13:00:00Z", "held until 2030-01-31T12:00:00Z", "Held"),
+        ),
+        (
+            "UPDATE order_lines SET priority = 1 WHERE orderid = 'o2/2'",
+            ("line-differs", "o2/2", "priority 1", "priority 2", "Backordered"),
+        ),
+        (
+            "UPDATE batches SET location = 'LYON'",
+            ("batch-differs", "b1", "at LYON", "at OSLO", "Allocated"),
+        ),
+        (
+            "UPDATE batches SET expires_on = NULL",
+            ("batch-differs", "b1", "never expires", "expires 2031-01-01", "Allocated"),
+        ),
+        (
+            "UPDATE products SET rules = '{}'",
+            ("rules-differ", "SETTEE", "{}", "{expected}", "RulesChanged"),
+        ),
+    ],
+)
+def test_damage_to_what_few_have_is_found_too(database_url: str, statement: str, expected: tuple[str, ...]) -> None:
+    asyncio.run(send(database_url, UNUSUAL_HISTORY))
+    assert audit(database_url)[1] == []
+    damage(database_url, statement)
+    _, [(difference, cause)] = audit(database_url)
+    should_be = expected[3].replace("{expected}", str(difference.expected))
+    assert (difference.kind, difference.name, difference.stored, difference.expected) == (*expected[:3], should_be)
+    assert cause is not None
+    assert cause.type == expected[4]
 
 
 def test_progress_is_told_in_lines(database_url: str) -> None:

@@ -17,9 +17,13 @@ from allocation.domain.events import (
     AllocationRequired,
     BatchCreated,
     BatchQuantityChanged,
+    BatchQuarantined,
+    BatchReleased,
     Event,
+    LinePinned,
     OutOfStock,
     RulesChanged,
+    StockHeld,
 )
 from allocation.service_layer.books import (
     BOOKED,
@@ -118,10 +122,10 @@ def test_an_order_has_had_a_line_of_each_sku() -> None:
         BatchCreated("b2", OTHER, 1),
         *(AllocationRequired("o1", s, 5) for s in (SKU, OTHER)),
     )
-    facts = sorted((fact for fact in all_facts(tables) if fact.orderid == "o1"), key=lambda fact: fact.sku)
-    assert {sku: (line.qty, line.batchref) for sku, line in past_order(facts).items()} == {
-        SKU: (5, "b1"),
-        OTHER: (5, None),
+    facts = [fact for fact in all_facts(tables) if fact.orderid == "o1"]
+    assert {of_line: (line.qty, line.batchref) for of_line, line in past_order(facts).items()} == {
+        (SKU, "o1"): (5, "b1"),
+        (OTHER, "o1"): (5, None),
     }
 
 
@@ -185,6 +189,7 @@ def put_message(tables: MemoryTables, type_: str, body: str, orderid: str | None
     tables.messages[id_] = [(MessageRow(id_, 0, None, type_, SKU, orderid, body, None, None, "test"), MOMENT)]
 
 
+RULES = '{"strategy":"just-in-time"}'
 Damage = Callable[[MemoryTables], object]
 DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]] = [
     (
@@ -360,6 +365,44 @@ DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]]
         [("batch-differs", "b1", "in quarantine: mould", "on sale")],
     ),
     (
+        "a batch is in another place",
+        lambda tables: change_batch(tables, "b1", location="OSLO"),
+        [("batch-differs", "b1", "at OSLO", "at no location")],
+    ),
+    (
+        "a batch expires that never does",
+        lambda tables: change_batch(tables, "b1", expires_on=date(2026, 3, 1)),
+        [("batch-differs", "b1", "expires 2026-03-01", "never expires")],
+    ),
+    (
+        "a product has rules that nobody gave it",
+        lambda tables: change_product(tables, rules=RULES),
+        [("rules-differ", SKU, RULES, "the usual ones")],
+    ),
+    (
+        "a line is needed by a day that nobody said",
+        lambda tables: change_line(tables, "o1", need_by=date(2026, 3, 1)),
+        [("line-differs", "o1", "needed by 2026-03-01", "needed by no day")],
+    ),
+    (
+        "a line has a priority that nobody gave it",
+        lambda tables: change_line(tables, "o4", priority=9),
+        [("line-differs", "o4", "priority 9", "priority 0")],
+    ),
+    (
+        "a line is pinned that nobody pinned",
+        lambda tables: change_line(tables, "o1", priority=10),
+        [("line-differs", "o1", "priority 0, pinned", "priority 0")],
+    ),
+    (
+        "a line is a hold that nobody held",
+        lambda tables: change_line(tables, "o1", priority=-1, expires_at=MOMENT),
+        [
+            ("line-differs", "o1", "behind every order", "priority 0"),
+            ("line-differs", "o1", "held until 2026-01-31T12:00:00Z", "not held"),
+        ],
+    ),
+    (
         "a line waits twice",
         lambda tables: put_message(tables, "Backordered", f'{{"orderid":"o4","sku":"{SKU}","qty":7}}', "o4"),
         [("version", SKU, 7, 8), ("ledger", "o4", "waiting, then waiting", "freed first")],
@@ -408,7 +451,9 @@ def test_of_a_line_that_was_split_the_ledger_has_every_part() -> None:
     assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
     drop_messages(tables, "Split", "o1/2")
     assert [(each.kind, each.name, each.stored, each.expected) for each in audited(tables).differences] == [
-        ("ledger", "o1/2", "quantity 4", "quantity 5")
+        ("line-differs", "o1/2", "part 2, 1 cut off", "part 2, 0 cut off"),
+        ("line-differs", "o1/3", "part 3, 0 cut off", "whole"),
+        ("ledger", "o1/2", "quantity 4", "quantity 5"),
     ]
 
 
@@ -428,6 +473,95 @@ def test_a_part_has_its_age_in_the_past_although_its_message_comes_behind_those_
     }
     past = PastProduct(SKU, facts_of(tables, SKU))
     assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
+
+
+@pytest.fixture
+def unusual_tables() -> MemoryTables:
+    """o1 is needed by a day and has a priority; o2 is pinned to b2, o3 was, and lost it; h1 holds; o4 is split."""
+    return history(
+        BatchCreated("b1", SKU, 4, expires_on=date(2026, 9, 1), location="OSLO"),
+        BatchCreated("b2", SKU, 6, date(2026, 2, 1)),
+        RulesChanged(SKU, safety_stock=1, ages_after=500),
+        AllocationRequired("o1", SKU, 1, date(2026, 2, 5), 3),
+        AllocationRequired("o2", SKU, 1, priority=4),
+        LinePinned("o2", SKU, "b2", "a friend"),
+        AllocationRequired("o3", SKU, 1, priority=5),
+        LinePinned("o3", SKU, "b1", "a friend"),
+        BatchQuarantined("b1", "wet"),
+        BatchReleased("b1"),
+        StockHeld("h1", SKU, 1, MOMENT + timedelta(days=1)),
+        AllocationRequired("o4", SKU, 20, date(2026, 2, 7), 2, split=True),
+        group=1,
+    )
+
+
+UNUSUAL_DAMAGES: Sequence[tuple[Damage, tuple[str, str, object, object]]] = [
+    (
+        lambda tables: change_line(tables, "o1", need_by=None),
+        ("line-differs", "o1", "needed by no day", "needed by 2026-02-05"),
+    ),
+    (lambda tables: change_line(tables, "o1", priority=0), ("line-differs", "o1", "priority 0", "priority 3")),
+    (lambda tables: change_line(tables, "o2", priority=4), ("line-differs", "o2", "priority 4", "priority 4, pinned")),
+    (lambda tables: change_line(tables, "o3", priority=15), ("line-differs", "o3", "priority 5, pinned", "priority 5")),
+    (
+        lambda tables: change_line(tables, "h1", expires_at=MOMENT + timedelta(days=2)),
+        ("line-differs", "h1", "held until 2026-02-02T12:00:00Z", "held until 2026-02-01T12:00:00Z"),
+    ),
+    (lambda tables: change_line(tables, "h1", priority=0), ("line-differs", "h1", "priority 0", "behind every order")),
+    (lambda tables: change_line(tables, "o4/2", priority=0), ("line-differs", "o4/2", "priority 0", "priority 2")),
+    (
+        lambda tables: change_line(tables, "o4", rest=None),
+        ("line-differs", "o4", "part 1, 0 cut off", "part 1, 18 cut off"),
+    ),
+    (lambda tables: change_batch(tables, "b1", location=None), ("batch-differs", "b1", "at no location", "at OSLO")),
+    (
+        lambda tables: change_batch(tables, "b1", expires_on=None),
+        ("batch-differs", "b1", "never expires", "expires 2026-09-01"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), UNUSUAL_DAMAGES)
+def test_damage_to_what_few_have_is_named(
+    unusual_tables: MemoryTables, damage: Damage, expected: tuple[str, str, object, object]
+) -> None:
+    assert audited(unusual_tables).differences == []
+    damage(unusual_tables)
+    assert [(each.kind, each.name, each.stored, each.expected) for each in audited(unusual_tables).differences] == [
+        expected
+    ]
+
+
+@pytest.mark.parametrize("stored", [None, "{}", "no rules", '{"safety_stock":1}', '{"strategy":"preferred-location"}'])
+def test_rules_that_were_not_given_are_named(unusual_tables: MemoryTables, stored: str | None) -> None:
+    change_product(unusual_tables, rules=stored)
+    [difference] = audited(unusual_tables).differences
+    assert (difference.kind, difference.name) == ("rules-differ", SKU)
+    assert difference.stored == (stored or "the usual ones")
+    assert '"safety_stock":1' in str(difference.expected)
+    given = next(fact for fact in facts_of(unusual_tables, SKU) if fact.type == "RulesChanged")
+    assert difference.position == given.position
+
+
+def test_the_usual_strategy_is_a_setting(unusual_tables: MemoryTables) -> None:
+    rules = unusual_tables.products[SKU].rules or ""
+    change_product(unusual_tables, rules=rules.replace("warehouse-first", "just-in-time"))
+    assert audited(unusual_tables).differences == []
+
+
+def test_parts_from_the_tenth_on_are_compared_too() -> None:
+    """By order id they come before the second."""
+    tables = history(
+        *(BatchCreated(f"b{number:02}", SKU, 1) for number in range(12)),
+        AllocationRequired("o1", SKU, 20, priority=3, split=True),
+        group=1,
+    )
+    assert len(tables.lines) == 13
+    assert audited(tables).differences == []
+    change_line(tables, "o1/11", priority=0)
+    assert [(each.name, each.stored, each.expected) for each in audited(tables).differences] == [
+        ("o1/11", "priority 0", "priority 3")
+    ]
 
 
 def test_every_kind_of_damage_was_tried() -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
+from allocation.adapters.tables import ASKED_FOR_MORE
 from allocation.service_layer.books import BOOKED, Difference, Fact, Opening, ProductRows, Report, audit
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.store import BatchRow, LineRow, ProductRow, StoreUnavailable
@@ -33,13 +34,11 @@ BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
 # rather than looked up one by one in the order of an index.
 PRODUCTS = "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY {sku}"
 BATCHES = f"SELECT {', '.join(BatchRow._fields)} FROM batches ORDER BY {{sku}}"  # noqa: S608 - names of our own
-LINES = (
-    "SELECT orderid, sku, qty, batchref, position, 0, NULL, NULL, closed, NULL, NULL FROM order_lines"
-    " ORDER BY {sku}, {orderid}"
-)
+LINES = f"SELECT {', '.join(LineRow._fields)} FROM order_lines ORDER BY {{sku}}, {{orderid}}"  # noqa: S608
 MESSAGES = (
     "SELECT position, sku, type, orderid, body FROM messages"  # noqa: S608 - names of our own
-    f" WHERE type IN ({BOOKED_TYPES}) ORDER BY {{sku}}, {{orderid}} NULLS FIRST, position, place"
+    f" WHERE type IN ({BOOKED_TYPES}) OR {ASKED_FOR_MORE}"
+    " ORDER BY {sku}, {orderid} NULLS FIRST, position, place"
 )
 OPENINGS = "SELECT sku, version_number, position, recorded_at FROM openings ORDER BY {sku}"
 BATCH_OPENINGS = "SELECT batchref, sku, shipped_quantity FROM batch_openings ORDER BY {sku}"
@@ -147,7 +146,7 @@ def _products(connection: Connection, progress: Callable[[int], None]) -> Iterat
             sku,
             next(map(ProductRow._make, own), None),
             [_batch(row) for row in of_batches],
-            map(LineRow._make, of_lines),
+            map(_line, of_lines),
             map(Fact._make, of_messages),
             _opening(of_opening, of_taken),
         )
@@ -188,6 +187,13 @@ def _opening(rows: Iterable[Row], taken: Iterable[Row]) -> Opening:
 def _batch(row: Row) -> BatchRow:
     batch = BatchRow._make(row)
     return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta), expires_on=_day(batch.expires_on))
+
+
+def _line(row: Row) -> LineRow:
+    line = LineRow._make(row)
+    if line.need_by is None and line.expires_at is None:  # as of most
+        return line
+    return line._replace(need_by=_day(line.need_by), expires_at=line.expires_at and _moment(line.expires_at))
 
 
 def _day(value: str | date | None) -> date | None:

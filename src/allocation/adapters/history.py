@@ -7,12 +7,12 @@ for they are written side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select, text
 
-from allocation.adapters.tables import batches, messages, order_lines
+from allocation.adapters.tables import ASKED_FOR_MORE, batches, messages, order_lines
 from allocation.service_layer.books import BOOKED, Fact
 
 PAGE_ROWS = 2_000
@@ -32,6 +32,20 @@ def order_facts(connection: Connection, orderid: str, moment: datetime) -> Itera
     of_line = (other.c.orderid == orderid) & (other.c.sku == messages.c.sku)
     until = select(func.max(other.c.position)).where(of_line, other.c.recorded_at <= moment.astimezone(UTC))
     return _facts(connection, messages.c.orderid == orderid, until.correlate(messages))
+
+
+def batch_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
+    """What changed the product's batches until then, in order, but for what its lines took of them."""
+    until = select(func.max(messages.c.position)).where(
+        messages.c.sku == sku, messages.c.recorded_at <= moment.astimezone(UTC)
+    )
+    return _facts(connection, (messages.c.sku == sku) & messages.c.orderid.is_(None), until)
+
+
+def were_inbound(connection: Connection, refs: Iterable[str]) -> Mapping[str, str]:
+    """Of these batches those that were bought with an ETA, with their SKUs: the others never had one."""
+    query = select(batches.c.ref, batches.c.sku).where(batches.c.ref.in_(refs), batches.c.initial_eta.is_not(None))
+    return {row.ref: row.sku for row in connection.execute(query)}
 
 
 def sku_of_batch(connection: Connection, ref: str) -> str | None:
@@ -54,7 +68,7 @@ def line_positions(connection: Connection, sku: str, orderids: Sequence[str]) ->
 def _facts(connection: Connection, about: ColumnElement[bool], until: Select[int]) -> Iterator[Fact]:
     query = (
         select(messages.c.position, messages.c.sku, messages.c.type, messages.c.orderid, messages.c.body)
-        .where(about, messages.c.type.in_([kind.__name__ for kind in BOOKED]))
+        .where(about, messages.c.type.in_([kind.__name__ for kind in BOOKED]) | text(ASKED_FOR_MORE))
         .where(messages.c.position <= until.scalar_subquery())
         .order_by(messages.c.sku, messages.c.position, messages.c.place)
         .execution_options(yield_per=PAGE_ROWS)

@@ -2,6 +2,7 @@
 
 Nothing here reads or writes. `Books` books one message after the other; `audit` goes through one product's rows and
 messages side by side, in the order of their keys, so that it remembers batches but no lines, however many there are.
+What a line was asked for with is told to the books where it is unusual: of most lines there is nothing to tell.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+import msgspec
+
+from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import (
+    STRATEGIES,
     Allocated,
     AllocatedQuantityRepaired,
+    AllocationRequired,
     Backordered,
     BatchCreated,
     BatchEtaChanged,
@@ -39,8 +45,19 @@ from allocation.domain.events import (
     StockScrapped,
     WaitingLinesRepaired,
 )
-from allocation.domain.lines import CANCELLED, LOST, RETURNED, SHIPPED
-from allocation.service_layer.messages import recall
+from allocation.domain.lines import (
+    CANCELLED,
+    HELD_PRIORITY,
+    LOST,
+    PART_MARK,
+    PINNED_PRIORITY,
+    RETURNED,
+    SHIPPED,
+    is_pinned,
+    own_priority,
+)
+from allocation.domain.rules import USUAL, Rules
+from allocation.service_layer.messages import UNREADABLE, recall
 from allocation.service_layer.store import BatchRow, LineRow, ProductRow
 
 # The events that change the books. The others ask for something, or tell somebody.
@@ -75,19 +92,20 @@ KINDS: Final = {
     "allocated-quantity": "a batch's counter is not what its lines add up to",
     "waiting-lines": "a product's counter is not the number of its waiting lines",
     "oversold": "the lines on a batch add up to more than was purchased",
+    "rules-differ": "a product's rules are not those it was last given",
     "version": "a product's version number is not the number of its changes",
     "position": "a batch or line has a position that its product never gave",
     "product-missing": "there are batches, lines or messages of a product that is not there",
     "batch-missing": "the ledger has a batch that is not there",
     "batch-unexplained": "there is a batch that the ledger does not have",
-    "batch-differs": "a batch is not as it was bought",
+    "batch-differs": "a batch is not as it was bought, or as it was said to be since",
     "purchased-quantity": "a batch's quantity is not as last counted",
     "shipped-quantity": "what is counted as shipped of a batch is not what its shipped lines add up to",
     "unknown-batch": "a line stands on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
     "line-elsewhere": "a line stands elsewhere than the ledger says",
-    "line-differs": "a line's quantity is not as it was ordered",
+    "line-differs": "a line is not as it was ordered, held, split or pinned",
     "ledger": "the ledger contradicts itself: a message is missing, or out of order",
 }
 COUNTERS: Final = frozenset({"allocated-quantity", "waiting-lines"})
@@ -150,10 +168,27 @@ class BookedBatch:
     quarantine: str | None = None
     allocated_quantity: int = 0
     shipped_quantity: int = 0
+    location: str | None = None
+    expires_on: date | None = None
+
+
+class Terms(NamedTuple):
+    """What a line was asked for with; ``part`` is which part it is of one that may be split, 0: it stays whole."""
+
+    need_by: date | None = None
+    priority: int = 0
+    part: int = 0
+
+
+AS_USUAL: Final = Terms()
 
 
 class BookedLine(NamedTuple):
-    """A line or hold as the ledger has it. ``freed``: it lost its batch and has not found its place yet."""
+    """A line or hold as the ledger has it. ``freed``: it lost its batch and has not found its place yet.
+
+    ``pinned`` is the position in the ledger of the message that put it on its batch by hand, 0: none did; ``rest`` is
+    what was cut off it.
+    """
 
     qty: int
     batchref: str | None
@@ -161,6 +196,16 @@ class BookedLine(NamedTuple):
     freed: bool = False
     closed: str | None = None
     expires_at: datetime | None = None
+    terms: Terms = AS_USUAL
+    pinned: int = 0
+    rest: int = 0
+
+    @property
+    def priority(self) -> int:
+        """As storage has it: that of a hold, or its own and that of being pinned."""
+        if self.expires_at is not None:
+            return HELD_PRIORITY
+        return self.terms.priority + (PINNED_PRIORITY if self.pinned else 0)
 
     @property
     def place(self) -> str:
@@ -171,7 +216,8 @@ class Books:
     """One product as the ledger has it.
 
     The messages about no line come first or in between, in their order; those about one line in theirs. What two
-    lines did first does not matter.
+    lines did first does not matter, but that a part knows what it was asked for with only once it was cut off.
+    ``rules`` are those the product was last given, None: it never was given any.
     """
 
     def __init__(self, sku: str, opening: Opening = NOTHING_GONE) -> None:
@@ -179,7 +225,20 @@ class Books:
         self.version_number = opening.version_number
         self.batches: dict[str, BookedBatch] = {}
         self.contradictions: list[Difference] = []
+        self.rules: RulesChanged | None = None
+        self.rules_position: int | None = None  # in the ledger
         self._opening = opening
+        self._asked: dict[str, BookedLine] = {}  # what is known of lines that have no place yet, by order id
+        self._cut_from: dict[str, str] = {}  # the parts of parts of which that is not known
+
+    def terms_of_part(self, orderid: str) -> Terms:
+        """What a part was asked for with that was cut off only after its own messages were booked."""
+        if orderid in self._asked:
+            return self._asked[orderid].terms
+        if orderid not in self._cut_from:
+            return AS_USUAL
+        terms = self.terms_of_part(self._cut_from[orderid])
+        return terms._replace(part=terms.part + 1)
 
     def book(  # noqa: PLR0911 - a way to be booked each
         self, fact: Fact, line: BookedLine | None = None
@@ -195,8 +254,8 @@ class Books:
                 return self._backordered(event, line, fact.position)
             case Held():
                 return self._held(event, line, fact.position)
-            case Split():  # which comes before the line is placed, or first of all
-                return line and line._replace(qty=event.qty, last=fact.position)
+            case AllocationRequired() | Split():  # which come before the line is placed, or first of all
+                return self._asked_for(event, line, fact)
             case Cancelled() | Resized() | Shipped() | Returned() | Pinned() | HoldEnded():
                 if line is None:
                     self._contradiction(fact.orderid or "", f"nowhere, then {fact.type}", "taken first", fact.position)
@@ -213,7 +272,13 @@ class Books:
         self._change_unless_freed(line)
         batch = self._touched(event.batchref, position)
         batch.allocated_quantity += event.qty
-        return BookedLine(event.qty, event.batchref, last=position)
+        known = line or self._asked.pop(event.orderid, None)
+        if known is None:  # as nearly always
+            return BookedLine(event.qty, event.batchref, position)
+        by_hand = known.pinned if known.pinned == position else 0
+        return known._replace(
+            qty=event.qty, batchref=event.batchref, last=position, freed=False, closed=None, pinned=by_hand
+        )
 
     def _deallocated(self, event: Deallocated, line: BookedLine | None, position: int) -> BookedLine:
         if line is None or line.batchref != event.batchref:
@@ -221,13 +286,37 @@ class Books:
             freed_from = _place(event.batchref)
             self._contradiction(event.orderid, f"{place}, then freed", f"{freed_from}, then freed", position)
         self._touched(event.batchref, position).allocated_quantity -= event.qty
-        return BookedLine(event.qty, None, last=position, freed=True)
+        known = line or BookedLine(event.qty, None, position)
+        return known._replace(qty=event.qty, batchref=None, last=position, freed=True, closed=None)
 
     def _backordered(self, event: Backordered, line: BookedLine | None, position: int) -> BookedLine:
         if line is not None and not line.freed:
             self._contradiction(event.orderid, f"{line.place}, then {WAITING}", "freed first", position)
         self._change_unless_freed(line)
-        return BookedLine(event.qty, None, last=position)
+        known = line or self._asked.pop(event.orderid, None) or BookedLine(event.qty, None, position)
+        return known._replace(qty=event.qty, batchref=None, last=position, freed=False, closed=None)
+
+    def _asked_for(self, event: AllocationRequired | Split, line: BookedLine | None, fact: Fact) -> BookedLine | None:
+        """What is known of a line before it has a place. Asked for again it is as it was."""
+        if isinstance(event, Split):
+            return self._split(event, line, fact.position)
+        if line is None and fact.orderid is not None:  # kept for others, the message is not about its line any more
+            terms = Terms(event.need_by, event.priority, int(event.split))
+            self._asked[event.orderid] = BookedLine(event.qty, None, fact.position, terms=terms)
+        return line
+
+    def _split(self, event: Split, line: BookedLine | None, position: int) -> BookedLine | None:
+        known = line or self._asked.get(event.orderid) or BookedLine(event.qty, None, position)
+        cut = known._replace(qty=event.qty, last=position, rest=event.rest)
+        if cut.terms is AS_USUAL:
+            self._cut_from[event.next_part] = event.orderid
+        else:
+            part = cut.terms._replace(part=cut.terms.part + 1)
+            self._asked[event.next_part] = cut._replace(qty=event.rest, rest=0, terms=part, freed=False)
+        if line is None:
+            self._asked[event.orderid] = cut
+            return None
+        return cut
 
     def _held(self, event: Held, line: BookedLine | None, position: int) -> BookedLine:
         """A new hold and a longer one are changes; one that lost its batch and found another is part of one."""
@@ -254,6 +343,8 @@ class Books:
                 self._touched(event.batchref, position).shipped_quantity -= event.qty
                 self._move(line, event.batchref, event.kept, position)
                 return line._replace(qty=event.kept) if event.kept else line._replace(batchref=None, closed=RETURNED)
+            case Pinned():
+                return line._replace(pinned=position)
         return line
 
     def _move(self, line: BookedLine | None, ref: str | None, qty: int, position: int) -> None:
@@ -265,12 +356,12 @@ class Books:
 
     def _book_batch(self, event: Event, position: int) -> None:
         match event:
-            case BatchCreated(ref, _, qty, eta):
+            case BatchCreated(ref, _, qty, eta, expires_on, location):
                 if ref not in self.batches:  # the same batch again changes nothing
                     self.version_number += 1
-                    self.batches[ref] = self._opened(
-                        ref, BookedBatch(eta, qty, self.version_number, qty, position, eta)
-                    )
+                    batch = BookedBatch(eta, qty, self.version_number, qty, position, eta)
+                    batch.location, batch.expires_on = location, expires_on
+                    self.batches[ref] = self._opened(ref, batch)
             case BatchQuantityChanged(ref, qty):
                 batch = self._touched(ref, position)
                 self.version_number += batch.purchased_quantity != qty
@@ -297,6 +388,8 @@ class Books:
                 self._touched(ref, position).quarantine = reason
             case BatchReleased(ref):
                 self._touched(ref, position).quarantine = None
+            case RulesChanged():
+                self.rules, self.rules_position = event, position
 
     def _opened(self, ref: str, batch: BookedBatch) -> BookedBatch:
         """The batch with what was taken of it by lines that are kept no longer."""
@@ -370,6 +463,7 @@ class _Audit:
         self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._waiting = 0
+        self._early_parts: list[tuple[LineRow, BookedLine]] = []
         self._version = rows.product.version_number if rows.product else 0
 
     def run(self) -> None:
@@ -401,6 +495,8 @@ class _Audit:
         while line is not None:
             self._check_line(line, None)
             line = next(lines, None)
+        for line, booked in self._early_parts:
+            self._compare_terms(line, booked._replace(terms=self._books.terms_of_part(line.orderid)))
 
     def _booked_lines(self) -> Iterator[tuple[str, BookedLine]]:
         for orderid, facts in groupby(self._rows.facts, key=attrgetter("orderid")):
@@ -432,12 +528,37 @@ class _Audit:
             self._differ("line-elsewhere", line.orderid, _place(ref, line.closed), booked.place, booked.last)
         if line.qty != booked.qty:
             self._differ("line-differs", line.orderid, line.qty, booked.qty, booked.last)
+        if _is_unusual(line) or booked.terms is not AS_USUAL or booked.pinned or booked.expires_at:
+            self._check_terms(line, booked)
+
+    def _check_terms(self, line: LineRow, booked: BookedLine) -> None:
+        """The tenth part of a line comes before the second, and so before what tells from what it was cut: it waits."""
+        if PART_MARK in line.orderid and booked.terms is AS_USUAL:
+            self._early_parts.append((line, booked))
+        else:
+            self._compare_terms(line, booked)
+
+    def _compare_terms(self, line: LineRow, booked: BookedLine) -> None:
+        for stored, expected in (
+            (_needed(line.need_by), _needed(booked.terms.need_by)),
+            (_ranked(line.priority), _ranked(booked.priority)),
+            (_held_until(line.expires_at), _held_until(booked.expires_at)),
+            (_cut(line.part, line.rest), _cut(booked.terms.part, booked.rest)),
+        ):
+            if stored != expected:
+                self._differ("line-differs", line.orderid, stored, expected, booked.last)
 
     def _check_product(self, product: ProductRow) -> None:
         if product.waiting_lines != self._waiting:
             self._differ("waiting-lines", product.sku, product.waiting_lines, self._waiting)
         if product.version_number != self._books.version_number:
             self._differ("version", product.sku, product.version_number, self._books.version_number)
+        rules = _rules_in(product.rules)
+        expected = _rules_of(self._books.rules, rules)
+        if rules != expected:
+            self._differ(
+                "rules-differ", product.sku, _ruled(product.rules), _ruled(expected), self._books.rules_position
+            )
 
     def _check_batch(self, ref: str, stored: BatchRow | None, booked: BookedBatch | None) -> None:
         last = booked.last if booked else None
@@ -466,8 +587,13 @@ class _Audit:
             self._differ("batch-differs", ref, _bought(*bought), _bought(*booked_as), last)
         if stored.eta != booked.eta:
             self._differ("batch-differs", ref, _due(stored.eta), _due(booked.eta), last)
-        if stored.quarantine != booked.quarantine:
-            self._differ("batch-differs", ref, _sold(stored.quarantine), _sold(booked.quarantine), last)
+        for is_, should_be in (
+            (_sold(stored.quarantine), _sold(booked.quarantine)),
+            (_placed(stored.location), _placed(booked.location)),
+            (_usable(stored.expires_on), _usable(booked.expires_on)),
+        ):
+            if is_ != should_be:
+                self._differ("batch-differs", ref, is_, should_be, last)
         if stored.shipped_quantity != self._shipped[ref]:
             self._differ("shipped-quantity", ref, stored.shipped_quantity, self._shipped[ref], last)
 
@@ -492,3 +618,63 @@ def _bought(quantity: int, eta: date | None) -> str:
 
 def _due(eta: date | None) -> str:
     return f"due {eta}" if eta else "in the warehouse"
+
+
+def _placed(location: str | None) -> str:
+    return f"at {location}" if location else "at no location"
+
+
+def _usable(expires_on: date | None) -> str:
+    return f"expires {expires_on}" if expires_on else "never expires"
+
+
+def _is_unusual(line: LineRow) -> bool:
+    """Whether there is more to a stored line than to most."""
+    return bool(line.priority or line.need_by or line.expires_at or line.part or line.rest)
+
+
+def _needed(need_by: date | None) -> str:
+    return f"needed by {need_by}" if need_by else "needed by no day"
+
+
+def _ranked(priority: int) -> str:
+    if priority == HELD_PRIORITY:
+        return "behind every order"
+    return f"priority {own_priority(priority)}{', pinned' if is_pinned(priority) else ''}"
+
+
+def _held_until(expires_at: datetime | None) -> str:
+    return f"held until {expires_at:%Y-%m-%dT%H:%M:%SZ}" if expires_at else "not held"
+
+
+def _cut(part: int | None, rest: int | None) -> str:
+    return f"part {part or 0}, {rest or 0} cut off" if part or rest else "whole"
+
+
+def _rules_in(stored: str | None) -> Rules | str | None:
+    """Stored rules; None: the usual ones; a text that says no rules stays as it is."""
+    try:
+        return None if stored is None else msgspec.json.decode(stored, type=Rules)
+    except (*UNREADABLE, msgspec.ValidationError):
+        return stored
+
+
+def _rules_of(given: RulesChanged | None, stored: Rules | str | None) -> Rules | None:
+    """The rules that a product was last given. The usual strategy, if it is that, is a setting: so as stored."""
+    if given is None:
+        return None
+    usual = USUAL
+    if isinstance(stored, Rules) and stored.strategy in STRATEGIES:
+        usual = Rules(stored.strategy)
+    try:
+        rules = Rules.of(given, usual)
+    except InvalidMessage:  # which says that it cannot have been that strategy
+        usual = USUAL
+        rules = Rules.of(given, usual)
+    return None if rules is usual else rules
+
+
+def _ruled(rules: Rules | str | None) -> str:
+    if rules is None:
+        return "the usual ones"
+    return rules if isinstance(rules, str) else msgspec.json.encode(rules).decode()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from operator import attrgetter
 
 from allocation.domain.events import Held, Split
 from allocation.service_layer.books import NOTHING_GONE, BookedLine, Books, Fact, Opening
@@ -53,14 +51,20 @@ class PastProduct:
             self.positions.setdefault(fact.orderid, self.books.version_number)
 
 
-def past_order(facts: Iterable[Fact]) -> Mapping[str, BookedLine]:
-    """An order's lines by SKU. ``facts`` are those of the order, by SKU and in the order of the ledger."""
-    lines: dict[str, BookedLine] = {}
-    for sku, of_line in groupby(facts, key=attrgetter("sku")):
-        books = Books(sku)
-        line: BookedLine | None = None
-        for fact in of_line:
-            line = books.book(fact, line)
+def past_order(facts: Iterable[Fact]) -> Mapping[tuple[str, str], BookedLine]:
+    """Lines by SKU and order id. ``facts`` are those of an order and of its parts, in the order of the ledger."""
+    books: dict[str, Books] = {}
+    lines: dict[tuple[str, str], BookedLine] = {}
+    for fact in facts:
+        assert fact.orderid is not None  # noqa: S101 - as they are about lines
+        of_line = fact.sku, fact.orderid
+        line = books.setdefault(fact.sku, Books(fact.sku)).book(fact, lines.get(of_line))
         if line is not None:
-            lines[sku] = line
+            lines[of_line] = line
     return lines
+
+
+def parts_cut_off(facts: Iterable[Fact]) -> list[str]:
+    """The order ids of the parts that were cut off."""
+    events = (recall(fact.type, fact.body) for fact in facts if fact.type == Split.__name__)
+    return [event.next_part for event in events if isinstance(event, Split)]

@@ -464,12 +464,15 @@ def unusual(rules: Rules) -> dict[str, Any]:
 
 
 def late_and_due(
-    batchref: str | None, closed: str | None, need_by: date | None, eta: date | None
+    batchref: str | None, closed: str | None, need_by: date | None, eta: date | None, on: date | None = None
 ) -> tuple[date | None, int]:
-    """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late."""
+    """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late.
+
+    That is as of today, or as it was ``on`` a day.
+    """
     if batchref is None or closed is not None:
         return None, 0
-    day = stock_day(eta, today())
+    day = stock_day(eta, on or today())
     return day if eta is not None else None, days_late(need_by, day)
 
 
@@ -485,7 +488,7 @@ def _promised(row: AnyRow) -> PromisedLine:
         promised,
         need_by,
         late_days,
-        _told_priority(priority),
+        told_priority(priority),
         as_moment(expires_at) if expires_at is not None else None,
         rest or 0,
         orderid if is_later else None,
@@ -503,12 +506,12 @@ def _line(row: AnyRow, day: date | None) -> Line:
         state_of(batchref, closed, priority),
         need_by,
         0 if closed else days_late(need_by, day),
-        _told_priority(priority),
+        told_priority(priority),
         as_moment(expires_at) if expires_at is not None else None,
     )
 
 
-def _told_priority(priority: int) -> int:
+def told_priority(priority: int) -> int:
     """What was asked for; that of a hold is none."""
     return max(0, own_priority(priority))
 
