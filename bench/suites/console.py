@@ -23,7 +23,7 @@ OWN = 20  # of the pages show a product that no other page shows
 TIMEOUT_S = 10
 # Pages are looked at every few seconds under load: a measurement has to have several looks in it.
 SECONDS_TIMES = 2
-ROUNDS_TIMES = 2
+ROUNDS_TIMES = 1
 RECEIVE_BYTES = 1 << 16
 LEAST_SHARE = 0.95
 
