@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import EmailMessage
 from typing import Any
@@ -355,13 +355,34 @@ def test_effects_go_on_after_the_connection_was_lost(
     run(settings, scenario)
 
 
-def test_a_look_reads_a_page_however_much_is_pending(postgres_url: str, postgres_server: PostgresServer) -> None:
-    """Also when the statement was planned while the tables were empty."""
-    wanted = (
-        "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body)"
-        f" SELECT number, 0, '{EFFECT}', 'CHAIR', 'OutOfStock', '{{\"sku\": \"CHAIR\"}}'"
+def many(state: str) -> str:
+    return (
+        "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body, state)"
+        f" SELECT '{state}-' || number, 0, '{EFFECT}', 'CHAIR', 'OutOfStock', '{{}}', '{state}'"
         " FROM generate_series(1, 5000) AS number"
     )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param(["VACUUM deliveries"], id="counted empty"),
+        pytest.param([many("done"), "ANALYZE deliveries"], id="kept"),
+        pytest.param([many("pending"), "ANALYZE deliveries", "TRUNCATE deliveries", many("done")], id="kept since"),
+        pytest.param([many("pending"), many("done"), "ANALYZE deliveries", "TRUNCATE deliveries"], id="emptied"),
+        pytest.param(
+            [many("done"), "ANALYZE deliveries", "TRUNCATE deliveries", "VACUUM deliveries"], id="counted again"
+        ),
+    ],
+)
+@pytest.mark.parametrize("dead_letters_hold", [True, False])
+def test_a_look_reads_a_page_however_much_is_pending_or_kept(
+    postgres_url: str, postgres_server: PostgresServer, before: Sequence[str], dead_letters_hold: bool
+) -> None:
+    """Also when the statement was planned for a table that was empty, or counted when it was another."""
+    for statement in before:
+        postgres_server.query(statement, "shared")
     rows_read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'deliveries'"
     looks = 7
 
@@ -370,17 +391,17 @@ def test_a_look_reads_a_page_however_much_is_pending(postgres_url: str, postgres
 
         async def look() -> int:
             assert set(await outbox.waiting()) <= {EFFECT}
-            page = await outbox.due(EFFECT, range(PARTITIONS), relay_module.PAGE_SIZE, dead_letters_hold=True)
-            return len(page)
+            every = range(PARTITIONS)
+            return len(await outbox.due(EFFECT, every, relay_module.PAGE_SIZE, dead_letters_hold=dead_letters_hold))
 
         assert [await look() for _ in range(looks)] == [0] * looks
-        await asyncio.to_thread(postgres_server.query, wanted, "shared")
+        await asyncio.to_thread(postgres_server.query, many("pending"), "shared")
         assert [await look() for _ in range(looks)] == [relay_module.PAGE_SIZE] * looks
         await outbox.close()  # the statistics are complete when its connection has gone
 
-    before = int(postgres_server.query(rows_read, "shared")[0][0])
+    read_before = int(postgres_server.query(rows_read, "shared")[0][0])
     asyncio.run(scenario())
-    read = int(postgres_server.query(rows_read, "shared")[0][0]) - before
+    read = int(postgres_server.query(rows_read, "shared")[0][0]) - read_before
     assert read <= looks * (relay_module.PAGE_SIZE + 3)  # the effects' names take a row or two
 
 

@@ -26,13 +26,16 @@ from allocation.service_layer.store import StoreUnavailable
 
 T = TypeVar("T")
 
-# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists.
+# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists. A table
+# may be joined to what it is asked for with ``IN {numbers}``, all rows before the first is taken; with
+# ``is_one_of_numbers`` it never is.
 SPELLINGS: Final = {
     "sqlite": {
         "begin": "BEGIN IMMEDIATE",
         "now": "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')",
         "later": "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', CAST(:seconds AS text) || ' seconds')",
         "partition": "partition_of(owed.sku)",
+        "is_one_of_numbers": "IN (SELECT value FROM json_each(:numbers))",
         "numbers": "(SELECT value FROM json_each(:numbers))",
         "texts": "(SELECT value FROM json_each(:texts))",
         "rows": "(SELECT value AS fields FROM json_each(:rows))",
@@ -45,6 +48,8 @@ SPELLINGS: Final = {
         "now": "clock_timestamp()",
         "later": "(clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)))",
         "partition": f"(get_byte(sha256(convert_to(owed.sku, 'UTF8')), 0) % {PARTITIONS})",
+        "is_one_of_numbers": "= ANY(ARRAY(SELECT CAST(value AS bigint)"
+        " FROM json_array_elements_text(CAST(:numbers AS json)) AS value))",
         "numbers": "(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json)) AS value)",
         "texts": "(SELECT value FROM json_array_elements_text(CAST(:texts AS json)) AS value)",
         "rows": "(SELECT value AS fields FROM json_array_elements(CAST(:rows AS json)) AS value)",
@@ -149,13 +154,10 @@ def _run(engine: Engine, work: Callable[[Connection], T]) -> T:
 
 
 class _Postgres:
-    """One connection for as long as it lasts.
-
-    It plans as the writer's does: by index, since the first plan is made while the tables are empty.
-    """
+    """One connection for as long as it lasts. Its statements are planned each time, for the tables as they are."""
 
     def __init__(self, url: URL) -> None:
-        self._engine: AsyncEngine = postgres_engine(url, writer=True)
+        self._engine: AsyncEngine = postgres_engine(url, plan="each time")
         self._connection: AsyncConnection | None = None
 
     async def run(self, work: Callable[[Connection], T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
@@ -68,25 +68,32 @@ def sqlite_engine(url: URL, *, read_only: bool = False) -> Engine:
 
 
 def postgres_engine(
-    url: URL, *, read_only: bool = False, writer: bool = False, command_timeout_s: float = COMMAND_TIMEOUT_S
+    url: URL,
+    *,
+    read_only: bool = False,
+    plan: Literal["once", "each time"] | None = None,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> AsyncEngine:
-    """Connections to PostgreSQL; the writer's own has no pool and plans each statement once, by index.
+    """Connections to PostgreSQL. With a ``plan`` they have no pool, and statements read by index, in its order.
 
-    Without that, a statement first planned on empty tables would go on reading whole tables when they have grown.
+    Without that, a statement planned while the tables were empty or small would go on reading whole tables when they
+    have grown, or all of a backlog for its first page. To plan once saves what planning costs, and asks for statements
+    that no other index than the right one fits.
     """
     settings = {"application_name": "allocation", "jit": "off", "lock_timeout": f"{LOCK_TIMEOUT_S}s"}
     if read_only:
         settings["default_transaction_read_only"] = "on"
-    if writer:
+    if plan is not None:
         settings |= {
-            "plan_cache_mode": "force_generic_plan",
+            "plan_cache_mode": "force_generic_plan" if plan == "once" else "force_custom_plan",
             "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
         }
     # Without overflow: more connections than these would be made anew for every use, at the price of many reads.
     shared = {"pool_size": READERS, "max_overflow": 0, "pool_pre_ping": True}
-    pool: dict[str, Any] = {"poolclass": NullPool} if writer else shared
+    pool: dict[str, Any] = {"poolclass": NullPool} if plan else shared
     return create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",

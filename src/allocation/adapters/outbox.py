@@ -35,13 +35,16 @@ WAITING = """
     ) FROM pending WHERE pending.effect IS NOT NULL
 """
 # Whether a lane is held back is looked up row by row, by index: as a join it would be planned for empty tables. And all
-# by one clock reading: a lane whose time comes while its rows are read would be entered in the middle.
+# by one clock reading: a lane whose time comes while its rows are read would be entered in the middle. The effect is a
+# range of one, and asked for in order: only the index of the pending ones has that order. For ``effect = :effect`` the
+# primary key has it too, and might be read along all that is kept.
 DUE = """
     WITH clock AS MATERIALIZED (SELECT {now} AS now)
     SELECT number, correlation_id, step, effect, sku, type, body, attempts, (
         SELECT recorded_at FROM ledger WHERE ledger.correlation_id = owed.correlation_id AND ledger.step = 0
     ) FROM deliveries AS owed
-    WHERE owed.state = 'pending' AND owed.effect = :effect AND {partition} IN {numbers}
+    WHERE owed.state = 'pending' AND owed.effect >= :effect AND owed.effect <= :effect
+        AND {partition} {is_one_of_numbers}
         AND (
             SELECT held.number FROM deliveries AS held
             WHERE held.effect = owed.effect AND held.sku = owed.sku AND held.number <= owed.number
@@ -55,7 +58,7 @@ UNLESS_DEAD = """
                 AND dead.state = 'dead' LIMIT 1
         ) IS NULL
 """
-OLDEST = " ORDER BY owed.number LIMIT :limit"
+OLDEST = " ORDER BY owed.effect, owed.number LIMIT :limit"
 
 DONE = "DELETE FROM deliveries WHERE number IN {numbers} AND state = 'pending'"
 KEPT = (

@@ -359,7 +359,7 @@ class PostgresStore:
     """The writer's own connections, made when first needed and again after one was lost."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = postgres_engine(url, writer=True)
+        self._engine = postgres_engine(url, plan="once")
         self._idle: list[AsyncConnection] = []
 
     async def run(self, work: Callable[[Session], T]) -> T:
