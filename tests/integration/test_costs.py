@@ -33,8 +33,8 @@ MAX_CALLS_PER_MESSAGE = 86
 
 
 async def warmed_up(store: Store) -> Writer:
-    """A writer with stock of every product, whose statements are prepared."""
-    writer = Writer(store)
+    """A writer that takes so many together, with stock of every product, whose statements are prepared."""
+    writer = Writer(store, pile=GROUP)
     writer.start()
     await handle_together(writer, *(message(BatchCreated(f"b{n}", f"SKU-{n}", 1_000_000)) for n in range(SKUS)))
     await handle_together(writer, *orders("warm"))
@@ -174,7 +174,7 @@ def test_a_message_takes_so_many_calls_of_functions() -> None:
 
 
 async def stocked(store: Store) -> None:
-    writer = Writer(store)
+    writer = Writer(store, pile=GROUP)
     writer.start()
     await writer.handle(message(BatchCreated("b1", "SKU-1", 1_000_000)))
     await writer.handle(message(AllocationRequired("first", "SKU-1", 1)))  # what is done once, is done by now

@@ -220,7 +220,7 @@ def lines_of_the_flight_forgotten(patch: pytest.MonkeyPatch) -> None:
 def handled_out_of_order(patch: pytest.MonkeyPatch) -> None:
     """The newest message of a group is handled first."""
     take = Writer._take
-    patch.setattr(Writer, "_take", lambda self: take(self)[::-1])
+    patch.setattr(Writer, "_take", lambda self, before: take(self, before)[::-1])
 
 
 def raised_last_first(patch: pytest.MonkeyPatch) -> None:

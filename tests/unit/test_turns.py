@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from allocation.domain.events import AllocationRequired, BatchCreated
+from allocation.service_layer import turns as turns_module
 from allocation.service_layer.messages import Message
 from allocation.service_layer.store import StoreConflict
 from allocation.service_layer.writer import Writer
@@ -23,6 +26,7 @@ class FakeTurns:
         self.told: list[str] = []
         self.asked = asyncio.Event()
         self.granted = asyncio.Event()
+        self.free = asyncio.Event()
         self._refused = refused
 
     async def take(self) -> bool:
@@ -33,6 +37,7 @@ class FakeTurns:
 
     async def give_back(self) -> None:
         self.told.append("given back")
+        self.free.set()
 
 
 def play(scenario: Callable[[Writer, UnusualStore], Awaitable[None]], turns: FakeTurns) -> None:
@@ -57,7 +62,10 @@ def order(orderid: str) -> Message:
     return message(AllocationRequired(orderid, "RUG", 1))
 
 
-def test_a_group_is_taken_when_its_turn_has_come_and_the_turn_goes_on_before_the_answers() -> None:
+def test_a_group_is_taken_when_its_turn_has_come_and_a_turn_that_is_over_goes_on_before_the_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns_module, "TURN_S", 0.0)
     turns = FakeTurns()
 
     async def scenario(writer: Writer, store: UnusualStore) -> None:
@@ -70,6 +78,39 @@ def test_a_group_is_taken_when_its_turn_has_come_and_the_turn_goes_on_before_the
         await asyncio.gather(*asking)
         assert store.calls == {"read": 1, "write": 1}
         assert turns.told == ["taken", "given back", "answered"]
+
+    play(scenario, turns)
+
+
+def test_a_turn_is_for_several_groups_and_what_one_leaves_in_memory_serves_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns_module, "TURN_S", TIMEOUT_S)
+    monkeypatch.setattr(turns_module, "LULL_S", TIMEOUT_S)
+    turns = FakeTurns()
+    turns.granted.set()
+
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        for number in range(3):
+            await writer.handle(order(f"o{number}"))
+        assert store.calls == {"read": 1, "write": 3}
+        assert turns.told == ["taken"]
+
+    play(scenario, turns)
+    assert turns.told == ["taken", "given back"]
+
+
+def test_a_turn_ends_when_nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "TURN_S", TIMEOUT_S)
+    turns = FakeTurns()
+    turns.granted.set()
+
+    async def scenario(writer: Writer, _: UnusualStore) -> None:
+        await writer.handle(order("o1"))
+        await turns.free.wait()
+        assert turns.told == ["taken", "given back"]
+        await writer.handle(order("o2"))
+        assert turns.told == ["taken", "given back", "taken"]
 
     play(scenario, turns)
 

@@ -15,7 +15,7 @@ leave behind, so that memory and database are both at work. What the writer prom
   which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
   second time.
 - The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
-- While others are found to change the same products, groups are written in turns with them.
+- While others are found to change the same products, they and we write in turns, of several groups each.
 - The queue is bounded. Closing handles everything that was accepted.
 """
 
@@ -29,7 +29,7 @@ from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
@@ -43,12 +43,12 @@ from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.meter import Meter
 from allocation.service_layer.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.turns import OwnTurns, Turns
 from allocation.service_layer.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
-CONTENDED_S = 1.0  # for which groups are written in turns, or products locked at once, after others changed them too
 REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
@@ -87,16 +87,6 @@ class Unavailable(Exception):
     retry_after_s = RETRY_AFTER_S
 
 
-class Turns(Protocol):
-    """The turn to write, among processes that change the same products: for speed alone, nothing relies on it."""
-
-    async def take(self) -> bool:
-        """Wait for the turn, behind all who wait already. False if it cannot be had in time."""
-
-    async def give_back(self) -> None:
-        """Let the next have it, if it was taken."""
-
-
 class Writer:
     """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
 
@@ -129,10 +119,8 @@ class Writer:
         self._enough = 1  # messages that are worth a look
         self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
-        self._contended_until = 0.0
         self._repeating_until = 0.0
-        self._turns = turns  # None: there are none to take
-        self._has_turn = False
+        self._turn = OwnTurns(turns)
         self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
         self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
         self._committed: list[Callable[[], None]] = []
@@ -199,7 +187,7 @@ class Writer:
         before: _Flight | None = None
         while before or self._queue or not self._closing:
             await self._pile_up(before)
-            entries = self._take() if await self._may_take(before) else []
+            entries = self._take(before) if await self._may_take(before) else []
             group = await self._handle_ahead(entries, before) if entries else None
             landed = before is None or await self._has_landed(before)
             flight = self._take_off(group) if group and landed else None
@@ -210,47 +198,47 @@ class Writer:
             if entries and not flight:
                 self._answer(entries, await self._commit(_messages(entries)))
             before = flight
+        await self._turn.end()
 
     async def _pile_up(self, before: _Flight | None) -> None:
-        """Wait for a message; while a group is written, for about as many as are in it, or until it is written."""
-        if not before:
-            await self._end_turn()
-        self._enough = max(self._pile, len(before.group.entries) // 2) if before else 1
+        """Wait for a message; while a group is written, for as many as are in it, or until it is written."""
+        self._enough = max(self._pile, len(before.group.entries)) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
-            await self._due.wait()
+            await (self._due.wait() if before else self._turn.wait(self._due))
 
     async def _may_take(self, before: _Flight | None) -> bool:
-        """Whether to take a group now; first the one before is answered, where others change the same products.
+        """Whether to take a group now; first the one before is answered, where our turn is over or has to come.
 
-        Then groups are written in turns with them. A group is taken when its turn has come, so that all that has piled
-        up while waiting is in it.
+        A group is taken when our turn has come, so that all that has piled up while waiting is in it.
         """
-        if self._has_turn and before:
-            await asyncio.wait([before.written])
-            await self._end_turn()
-        if self._turns is None or not self._is_contended():
+        if self._turn.is_ours:
+            if not self._turn.is_over:
+                return True
+            if before:
+                await asyncio.wait([before.written])
+            await self._turn.end()
+        if not self._turn.is_needed:
             return True
         if before or not self._queue:
             return False
-        self._has_turn = await self._turns.take()
+        await self._turn.take()
         self._warm.clear()  # others had theirs meanwhile
         return True
 
-    async def _end_turn(self) -> None:
-        if self._turns and self._has_turn:
-            self._has_turn = False
-            await self._turns.give_back()
+    def _take(self, before: _Flight | None) -> Sequence[tuple[Message, Reply]]:
+        """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
 
-    def _is_contended(self) -> bool:
-        return asyncio.get_running_loop().time() < self._contended_until
-
-    def _take(self) -> Sequence[tuple[Message, Reply]]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), self.max_group))]
+        Callers that ask again when they are answered would else all be in one group, handled while nothing is written
+        and written while nothing is handled.
+        """
+        being_written = len(before.group.entries) if before else 0
+        most = min(self.max_group, max(2 * self._pile, (len(self._queue) + being_written) // 2))
+        return [self._queue.popleft() for _ in range(min(len(self._queue), most))]
 
     async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
         """Read and handle a group on what the ones before leave behind; None if that cannot be done."""
-        if self._is_contended() and not self._has_turn:
+        if self._turn.others_expected and not self._turn.is_ours:
             return None
         messages = _messages(entries)
         wanted = wanted_by(messages, check_ids=False)
@@ -301,7 +289,7 @@ class Writer:
             if flight.group.expected:
                 self._expect_repeats()
             if flight.group.fresh:  # else somebody may have changed a warm product long ago
-                self._contended_until = asyncio.get_running_loop().time() + CONTENDED_S
+                self._turn.expect_others()
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
         else:
