@@ -24,6 +24,7 @@ NOT_TO_START = {
     "alembic",
     "highspy",
     "jinja2",
+    "pydantic",
     "allocation.entrypoints.console.app",
     "allocation.entrypoints.http.openapi",
 }

@@ -20,7 +20,8 @@ class OnFirstRequest:
         self._one_at_a_time = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._app is None:
-            async with self._one_at_a_time:
-                self._app = self._app or await asyncio.to_thread(self._build)
-        await self._app(scope, receive, send)
+        async with self._one_at_a_time:
+            if self._app is None:
+                self._app = await asyncio.to_thread(self._build)
+            app = self._app
+        await app(scope, receive, send)
