@@ -1,5 +1,6 @@
 """What every benchmark of a run shares: its plan, its stores, its serial numbers."""
 
+import compileall
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import allocation
 from bench.plan import Plan
 from bench.postgres import PostgresStore, running_postgres
 from bench.sqlite import SqliteStore
@@ -30,5 +32,6 @@ class Run:
 
 @contextmanager
 def started(plan: Plan) -> Iterator[Run]:
+    compileall.compile_dir(Path(allocation.__file__).parent, quiet=1)  # as installing does: no start is to include it
     with TemporaryDirectory(prefix="bench-") as scratch, running_postgres() as postgres:
         yield Run(plan, postgres, SqliteStore(Path(scratch)), Path(scratch))

@@ -101,7 +101,7 @@ def test_tells_what_the_target_said(sqlite_url: str, receiver: Receiver) -> None
         (("add", "shop.example"), 2, "shop.example is no address to post to"),
         (("add", URL, "--event", "Nope"), 2, "Unknown event type 'Nope'"),
         (("add",), 2, "Missing argument"),
-        (("rotate", NOBODY, "--overlap-hours", "721"), 2, "less than or equal to 720"),
+        (("rotate", NOBODY, "--overlap-hours", "721"), 2, "0<=x<=720"),
         (("rotate", NOBODY), 3, f"Unknown webhook {NOBODY}"),
         (("enable", NOBODY), 3, f"Unknown webhook {NOBODY}"),
         (("remove", NOBODY), 3, f"Unknown webhook {NOBODY}"),

@@ -19,6 +19,15 @@ from tests.e2e.conftest import SERVE, Server, StartServer
 from tests.servers import PostgresServer
 
 DEADLINE_S = 10.0
+# Long to load, and for a database that is new, for a plan of moves, or for people who look at something.
+NOT_TO_START = {
+    "alembic",
+    "highspy",
+    "jinja2",
+    "pydantic",
+    "allocation.entrypoints.console.app",
+    "allocation.entrypoints.http.openapi",
+}
 
 
 @contextmanager
@@ -93,6 +102,23 @@ def wait_until_closed(port: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the server still accepts connections")
+
+
+def test_answers_its_first_order_without_having_loaded_what_orders_do_not_need(start_server: StartServer) -> None:
+    start_server().stop()  # a new database needs more
+    server = start_server(PYTHONPROFILEIMPORTTIME="1")
+    server.add_batch("b", "LAMP", 1)
+    assert server.allocate("o1", "LAMP", 1) == "b"
+    assert loaded(server) & NOT_TO_START == set()
+    for page in ("/console/", "/openapi.json"):
+        assert server.client.get(page).status_code == 200
+    assert loaded(server) > {"jinja2", "allocation.entrypoints.console.app", "allocation.entrypoints.http.openapi"}
+
+
+def loaded(server: Server) -> set[str]:
+    """The modules, of which Python writes a line each when it is told to profile imports."""
+    lines = [line["event"] for line in server.logged()]
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
 
 
 def test_what_was_promised_is_there_after_a_restart(start_server: StartServer) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - heavy modules are loaded by the command that needs them, so that every command starts quickly
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, sett
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 
+GC_THRESHOLD = 50_000  # objects made and not gone again
+
 app = typer.Typer(
     name="allocation",
     help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
@@ -32,6 +35,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and exit."""
+    gc.set_threshold(GC_THRESHOLD)  # what is loaded now stays, and would be looked at again and again
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:

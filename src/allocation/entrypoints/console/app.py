@@ -52,7 +52,7 @@ async def close_console(console: Console) -> None:
 
 
 def console_app(console: Console) -> ASGIApp:
-    """To be mounted at `rendering.ROOT`."""
+    """To be mounted at `console.ROOT`."""
     assets = read_assets()
     site = Site(console, rendering.environment(assets))
     routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console)))]

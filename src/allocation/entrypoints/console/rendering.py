@@ -14,10 +14,9 @@ from markupsafe import Markup
 import allocation
 from allocation.console_views import stock
 from allocation.console_views.overview import MOST_COUNTED
-from allocation.entrypoints.console import drawing
+from allocation.entrypoints.console import ROOT, drawing
 from allocation.entrypoints.console.assets import Asset
 
-ROOT = "/console"
 DOTS = {".", ".."}  # browsers take these out of a path, however they are spelled
 # By what a field is called: what it leads to. These names are the same in every event.
 LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}

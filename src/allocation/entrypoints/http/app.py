@@ -1,35 +1,40 @@
-"""The ASGI application: the hot routes in front, everything else behind Starlette's router."""
+"""The ASGI application: the hot routes in front, everything else behind Starlette's router.
 
+What people look at, the console and the documents, is loaded when somebody does, so that the service starts quickly.
+"""
+
+# ruff: noqa: PLC0415 - the docstring says why
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match, Mount, Route
+from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from allocation import views
 from allocation.bootstrap import Service
-from allocation.entrypoints.console import rendering
-from allocation.entrypoints.console.app import close_console, console_app, create_console
+from allocation.entrypoints import console
 from allocation.entrypoints.http import bulk
 from allocation.entrypoints.http.actions import action_routes
-from allocation.entrypoints.http.pages import page_routes
+from allocation.entrypoints.http.first_request import OnFirstRequest
 from allocation.entrypoints.http.posts import post_routes
 from allocation.entrypoints.http.previews import preview_routes
 from allocation.entrypoints.http.reads import read_routes
-from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.entrypoints.http.responses import PROBLEMS, json_response, problem_response
 from allocation.entrypoints.http.webhooks import webhook_routes
 from allocation.entrypoints.refusals import MethodNotAllowed, UnknownPath
 from allocation.service_layer.writer import Unavailable
 
 METHOD_NOT_ALLOWED = 405
-HOME = f"{rendering.ROOT}/"
+HOME = f"{console.ROOT}/"
+DOCUMENTS = ("/openapi.json", "/docs", PROBLEMS + "{slug}")
 
 
 def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIApp:
@@ -48,16 +53,16 @@ def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIA
 
 
 def _router(service: Service, stopping: asyncio.Event) -> Starlette:
-    console = create_console(service, stopping)
+    to_close = AsyncExitStack()
+    documents = OnFirstRequest(_documents)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with service:
+        async with service, to_close:
             service.effects.start()
             service.expiry.start()
             service.retention.start()
             yield
-            await close_console(console)
 
     async def is_alive(_: Request) -> Response:
         return json_response({"status": "alive"})
@@ -76,11 +81,11 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
     router = Starlette(
         routes=[
             Route("/", RedirectResponse(HOME)),
-            Route(rendering.ROOT, RedirectResponse(HOME)),
-            Mount(rendering.ROOT, console_app(console)),
+            Route(console.ROOT, RedirectResponse(HOME)),
+            Mount(console.ROOT, OnFirstRequest(partial(_console, service, stopping, to_close))),
             Route("/healthz", is_alive),
             Route("/readyz", is_ready),
-            *page_routes(),
+            *(Route(path, documents, methods=["GET"]) for path in DOCUMENTS),
             *action_routes(service),
             *preview_routes(service),
             *read_routes(service),
@@ -91,6 +96,20 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
     )
     router.router.redirect_slashes = False
     return router
+
+
+def _console(service: Service, stopping: asyncio.Event, to_close: AsyncExitStack) -> ASGIApp:
+    from allocation.entrypoints.console.app import close_console, console_app, create_console
+
+    made = create_console(service, stopping)
+    to_close.push_async_callback(close_console, made)
+    return console_app(made)
+
+
+def _documents() -> ASGIApp:
+    from allocation.entrypoints.http.pages import page_routes
+
+    return Router(page_routes())
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
