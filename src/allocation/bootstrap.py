@@ -34,9 +34,10 @@ from allocation.service_layer.retention import Retention
 from allocation.service_layer.store import Store
 from allocation.service_layer.subscriptions import Subscriptions
 from allocation.service_layer.webhooks import PostWebhook
-from allocation.service_layer.writer import MAX_GROUP, Writer
+from allocation.service_layer.writer import MAX_GROUP, PILE_SHARE, Writer
 
 DAY_S = 86_400
+SQLITE_PILE_SHARE = 1.0  # it writes in our own process, where larger groups save more than handling beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         store,
         max_queued=settings.max_queued,
         max_group=max_group,
+        pile_share=SQLITE_PILE_SHARE if is_sqlite(url) else PILE_SHARE,
         turns=turns,
         effects_of=subscriptions.effects_of,
         usual_rules=usual_rules,

@@ -49,6 +49,7 @@ from allocation.service_layer.warm import WarmProducts
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
+PILE_SHARE = 0.5  # of the group that is being written: as many must wait, too
 REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
@@ -97,6 +98,7 @@ class Writer:
         max_queued: int = MAX_QUEUED,
         max_group: int = MAX_GROUP,
         pile: int = PILE,
+        pile_share: float = PILE_SHARE,
         reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
         turns: Turns | None = None,
         effects_of: EffectsOf = declared_effects,
@@ -111,6 +113,7 @@ class Writer:
         self._max_queued = max_queued
         self.max_group = max_group
         self._pile = pile
+        self._pile_share = pile_share
         self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
         self._warm = WarmProducts()
@@ -201,8 +204,8 @@ class Writer:
         await self._turn.end()
 
     async def _pile_up(self, before: _Flight | None) -> None:
-        """Wait for a message; while a group is written, for as many as are in it, or until it is written."""
-        self._enough = max(self._pile, len(before.group.entries)) if before else 1
+        """Wait for a message; while a group is written, for a share of as many as are in it, or until it is written."""
+        self._enough = max(self._pile, int(self._pile_share * len(before.group.entries))) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
             await (self._due.wait() if before else self._turn.wait(self._due))
