@@ -41,6 +41,7 @@ from allocation.domain.events import (
     Returned,
     RulesChanged,
     Shipped,
+    ShippedQuantityRepaired,
     Split,
     StockScrapped,
     WaitingLinesRepaired,
@@ -83,6 +84,7 @@ BOOKED: Final[Sequence[type[Event]]] = (
     Held,
     HoldEnded,
     AllocatedQuantityRepaired,
+    ShippedQuantityRepaired,
     WaitingLinesRepaired,
 )
 MAX_DIFFERENCES = 1_000  # kept in a report; beyond that they are only counted
@@ -108,7 +110,7 @@ KINDS: Final = {
     "line-differs": "a line is not as it was ordered, held, split or pinned",
     "ledger": "the ledger contradicts itself: a message is missing, or out of order",
 }
-COUNTERS: Final = frozenset({"allocated-quantity", "waiting-lines"})
+COUNTERS: Final = frozenset({"allocated-quantity", "shipped-quantity", "waiting-lines"})
 # While one of these is open, nobody knows what a product's counters should say.
 DOUBTS: Final = frozenset(
     kind
@@ -368,7 +370,7 @@ class Books:
                 batch.purchased_quantity = qty
             case StockScrapped(_, batchref, qty):
                 self._touched(batchref, position).purchased_quantity -= qty
-            case AllocatedQuantityRepaired(_, batchref):
+            case AllocatedQuantityRepaired(_, batchref) | ShippedQuantityRepaired(_, batchref):
                 self.version_number += 1
                 self._touched(batchref, position)
             case _:
@@ -568,6 +570,10 @@ class _Audit:
         held = self._held[ref]
         if stored.allocated_quantity != held:
             self._differ("allocated-quantity", ref, stored.allocated_quantity, held, last)
+            if ref in self._rows.opening.shipped and stored.shipped_quantity - self._shipped[ref] == (
+                stored.allocated_quantity - held
+            ):  # which is what a wrong opening looks like
+                self._report.doubted.add(self._rows.sku)
         if held > stored.purchased_quantity:
             self._differ("oversold", ref, held, f"at most {stored.purchased_quantity}", last)
         if not 0 < stored.position <= self._version:

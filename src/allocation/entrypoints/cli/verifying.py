@@ -141,10 +141,10 @@ def _print(verdict: Verdict) -> None:
         out.print(table("What they mean", ("what", "number", "meaning"), kinds))
     if verdict.repaired:
         rows = [
-            (each["sku"], each["batchref"] or "waiting lines", each["stored"], each["counted"])
+            (each["sku"], each["counter"].replace("_", "-"), each["batchref"], each["stored"], each["counted"])
             for each in verdict.repaired
         ]
-        out.print(table("Repaired", ("product", "counter", "was", "is"), rows))
+        out.print(table("Repaired", ("product", "counter", "of", "was", "is"), rows))
     if verdict.doubted:
         out.print(f"Not repaired, for where their lines stand is in doubt: {', '.join(verdict.doubted)}")
     out.print(_sentence(verdict))
