@@ -29,7 +29,7 @@ WIDTH = 120
 SHOWN = 5
 KILLS = 5  # in the control
 DONE = (
-    "sent", "acknowledged", "retried", "abandoned", "repeated", "503", "no answer", "messages",
+    "sent", "acknowledged", "retried", "abandoned", "repeated", "refused", "503", "no answer", "messages",
     "servers killed", "servers paused", "databases killed", "connections cut", "delays",
 )  # fmt: skip
 
