@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from tests.torture.history import Answer, Json, Line, Sent, Stored
@@ -57,18 +58,35 @@ Fault = tuple[str, str]  # its kind, and a sentence that names the message
 def check(sent: Sequence[Sent], stored: Stored) -> Mapping[str, Sequence[str]]:
     """The faults by kind; a kind without any has an empty list."""
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    cascades = _cascades(stored.events)
+    ids = {event["id"] for event in stored.events}
+    removed = [event for event in stored.earlier if event["id"] not in ids]
+    events = sorted([*stored.events, *removed], key=_place) if removed else stored.events
+    cascades = _cascades(events)
+    gone = {name for event in removed for name in _names(event)} - {(line.orderid, line.sku) for line in stored.lines}
+    books = _Books()
     for faults in (
         _receipts(sent, cascades),
-        _answers(sent, cascades),
-        _order(sent, stored.events),
-        _promises(sent, stored),
-        _counters(stored),
+        _answers(sent, cascades, gone),
+        _order(sent, events),
+        _promises(cascades, books),
+        _lines(sent, stored.lines, books.lines, gone),
+        _removals(removed, books.lines, gone),
+        _counters(stored, books.lines, gone),
         (("verify", "a difference") for _ in range(stored.differences)),
     ):
         for kind, sentence in faults:
             found[kind].append(sentence)
     return found
+
+
+def _place(event: Json) -> tuple[int, int]:
+    """In the ledger; those that are kept in a row come after its own, by their steps."""
+    return event["position"], int(event["id"].partition("~")[2] or 0)
+
+
+def _names(event: Json) -> Sequence[_Name]:
+    """The line or hold that a message is about, or both."""
+    return [(event["body"][key], event["sku"]) for key in ("orderid", "holdid") if key in event["body"]]
 
 
 def _cascades(events: Iterable[Json]) -> Mapping[str, Sequence[Json]]:
@@ -113,12 +131,12 @@ def _is_whole(cascade: Sequence[Json]) -> bool:
     return CALLED.isdisjoint({event["body"]["orderid"]: event["type"] for event in about_lines}.values())
 
 
-def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]]) -> Iterator[Fault]:
+def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]], gone: AbstractSet[_Name]) -> Iterator[Fault]:
     for message in sent:
         if message.acknowledged_at is None:
             yield "silent", f"{message.key} {message.path} was never acknowledged"
             continue
-        if message.refusal in MAY_BE_REFUSED.get(message.path, ()):
+        if _may_be_refused(message, gone):
             continue
         statuses = {answer.status for answer in message.answers}
         if statuses != {CREATED}:
@@ -127,6 +145,13 @@ def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]]) -> It
             yield "answers", f"{message.key} was answered {message.answers}"
         elif message.path in TOLD_BY and message.key in cascades:
             yield from _told_as_recorded(message, message.answers[0], cascades[message.key])
+
+
+def _may_be_refused(message: Sent, gone: AbstractSet[_Name]) -> bool:
+    """As things stood; that there is no such line is true of one that went when it had been closed long enough."""
+    if message.refusal in {"unknown-line", "unknown-hold"}:
+        return (message.body.get("holdid") or message.body["orderid"], message.sku) in gone
+    return message.refusal in MAY_BE_REFUSED.get(message.path, ())
 
 
 def _told_as_recorded(message: Sent, answer: Answer, cascade: Sequence[Json]) -> Iterator[Fault]:
@@ -151,25 +176,37 @@ def _order(sent: Iterable[Sent], events: Sequence[Json]) -> Iterator[Fault]:
             earliest_later[event["sku"]] = (message.acknowledged_at, message.key)
 
 
-def _promises(sent: Iterable[Sent], stored: Stored) -> Iterator[Fault]:
-    """Played again, no line is promised twice and no batch promises more than it has, after any message.
-
-    In the end every line stands where it is stored, and every order that was acknowledged is a line.
-    """
-    books = _Books()
-    for cascade in _cascades(stored.events).values():
+def _promises(cascades: Mapping[str, Sequence[Json]], books: _Books) -> Iterator[Fault]:
+    """Played again, no line is promised twice and no batch promises more than it has, after any message."""
+    for cascade in cascades.values():
         for event in cascade:
             yield from books.enter(event["id"], event["type"], event["body"])
         yield from books.oversold(cascade[0]["id"])
+
+
+def _lines(
+    sent: Iterable[Sent], lines: Iterable[Line], played: Mapping[_Name, _Played], gone: AbstractSet[_Name]
+) -> Iterator[Fault]:
+    """Every line stands where the ledger leads to, and every order that was acknowledged is a line."""
     rows: dict[_Name, list[Line]] = defaultdict(list)
-    for line in stored.lines:
+    for line in lines:
         rows[line.orderid, line.sku].append(line)
-    for name in books.lines.keys() | rows.keys():
-        yield from _as_stored(name, books.lines.get(name), rows[name])
+    for name in (played.keys() | rows.keys()) - gone:
+        yield from _as_stored(name, played.get(name), rows[name])
     for message in sent:
         ordered = message.path in ORDERS and message.acknowledged_at is not None and message.refusal is None
-        if ordered and (message.body["orderid"], message.sku) not in books.lines:
+        if ordered and (message.body["orderid"], message.sku) not in played:
             yield "lost", f"the line of {message.body['orderid']} was acknowledged and stands nowhere"
+
+
+def _removals(removed: Iterable[Json], played: Mapping[_Name, _Played], gone: AbstractSet[_Name]) -> Iterator[Fault]:
+    """Only what is about lines and holds that were over is removed, and those with it."""
+    for name in gone:
+        if name in played and played[name].state not in {SHIPPED, CLOSED}:
+            yield "lost", f"{name} went, and the ledger has {played[name]}"
+    for event in removed:
+        if event["type"] != "OutOfStock" and gone.isdisjoint(_names(event)):
+            yield "lost", f"{event['id']} {event['type']} was removed"
 
 
 def _as_stored(name: _Name, played: _Played | None, rows: Sequence[Line]) -> Iterator[Fault]:
@@ -257,9 +294,11 @@ class _Books:
         self._touched.clear()
 
 
-def _counters(stored: Stored) -> Iterator[Fault]:
-    """The rows say the same as the lines, and no batch holds more than it has."""
+def _counters(stored: Stored, played: Mapping[_Name, _Played], gone: AbstractSet[_Name]) -> Iterator[Fault]:
+    """The rows say the same as the lines, those that went among them, and no batch holds more than it has."""
     held: Counter[str] = Counter()
+    for name in gone & played.keys():
+        held[played[name].batchref or ""] += played[name].qty
     for line in stored.lines:
         if line.batchref is not None:
             held[line.batchref] += line.qty

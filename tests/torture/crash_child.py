@@ -85,7 +85,7 @@ class Task(NamedTuple):
 
 
 def stock() -> Sequence[Event]:
-    """What is there before: plenty of chairs, ordered and held; a full batch; for each group what is due, and scarce."""
+    """What is there before: plenty of chairs, ordered and held; a full batch; for each group what is due or scarce."""
     return [
         BatchCreated("plenty", "CHAIR", 1_000),
         BatchCreated("some", "CHAIR", 100),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
-REFUSED = 409  # as things stand; later it may be otherwise
+REFUSED = {404, 409}  # as things stand; later it may be otherwise
 
 
 class Answer(NamedTuple):
@@ -34,7 +34,7 @@ class Sent:
     @property
     def refusal(self) -> str | None:
         """For what reason it was declined, in the service's word; None: it was not."""
-        if not self.answers or self.answers[0].status != REFUSED:
+        if not self.answers or self.answers[0].status not in REFUSED:
             return None
         return str(self.answers[0].body["type"]).rpartition("/")[2]
 
@@ -60,9 +60,13 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class Stored:
-    """What the service tells of itself afterwards; ``events`` are those of ``/events``, the whole ledger in order."""
+    """What the service tells of itself afterwards; ``events`` are those of ``/events``, the whole ledger in order.
+
+    ``earlier`` is the same before closed lines were removed, if any were.
+    """
 
     events: Sequence[Json] = ()
     lines: Sequence[Line] = ()
     batches: Sequence[Batch] = ()
     differences: int = 0  # found by `allocation verify`
+    earlier: Sequence[Json] = ()

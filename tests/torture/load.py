@@ -57,15 +57,22 @@ class Load:
         for sku in SKUS:
             await self._send(first, random.Random(self._seed), self._batch(f"first-{sku}", sku, 500))
         first.hang_up()
-        self._senders = [asyncio.create_task(self._keep_sending(number)) for number in range(SENDERS)]
+        self.go_on("a")
+
+    def go_on(self, half: str) -> None:
+        """Begin, or after a stop go on, with names of that half; nobody repeats what was acknowledged in another."""
+        self._over.clear()
+        self._senders = [
+            asyncio.create_task(self._keep_sending(f"{half}{number}", number)) for number in range(SENDERS)
+        ]
 
     async def stop(self) -> None:
         """Let every sender finish: until its message is acknowledged, or its patience ends."""
         self._over.set()
         await asyncio.gather(*self._senders)
 
-    async def _keep_sending(self, number: int) -> None:
-        chance = random.Random(f"{self._seed}-{number}")
+    async def _keep_sending(self, name: str, number: int) -> None:
+        chance = random.Random(f"{self._seed}-{name}")
         client = Client(self._ports[number % len(self._ports)])
         own: list[Sent] = []
         for count in itertools.count():
@@ -76,7 +83,7 @@ class Load:
                 self.counts["repeated"] += 1
                 await self._send(client, chance, chance.choice(own))
             else:
-                message = self._message(kind, f"{number}-{count}", chance)
+                message = self._message(kind, f"{name}-{count}", chance)
                 await self._send(client, chance, message)
                 if message.refusal is None:  # else it may be taken another time, and be no repetition
                     own.append(message)

@@ -95,6 +95,7 @@ def faults(run: Run) -> dict[str, int]:
 def test_a_right_run_has_no_fault() -> None:
     assert faults(a_right_run()) == {}
     assert faults(a_longer_run()) == {}
+    assert faults(a_tidied_run()) == {}
 
 
 def test_a_message_that_nobody_got_an_answer_for_may_be_in_the_ledger_or_not() -> None:
@@ -293,3 +294,56 @@ def test_what_was_sent_twice_may_be_refused_and_done_by_who_was_slower() -> None
     run.sent[9].attempts = 2
     do_what_was_refused(run)
     assert faults(run) == {}
+
+
+def a_tidied_run() -> Run:
+    """The longer one, of which o1 and o2 went in the end; that o2 is not there is then the answer."""
+    run = a_longer_run()
+    run.stored.earlier = run.stored.events
+    without(run, "k2", "k2~1", "k3", "k3~1", "k3~2", "k7", "k7~1", "k8", "k8~1", "k9", "k9~1")
+    run.stored.lines = run.stored.lines[1:]
+    run.sent[9].answers = [Answer(404, {"type": "/problems/unknown-line"})]
+    return run
+
+
+def remove_an_open_line(run: Run) -> None:
+    without(run, "k6", "k6~1", "k6~2")
+    run.stored.lines = []
+
+
+def remove_messages_of_an_open_line(run: Run) -> None:
+    without(run, "k6~2")
+
+
+def remove_a_message_about_no_line(run: Run) -> None:
+    without(run, "k4")
+
+
+def forget_in_the_counters(run: Run) -> None:
+    run.stored.batches = [Batch("b1", SKU, 7, 1)]
+
+
+def know_nothing_of_a_line_that_stays(run: Run) -> None:
+    run.sent[9].body = {"orderid": "o3", "sku": SKU}
+
+
+def remove_a_line_that_only_the_rows_lost(run: Run) -> None:
+    run.stored.lines = []
+
+
+@pytest.mark.parametrize(
+    ("forge", "expected"),
+    [
+        (remove_an_open_line, {"lost": 1}),
+        (remove_messages_of_an_open_line, {"lost": 1}),
+        (remove_a_message_about_no_line, {"lost": 1}),
+        (forget_in_the_counters, {"torn": 1}),
+        (know_nothing_of_a_line_that_stays, {"refused": 1}),
+        (remove_a_line_that_only_the_rows_lost, {"lost": 1, "torn": 1}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_removed_too_early_or_in_part_is_found(forge: Callable[[Run], None], expected: dict[str, int]) -> None:
+    run = a_tidied_run()
+    forge(run)
+    assert faults(run) == expected
