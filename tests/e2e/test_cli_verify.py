@@ -24,7 +24,7 @@ from allocation.domain.events import (
     LineShipped,
 )
 from allocation.entrypoints.cli.exits import DIFFERENT
-from allocation.service_layer.books import KINDS
+from allocation.service_layer.audit import KINDS
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.store import ProductRow
 from tests.builders import contents, select

@@ -23,7 +23,7 @@ from allocation.entrypoints.answers import answer
 from allocation.entrypoints.cli.exits import DIFFERENT, DONE, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
-from allocation.service_layer.books import KINDS, Report
+from allocation.service_layer.audit import KINDS, Report
 from allocation.service_layer.messages import new_message
 
 ACTOR = "verify"
