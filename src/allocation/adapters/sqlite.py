@@ -104,15 +104,15 @@ LATE_LINES = f"""
 """
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held - gone, shipped_quantity - shipped - gone FROM (
-        SELECT ref, allocated_quantity, batches.shipped_quantity,
-            CAST(coalesce(sum(qty), 0) AS bigint) AS held,
-            CAST(coalesce(sum(qty) FILTER (WHERE closed IS NOT NULL), 0) AS bigint) AS shipped,
-            coalesce((
-                SELECT shipped_quantity FROM batch_openings AS opening
-                WHERE opening.batchref = ref AND opening.sku = batches.sku
-            ), 0) AS gone
-        FROM batches LEFT JOIN order_lines ON batchref = ref AND order_lines.sku = batches.sku
-        WHERE batches.sku = ?1 GROUP BY batches.sku, ref
+        SELECT ref, allocated_quantity, shipped_quantity, CAST(coalesce((
+            SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
+        ), 0) AS bigint) AS held, CAST(coalesce((
+            SELECT sum(qty) FROM order_lines
+            WHERE batchref = ref AND order_lines.sku = batches.sku AND closed IS NOT NULL
+        ), 0) AS bigint) AS shipped, coalesce((
+            SELECT opening.shipped_quantity FROM batch_openings AS opening
+            WHERE opening.batchref = ref AND opening.sku = batches.sku
+        ), 0) AS gone FROM batches WHERE sku = ?1
     ) AS counted WHERE allocated_quantity <> held + gone OR shipped_quantity <> shipped + gone
     UNION ALL
     SELECT NULL, waiting_lines - waiting, 0 FROM (
