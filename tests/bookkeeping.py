@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.events import AllocationRequired
-from allocation.service_layer.books import BOOKED, Fact, ProductRows, Report, audit
+from allocation.service_layer.audit import ProductRows, Report, audit
+from allocation.service_layer.books import BOOKED, Fact
 from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import encode
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ from sqlalchemy import make_url
 
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
+from allocation.domain.events import (
+    AllocationCancelled,
+    AllocationRequired,
+    BatchCreated,
+    BatchQuantityChanged,
+    Event,
+    LineShipped,
+)
 from allocation.entrypoints.cli.exits import DIFFERENT
-from allocation.service_layer.books import KINDS
+from allocation.service_layer.audit import KINDS
 from allocation.service_layer.messages import new_message
+from allocation.service_layer.store import ProductRow
 from tests.builders import contents, select
 from tests.e2e.program import Done, given, run
 from tests.integration.test_verify import damage
@@ -86,9 +95,9 @@ def test_repair_mends_counters_and_only_counters_under_ledger_entries(books: str
     code, told = verify(books, "--repair")
     assert (code, told["left"], len(told["differences"])) == (0, 0, 3)
     assert sorted(told["repaired"], key=lambda each: (each["sku"], each["batchref"] or "")) == [
-        {"sku": "LAMP", "batchref": "b2", "stored": 0, "counted": 5},
-        {"sku": "SETTEE", "batchref": None, "stored": 3, "counted": 1},
-        {"sku": "SETTEE", "batchref": "b1", "stored": 7, "counted": 4},
+        {"sku": "LAMP", "counter": "allocated_quantity", "batchref": "b2", "stored": 0, "counted": 5},
+        {"sku": "SETTEE", "counter": "waiting_lines", "batchref": None, "stored": 3, "counted": 1},
+        {"sku": "SETTEE", "counter": "allocated_quantity", "batchref": "b1", "stored": 7, "counted": 4},
     ]
     after = asyncio.run(contents(make_url(books)))
     assert after.lines == before.lines
@@ -103,6 +112,43 @@ def test_repair_mends_counters_and_only_counters_under_ledger_entries(books: str
     }
     assert verify(books)[0] == 0
     assert verify(books, "--repair")[1]["repaired"] == []
+
+
+WRONG: Mapping[str, Mapping[str, int]] = {  # by product, in an order that the schema lets pass
+    "SETTEE": {"allocated_quantity": 7},
+    "LAMP": {"shipped_quantity": 0},
+    "VASE": {"shipped_quantity": 6},
+    "RUG": {"waiting_lines": 0},
+    "SOFA": {"allocated_quantity": 3, "shipped_quantity": 3},
+    "CHAIR": {"waiting_lines": 9, "shipped_quantity": 0, "allocated_quantity": 1},
+}
+RIGHT: Mapping[str, int] = {"allocated_quantity": 6, "shipped_quantity": 2, "waiting_lines": 1}
+
+
+def a_life(sku: str) -> Sequence[Event]:
+    """Of 10 bought 4 are promised and 2 were shipped; a line was cancelled, another waits."""
+    orders = [AllocationRequired(f"o{number}", sku, qty) for number, qty in enumerate((4, 2, 99, 4))]
+    cancelled = AllocationCancelled("o0", sku)
+    return [BatchCreated(f"b-{sku}", sku, 10), *orders[:3], LineShipped("o1", sku), cancelled, orders[3]]
+
+
+def test_every_counter_is_named_and_mended_and_right_again(database_url: str) -> None:
+    given(database_url, *(event for sku in WRONG for event in a_life(sku)))
+    wrong = [(sku, counter, value) for sku, counters in WRONG.items() for counter, value in counters.items()]
+    for sku, counter, value in wrong:
+        table = "products" if counter in ProductRow._fields else "batches"
+        damage(database_url, f"UPDATE {table} SET {counter} = {value} WHERE sku = '{sku}'")
+    code, told = verify(database_url)
+    named = {(each["sku"], each["kind"].replace("-", "_"), each["stored"]) for each in told["differences"]}
+    assert (code, told["left"], named) == (DIFFERENT, len(wrong), {*wrong})
+    code, told = verify(database_url, "--repair")
+    assert {(each["sku"], each["counter"], each["stored"]) for each in told["repaired"]} == {*wrong}
+    assert all(each["counted"] == RIGHT[each["counter"]] for each in told["repaired"])
+    assert (code, told["left"], len(told["repaired"])) == (0, 0, len(wrong))
+    code, told = verify(database_url, "--repair")
+    assert (code, told["found"], told["repaired"]) == (0, {}, [])
+    now = run("show", "CHAIR", "--json", database=database_url)
+    assert run("at", "2099-01-01T00:00Z", "show", "CHAIR", "--json", database=database_url).output == now.output
 
 
 def test_repair_can_be_read(books: str) -> None:

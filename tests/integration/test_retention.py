@@ -11,6 +11,7 @@ from sqlalchemy import Connection, make_url
 
 from allocation import views
 from allocation.adapters import closed_lines
+from allocation.adapters.audit import Auditor
 from allocation.adapters.connection import OwnConnection, Statements
 from allocation.adapters.database import is_sqlite
 from allocation.console_views import ledger as console_ledger
@@ -311,10 +312,26 @@ def test_counters_are_repaired_with_what_is_gone_counted(database_url: str) -> N
             assert (await shop.tidy()).lines == 4
             await shop.send(RepairRequired(SKU))
             assert (await shop.kept()).batches[0][3:5] == (8, 7)
-            await shop.change("UPDATE batches SET allocated_quantity = 8")
+            await shop.change("UPDATE batches SET allocated_quantity = 8, shipped_quantity = 2")
             await shop.send(RepairRequired(SKU))
             assert (await shop.kept()).batches[0][3:5] == (8, 7)
             assert await shop.differences() == []
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("kept", "is_doubted"), [("batch_openings", True), ("batches", False)])
+def test_counters_are_not_repaired_from_an_opening_that_looks_wrong(
+    database_url: str, kept: str, is_doubted: bool
+) -> None:
+    async def play() -> None:
+        async with shop_at(database_url) as shop:
+            await long_ago(shop)
+            await shop.pass_days(31)
+            await shop.tidy()
+            await shop.change(f"UPDATE {kept} SET shipped_quantity = shipped_quantity - 1")
+            report, _ = await Auditor(shop.url).run()
+            assert (report.miscounted, report.doubted) == ({SKU}, {SKU} if is_doubted else set())
 
     asyncio.run(play())
 

@@ -33,7 +33,7 @@ from allocation.domain.events import (
     RulesChanged,
     StockHeld,
 )
-from allocation.service_layer.books import Report
+from allocation.service_layer.audit import Report
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.store import StoreUnavailable
 from allocation.service_layer.writer import Writer

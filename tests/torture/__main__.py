@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.torture.arena import ATTACKS, by_chance, in_turn, kill_postgres, on_postgres
+from tests.torture.arena import ATTACKS, by_chance, in_turn, kill_postgres, kill_tidier, on_postgres
 from tests.torture.checker import KINDS
 from tests.torture.crash import COUNTS as CRASH_COUNTS
 from tests.torture.crash import Survived, survive_all
@@ -29,8 +29,8 @@ WIDTH = 120
 SHOWN = 5
 KILLS = 5  # in the control
 DONE = (
-    "sent", "acknowledged", "retried", "abandoned", "repeated", "503", "no answer", "messages",
-    "servers killed", "servers paused", "databases killed", "connections cut", "delays",
+    "sent", "acknowledged", "retried", "abandoned", "repeated", "refused", "503", "no answer", "messages", "removed",
+    "servers killed", "servers paused", "tidiers killed", "databases killed", "connections cut", "delays",
 )  # fmt: skip
 
 
@@ -43,7 +43,9 @@ def main() -> int:
     for name, (arena_of, attacks) in ATTACKS.items():
         out.print(f"{name} …")
         folder = Path(tempfile.mkdtemp(prefix="allocation-torture-"))
-        results[name] = asyncio.run(play(arena_of, by_chance(attacks, seconds / len(ATTACKS)), folder, seed))
+        half_s = seconds / len(ATTACKS) / 2
+        attack, later = by_chance(attacks, half_s), by_chance([*attacks, kill_tidier], half_s)
+        results[name] = asyncio.run(play(arena_of, attack, later, folder, seed))
         if results[name].found:
             out.print(*results[name].found[:SHOWN], f"The logs are in {folder}", sep="\n  ")
         else:
@@ -67,7 +69,7 @@ def control(seed: int) -> tuple[int, int]:
     careless = functools.partial(on_postgres, synchronous_commit="off")
     killed = in_turn([kill_postgres] * KILLS)
     with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(play(careless, killed, Path(folder), seed))
+        result = asyncio.run(play(careless, killed, in_turn([]), Path(folder), seed))
     return sum("not in the ledger" in fault for fault in result.faults["lost"]), result.counts["acknowledged"]
 
 

@@ -8,11 +8,13 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.e2e.conftest import SERVE
@@ -64,15 +66,36 @@ class ServerProcess:
             self._process.send_signal(number)
 
 
+class Tidier:
+    """Who removes closed lines; it never ends by itself."""
+
+    def __init__(self, database_url: str, log: Path) -> None:
+        self.moment = datetime.now(UTC)  # lines closed before it go
+        self._command = [sys.executable, "-m", "tests.torture.tidier", database_url, self.moment.isoformat()]
+        self._log = log
+        self.launch()
+
+    def launch(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stderr=log)
+
+    def kill(self) -> None:
+        assert self._process.poll() is None, f"The tidier ended, see {self._log}"
+        self._process.kill()
+        self._process.wait()
+
+
 @dataclass(slots=True)
 class Arena:
     """Everything that can be attacked; ``counts`` says how often each thing was done."""
 
     database_url: str
+    behind: str  # the same as the servers reach it
     servers: Sequence[ServerProcess]
     chance: random.Random
     postgres: PostgresServer | None = None
     proxy: Proxy | None = None
+    tidier: Tidier | None = None  # while closed lines are removed
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -102,7 +125,9 @@ async def on_postgres(folder: Path, seed: int, **settings: str) -> AsyncIterator
 
 @asynccontextmanager
 async def _serving(url: str, behind: str, servers: int, folder: Path, seed: int) -> AsyncIterator[Arena]:
-    arena = Arena(url, [ServerProcess(behind, folder / f"server-{n}.log") for n in range(servers)], random.Random(seed))
+    arena = Arena(
+        url, behind, [ServerProcess(behind, folder / f"server-{n}.log") for n in range(servers)], random.Random(seed)
+    )
     try:
         await asyncio.gather(*[server.start() for server in arena.servers])
         yield arena
@@ -136,6 +161,14 @@ async def pause_server(arena: Arena) -> None:
     arena.counts["servers paused"] += 1
     await asyncio.sleep(arena.chance.uniform(0.2, 2.0))
     server.signal(signal.SIGCONT)
+
+
+async def kill_tidier(arena: Arena) -> None:
+    """``kill -9``, often in the middle of a removal."""
+    assert arena.tidier is not None
+    arena.tidier.kill()
+    arena.counts["tidiers killed"] += 1
+    arena.tidier.launch()
 
 
 async def kill_postgres(arena: Arena) -> None:

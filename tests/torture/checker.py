@@ -7,11 +7,36 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from tests.torture.history import Answer, Json, Line, Sent, Stored
 
 CREATED = 201
-ORDER = "/allocate"
+ORDERS = ("/allocate", "/confirm_hold")
+# The facts that tell what is answered.
+TOLD_BY = {
+    "/allocate": {"Allocated", "Backordered"},
+    "/ship_line": {"Shipped"},
+    "/hold_stock": {"Held"},
+    "/confirm_hold": {"Allocated"},
+}
+# What may be declined, and why, as things stand.
+MAY_BE_REFUSED = {
+    "/change_batch_quantity": {"count-below-shipped"},
+    "/change_batch_eta": {"batch-arrived"},
+    "/ship_line": {"not-shippable", "line-closed"},
+    "/cancel_allocation": {"line-closed"},
+    "/change_line_quantity": {"line-closed"},
+    "/pin_line": {"not-pinnable", "line-closed"},
+    "/hold_stock": {"not-enough-stock"},
+    "/confirm_hold": {"hold-ended"},
+}
+FACTS = {
+    *("AllocationRequired", "Backordered", "Allocated", "Deallocated", "Resized", "Pinned", "Shipped", "Cancelled"),
+    *("Held", "HoldEnded"),
+}
+CALLED = {"Deallocated", "AllocationRequired"}  # a line of which this was said last has no place
 
 # Every kind of fault, in the words of the table that is printed.
 KINDS = {
@@ -33,19 +58,35 @@ Fault = tuple[str, str]  # its kind, and a sentence that names the message
 def check(sent: Sequence[Sent], stored: Stored) -> Mapping[str, Sequence[str]]:
     """The faults by kind; a kind without any has an empty list."""
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    cascades = _cascades(stored.events)
+    ids = {event["id"] for event in stored.events}
+    removed = [event for event in stored.earlier if event["id"] not in ids]
+    events = sorted([*stored.events, *removed], key=_place) if removed else stored.events
+    cascades = _cascades(events)
+    gone = {name for event in removed for name in _names(event)} - {(line.orderid, line.sku) for line in stored.lines}
+    books = _Books()
     for faults in (
         _receipts(sent, cascades),
-        _answers(sent, cascades),
-        _line_rows(sent, stored.lines),
-        _order(sent, stored.events),
-        _promises(stored.events),
-        _counters(stored),
+        _answers(sent, cascades, gone),
+        _order(sent, events),
+        _promises(cascades, books),
+        _lines(sent, stored.lines, books.lines, gone),
+        _removals(removed, books.lines, gone),
+        _counters(stored, books.lines, gone),
         (("verify", "a difference") for _ in range(stored.differences)),
     ):
         for kind, sentence in faults:
             found[kind].append(sentence)
     return found
+
+
+def _place(event: Json) -> tuple[int, int]:
+    """In the ledger; those that are kept in a row come after its own, by their steps."""
+    return event["position"], int(event["id"].partition("~")[2] or 0)
+
+
+def _names(event: Json) -> Sequence[_Name]:
+    """The line or hold that a message is about, or both."""
+    return [(event["body"][key], event["sku"]) for key in ("orderid", "holdid") if key in event["body"]]
 
 
 def _cascades(events: Iterable[Json]) -> Mapping[str, Sequence[Json]]:
@@ -60,8 +101,7 @@ def _receipts(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]]) -> I
     """Each acknowledged message is in the ledger once, whole and as it was sent, and nothing else is."""
     by_key = {message.key: message for message in sent}
     for message in by_key.values():
-        if message.acknowledged_at is not None and message.key not in cascades:
-            yield "lost", f"{message.key} {message.path} was acknowledged and is not in the ledger"
+        yield from _receipt(message, is_there=message.key in cascades)
     for key, cascade in cascades.items():
         firsts = [event for event in cascade if event["causation_id"] is None]
         asked = by_key.get(key)
@@ -73,6 +113,14 @@ def _receipts(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]]) -> I
             yield "torn", f"{key} has no whole cascade: {[event['id'] for event in cascade]}"
 
 
+def _receipt(message: Sent, *, is_there: bool) -> Iterator[Fault]:
+    """One that was refused and had been sent before may be done nevertheless, by who was slower to answer."""
+    if message.refusal is None and message.acknowledged_at is not None and not is_there:
+        yield "lost", f"{message.key} {message.path} was acknowledged and is not in the ledger"
+    if message.refusal is not None and message.attempts == 1 and is_there:
+        yield "answers", f"{message.key} {message.path} was refused and is in the ledger"
+
+
 def _is_whole(cascade: Sequence[Json]) -> bool:
     """No step is missing, and the last thing that happened to each line called is that it stands or waits."""
     ids = [event["id"] for event in cascade]
@@ -80,53 +128,42 @@ def _is_whole(cascade: Sequence[Json]) -> bool:
     if set(ids) != {key, *(f"{key}~{step}" for step in range(1, len(ids)))}:
         return False
     about_lines = [event for event in cascade[1:] if "orderid" in event["body"] and event["type"] != "PromiseChanged"]
-    last = {event["body"]["orderid"]: event["type"] for event in about_lines}
-    return all(type_ in {"Allocated", "Backordered"} for type_ in last.values())
+    return CALLED.isdisjoint({event["body"]["orderid"]: event["type"] for event in about_lines}.values())
 
 
-def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]]) -> Iterator[Fault]:
+def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]], gone: AbstractSet[_Name]) -> Iterator[Fault]:
     for message in sent:
         if message.acknowledged_at is None:
             yield "silent", f"{message.key} {message.path} was never acknowledged"
+            continue
+        if _may_be_refused(message, gone):
             continue
         statuses = {answer.status for answer in message.answers}
         if statuses != {CREATED}:
             yield "refused", f"{message.key} {message.path} {message.body}: {message.answers[0]}"
         elif any(answer != message.answers[0] for answer in message.answers):
             yield "answers", f"{message.key} was answered {message.answers}"
-        elif message.path == ORDER and message.key in cascades:
+        elif message.path in TOLD_BY and message.key in cascades:
             yield from _told_as_recorded(message, message.answers[0], cascades[message.key])
 
 
+def _may_be_refused(message: Sent, gone: AbstractSet[_Name]) -> bool:
+    """As things stood; that there is no such line is true of one that went when it had been closed long enough."""
+    if message.refusal in {"unknown-line", "unknown-hold"}:
+        return (message.body.get("holdid") or message.body["orderid"], message.sku) in gone
+    return message.refusal in MAY_BE_REFUSED.get(message.path, ())
+
+
 def _told_as_recorded(message: Sent, answer: Answer, cascade: Sequence[Json]) -> Iterator[Fault]:
-    recorded = [event["body"].get("batchref") for event in cascade if event["type"] in {"Allocated", "Backordered"}]
-    if recorded != [answer.body["batchref"]]:
+    """What was done already is answered, and not recorded again."""
+    recorded = [event["body"].get("batchref") for event in cascade if event["type"] in TOLD_BY[message.path]]
+    if recorded != [answer.body["batchref"]] and (recorded or message.path in ORDERS):
         yield "answers", f"{message.key} was answered {answer.body}, and the ledger has {recorded}"
-
-
-def _line_rows(sent: Iterable[Sent], lines: Iterable[Line]) -> Iterator[Fault]:
-    """Each acknowledged line is stored once, with its quantity."""
-    stored: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for line in lines:
-        stored[line.orderid, line.sku].append(line.qty)
-    for message in sent:
-        if message.path != ORDER or message.acknowledged_at is None:
-            continue
-        orderid, sku, qty = message.body["orderid"], message.body["sku"], message.body["qty"]
-        match stored.get((orderid, sku), []):
-            case []:
-                yield "lost", f"the line of {orderid} was acknowledged and stands nowhere"
-            case [one] if one == qty:
-                pass
-            case [one]:
-                yield "torn", f"the line of {orderid} has quantity {one}, not {qty}"
-            case several:
-                yield "twice", f"the line of {orderid} stands {len(several)} times"
 
 
 def _order(sent: Iterable[Sent], events: Sequence[Json]) -> Iterator[Fault]:
     """What was sent after another was acknowledged comes after it in their product's ledger."""
-    by_key = {message.key: message for message in sent}
+    by_key = {message.key: message for message in sent if message.refusal is None}
     earliest_later: dict[str, tuple[float, str]] = {}  # by SKU, the first acknowledgement of those further on
     for event in reversed(events):
         message = by_key.get(event["id"])
@@ -139,51 +176,129 @@ def _order(sent: Iterable[Sent], events: Sequence[Json]) -> Iterator[Fault]:
             earliest_later[event["sku"]] = (message.acknowledged_at, message.key)
 
 
-def _promises(events: Iterable[Json]) -> Iterator[Fault]:
+def _promises(cascades: Mapping[str, Sequence[Json]], books: _Books) -> Iterator[Fault]:
     """Played again, no line is promised twice and no batch promises more than it has, after any message."""
-    books = _Books()
-    for cascade in _cascades(events).values():
+    for cascade in cascades.values():
         for event in cascade:
             yield from books.enter(event["id"], event["type"], event["body"])
-        yield from books.oversold(cascade)
+        yield from books.oversold(cascade[0]["id"])
+
+
+def _lines(
+    sent: Iterable[Sent], lines: Iterable[Line], played: Mapping[_Name, _Played], gone: AbstractSet[_Name]
+) -> Iterator[Fault]:
+    """Every line stands where the ledger leads to, and every order that was acknowledged is a line."""
+    rows: dict[_Name, list[Line]] = defaultdict(list)
+    for line in lines:
+        rows[line.orderid, line.sku].append(line)
+    for name in (played.keys() | rows.keys()) - gone:
+        yield from _as_stored(name, played.get(name), rows[name])
+    for message in sent:
+        ordered = message.path in ORDERS and message.acknowledged_at is not None and message.refusal is None
+        if ordered and (message.body["orderid"], message.sku) not in played:
+            yield "lost", f"the line of {message.body['orderid']} was acknowledged and stands nowhere"
+
+
+def _removals(removed: Iterable[Json], played: Mapping[_Name, _Played], gone: AbstractSet[_Name]) -> Iterator[Fault]:
+    """Only what is about lines and holds that were over is removed, and those with it."""
+    for name in gone:
+        if name in played and played[name].state not in {SHIPPED, CLOSED}:
+            yield "lost", f"{name} went, and the ledger has {played[name]}"
+    for event in removed:
+        if event["type"] != "OutOfStock" and gone.isdisjoint(_names(event)):
+            yield "lost", f"{event['id']} {event['type']} was removed"
+
+
+def _as_stored(name: _Name, played: _Played | None, rows: Sequence[Line]) -> Iterator[Fault]:
+    """A line is stored once, as the ledger leads to it; one that was cancelled, or a hold that ended, nowhere."""
+    is_over = played is None or played.state == CLOSED
+    if len(rows) > 1:
+        yield "twice", f"{name} stands {len(rows)} times"
+    elif not rows and not is_over:
+        yield "lost", f"{name} stands nowhere, and the ledger has {played}"
+    elif rows and (is_over or played != _Played(rows[0].qty, rows[0].batchref, _state(rows[0]))):
+        yield "torn", f"{name} is stored as {rows[0]}, and the ledger has {played}"
+
+
+def _state(line: Line) -> str:
+    return line.state if line.state in {SHIPPED, HELD} else OPEN
+
+
+_Name = tuple[str, str]  # the id of an order or a hold, and the SKU
+OPEN, HELD, SHIPPED, CLOSED = "open", "held", "shipped", "closed"
+
+
+class _Played(NamedTuple):
+    """A line or a hold as the facts lead to it."""
+
+    qty: int
+    batchref: str | None = None
+    state: str = OPEN
 
 
 class _Books:
     """What every batch has and has promised, and where every line stands, as the facts tell it."""
 
     def __init__(self) -> None:
+        self.lines: dict[_Name, _Played] = {}
         self._purchased: Counter[str] = Counter()
         self._promised: Counter[str] = Counter()
-        self._stands: dict[tuple[str, str], str] = {}
+        self._touched: set[str] = set()  # batches, by the cascade that is played
 
     def enter(self, id_: str, type_: str, body: Json) -> Iterator[Fault]:
-        match type_:
-            case "BatchCreated":
-                self._purchased.setdefault(body["ref"], body["qty"])
-            case "BatchQuantityChanged":
-                self._purchased[body["ref"]] = body["qty"]
-            case "Allocated":
-                line = body["orderid"], body["sku"]
-                if line in self._stands:
-                    yield "twice", f"{id_} allocates {line}, which stands on {self._stands[line]}"
-                self._stands[line] = body["batchref"]
-                self._promised[body["batchref"]] += body["qty"]
-            case "Deallocated":
-                if self._stands.pop((body["orderid"], body["sku"]), None) != body["batchref"]:
-                    yield "twice", f"{id_} takes a line from {body['batchref']}, where it does not stand"
-                self._promised[body["batchref"]] -= body["qty"]
+        if type_ == "BatchCreated":
+            self._purchased.setdefault(body["ref"], body["qty"])
+        elif type_ == "BatchQuantityChanged":
+            self._purchased[body["ref"]] = body["qty"]
+            self._touched.add(body["ref"])
+        elif type_ in FACTS:
+            yield from self._enter_fact(id_, type_, body)
 
-    def oversold(self, cascade: Sequence[Json]) -> Iterator[Fault]:
-        """Of the batches that the cascade named."""
-        for ref in {event["body"].get("batchref") or event["body"].get("ref") for event in cascade} - {None}:
+    def _enter_fact(self, id_: str, type_: str, body: Json) -> Iterator[Fault]:
+        """A fact says where its line stood or goes to; that is compared with where it stands."""
+        name = body.get("orderid") or body["holdid"], body["sku"]
+        known = self.lines.get(name)
+        state, ref = known and known.state, known and known.batchref
+        told = body.get("batchref")
+        as_expected, after = {
+            "AllocationRequired": (True, known or _Played(body["qty"])),
+            "Backordered": (ref is None, _Played(body["qty"])),
+            "Allocated": (ref is None and state in {None, OPEN}, _Played(body["qty"], told)),
+            "Deallocated": (state == OPEN and ref == told, _Played(body["qty"])),
+            "Resized": (state == OPEN, _Played(body["qty"], ref)),
+            "Pinned": (state == OPEN, known),
+            "Shipped": (state == OPEN and ref == told, _Played(body["qty"], told, SHIPPED)),
+            "Cancelled": (state == OPEN and ref == told, _Played(body["qty"], None, CLOSED)),
+            "Held": (state in {None, HELD}, _Played(body["qty"], told, HELD)),
+            "HoldEnded": (state == HELD, _Played(body["qty"], None, CLOSED)),
+        }[type_]
+        if as_expected:
+            self._move(known, -1)
+        else:
+            yield "twice", f"{id_} {type_} {name} {told}, which is {known}"
+        self._move(after, 1)
+        if after is not None:
+            self.lines[name] = after
+
+    def _move(self, line: _Played | None, times: int) -> None:
+        if line is not None and line.batchref is not None:
+            self._promised[line.batchref] += times * line.qty
+            self._touched.add(line.batchref)
+
+    def oversold(self, id_: str) -> Iterator[Fault]:
+        """Of the batches that the cascade was about."""
+        for ref in self._touched:
             if self._promised[ref] > self._purchased[ref]:
                 promises = f"{self._promised[ref]} of {self._purchased[ref]}"
-                yield "oversold", f"{ref} promises {promises} after {cascade[0]['id']}"
+                yield "oversold", f"{ref} promises {promises} after {id_}"
+        self._touched.clear()
 
 
-def _counters(stored: Stored) -> Iterator[Fault]:
-    """The rows say the same as the lines, and no batch holds more than it has."""
+def _counters(stored: Stored, played: Mapping[_Name, _Played], gone: AbstractSet[_Name]) -> Iterator[Fault]:
+    """The rows say the same as the lines, those that went among them, and no batch holds more than it has."""
     held: Counter[str] = Counter()
+    for name in gone & played.keys():
+        held[played[name].batchref or ""] += played[name].qty
     for line in stored.lines:
         if line.batchref is not None:
             held[line.batchref] += line.qty

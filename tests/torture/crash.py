@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,16 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.migrate import migrate
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.domain.events import AllocationRequired
+from allocation.domain.events import (
+    AllocationCancelled,
+    AllocationRequired,
+    Event,
+    HoldConfirmed,
+    LineQuantityChanged,
+    LineShipped,
+    StockHeld,
+)
+from allocation.domain.lines import CANCELLED, CONFIRMED, SHIPPED
 from allocation.service_layer.messages import encode
 from allocation.service_layer.writer import Writer
 from tests.builders import message, select
@@ -194,12 +203,11 @@ class _Play:
                 yield f"answers: {key} was answered {journal.answers[key]}, and the ledger has {result}"
 
     def _lines(self) -> Iterator[str]:
-        """Every line stands once."""
-        events = [*stock(), *(each.event for each in self._sent.values())]
-        called = Counter((each.orderid, each.sku, each.qty) for each in events if isinstance(each, AllocationRequired))
-        standing = Counter(self._select("SELECT orderid, sku, qty FROM order_lines"))
-        if standing != called:
-            yield f"lines: missing {called - standing}, too many {standing - called}"
+        """Every line and hold stands once, or is closed, as it was asked to."""
+        asked = Counter(_lines_of([*stock(), *(each.event for each in self._sent.values())]))
+        standing = Counter(self._select("SELECT orderid, qty, closed FROM order_lines"))
+        if standing != asked:
+            yield f"lines: missing {asked - standing}, too many {standing - asked}"
 
     def _effects(self, before: Journal, after: Journal) -> Iterator[str]:
         """Every effect was done, none is left, none was done for nothing; one that was marked is not repeated."""
@@ -219,6 +227,25 @@ class _Play:
 
     def _select(self, query: str) -> Sequence[tuple[Any, ...]]:
         return asyncio.run(select(parse_url(self._url), query))
+
+
+def _lines_of(events: Iterable[Event]) -> Iterable[tuple[str, int, str | None]]:
+    """Of each line and hold how much it is, and how it ended, told from what was asked for alone."""
+    lines: dict[str, tuple[int, str | None]] = {}
+    for event in events:
+        match event:
+            case AllocationRequired() | LineQuantityChanged():
+                lines[event.orderid] = event.qty, None
+            case StockHeld():
+                lines[event.holdid] = event.qty, None
+            case LineShipped():
+                lines[event.orderid] = lines[event.orderid][0], SHIPPED
+            case AllocationCancelled():
+                lines[event.orderid] = lines[event.orderid][0], CANCELLED
+            case HoldConfirmed():
+                lines[event.orderid] = lines[event.holdid]
+                lines[event.holdid] = lines[event.holdid][0], CONFIRMED
+    return ((name, *line) for name, line in lines.items())
 
 
 async def _buy_stock(url: str) -> None:

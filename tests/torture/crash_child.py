@@ -14,6 +14,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -24,7 +25,20 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event, OutOfStock
+from allocation.domain.events import (
+    AllocationCancelled,
+    AllocationRequired,
+    BatchCreated,
+    BatchEtaChanged,
+    BatchQuantityChanged,
+    Event,
+    HoldConfirmed,
+    LinePinned,
+    LineQuantityChanged,
+    LineShipped,
+    OutOfStock,
+    StockHeld,
+)
 from allocation.service_layer import relay
 from allocation.service_layer.effects import among
 from allocation.service_layer.handlers import EFFECTS
@@ -37,14 +51,17 @@ from tests.builders import select
 T = TypeVar("T")
 
 GROUPS = (1, 2, 3)
-GROUP_SIZE = 5
+GROUP_SIZE = 12
 ANSWERED = 2  # of a group, when the process is killed between two answers
 COUNTED = 30
+DUE, LATE = date(2099, 1, 31), date(2099, 2, 28)
+HELD_UNTIL = datetime(2030, 1, 31, 12, tzinfo=UTC)
 LOOK_INTERVAL_S = 0.01
 LEASE_S = 0.5  # what the next process waits for what the killed one had
 PATIENCE_S = 15.0
 ACTOR = "sender"
 PENDING = "SELECT number FROM deliveries"
+ORDERED = ("left", "cancelled", "changed", "pinned")
 EFFECT_POINTS = ("untold", "told", "marked")
 
 
@@ -68,9 +85,14 @@ class Task(NamedTuple):
 
 
 def stock() -> Sequence[Event]:
-    """What is there before: plenty of chairs, a batch that is full, and a product that runs out for each group."""
+    """What is there before: plenty of chairs, ordered and held; a full batch; for each group what is due or scarce."""
     return [
         BatchCreated("plenty", "CHAIR", 1_000),
+        BatchCreated("some", "CHAIR", 100),
+        *(AllocationRequired(f"{what}-{group}", "CHAIR", 2) for what in ORDERED for group in GROUPS),
+        *(StockHeld(f"cart-{group}", "CHAIR", 2, HELD_UNTIL) for group in GROUPS),
+        *(BatchCreated(f"due-{group}", f"SOFA-{group}", 10, DUE) for group in GROUPS),
+        *(AllocationRequired(f"early-{group}", f"SOFA-{group}", 2) for group in GROUPS),
         BatchCreated("counted", "TABLE", COUNTED),
         *(AllocationRequired(f"earlier-{number}", "TABLE", 10) for number in GROUPS),
         BatchCreated("other", "TABLE", 1_000),
@@ -79,7 +101,10 @@ def stock() -> Sequence[Event]:
 
 
 def messages(way: str) -> Sequence[Message]:
-    """All groups, one after the other. A count frees lines that are not read ahead: it makes a group lock and run."""
+    """All groups, one after the other.
+
+    A count, another day or a hold needs lines that are not read ahead: it makes a group lock and run.
+    """
     return [
         new_message(each, ACTOR, key=f"{group}-{place}")
         for group in GROUPS
@@ -93,13 +118,23 @@ def group_of(name: str) -> int:
 
 
 def _group(way: str, group: int) -> Sequence[Event]:
-    counted = BatchQuantityChanged("counted", COUNTED - 10 * group)
+    run = [
+        BatchQuantityChanged("counted", COUNTED - 10 * group),
+        BatchEtaChanged(f"due-{group}", LATE),
+        HoldConfirmed(f"cart-{group}", f"{group}-cart"),
+        StockHeld(f"{group}-hold", "CHAIR", 1, HELD_UNTIL),
+    ]
+    write = [AllocationRequired(f"{group}-{sku}", sku, 1) for sku in ("TABLE", *(f"SOFA-{each}" for each in GROUPS))]
     return [
         BatchCreated(f"bought-{group}", f"LAMP-{group}", 5),
         AllocationRequired(f"{group}-lamp", f"LAMP-{group}", 2),
         AllocationRequired(f"{group}-chair", "CHAIR", 3),
         AllocationRequired(f"{group}-gone", f"GONE-{group}", 2),
-        counted if way == "run" else AllocationRequired(f"{group}-table", "TABLE", 1),
+        LineShipped(f"left-{group}", "CHAIR"),
+        AllocationCancelled(f"cancelled-{group}", "CHAIR"),
+        LineQuantityChanged(f"changed-{group}", "CHAIR", 3),
+        LinePinned(f"pinned-{group}", "CHAIR", "some", "a friend"),
+        *(run if way == "run" else write),
     ]
 
 

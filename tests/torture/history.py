@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
+REFUSED = {404, 409}  # as things stand; later it may be otherwise
+
 
 class Answer(NamedTuple):
     """What came back for one attempt."""
@@ -29,14 +31,22 @@ class Sent:
     attempts: int = 0
     answers: list[Answer] = field(default_factory=list)
 
+    @property
+    def refusal(self) -> str | None:
+        """For what reason it was declined, in the service's word; None: it was not."""
+        if not self.answers or self.answers[0].status not in REFUSED:
+            return None
+        return str(self.answers[0].body["type"]).rpartition("/")[2]
+
 
 class Line(NamedTuple):
-    """Where a line stands; ``batchref`` is None while it waits."""
+    """Where a line or a hold stands; ``batchref`` is None while it waits."""
 
     orderid: str
     sku: str
     qty: int
     batchref: str | None
+    state: str
 
 
 class Batch(NamedTuple):
@@ -50,9 +60,13 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class Stored:
-    """What the service tells of itself afterwards; ``events`` are those of ``/events``, the whole ledger in order."""
+    """What the service tells of itself afterwards; ``events`` are those of ``/events``, the whole ledger in order.
+
+    ``earlier`` is the same before closed lines were removed, if any were.
+    """
 
     events: Sequence[Json] = ()
     lines: Sequence[Line] = ()
     batches: Sequence[Batch] = ()
     differences: int = 0  # found by `allocation verify`
+    earlier: Sequence[Json] = ()

@@ -1,6 +1,7 @@
 """Senders under load: each sends one message after the other and repeats each, under its key, until it is acknowledged.
 
-Stock is scarce on purpose: batches come in, are counted anew and run out, so lines wait, move and are served.
+Stock is scarce on purpose: batches come in, are late, are counted anew and run out, so lines wait, move and are served.
+Any sender may ship, cancel, change or pin what any of them ordered lately, and order what any of them holds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.torture.client import Client, NoAnswer
@@ -23,8 +25,14 @@ PATIENCE_S = 90.0  # of a sender with one message
 RETRY_DELAY_S = 0.05
 UNAVAILABLE = 503
 
-KINDS = ("order", "batch", "count", "repeat")
-SHARES = (0.86, 0.05, 0.05, 0.04)
+SHARES = {
+    "order": 0.56, "batch": 0.05, "count": 0.04, "eta": 0.03, "repeat": 0.04,
+    "ship": 0.06, "cancel": 0.04, "resize": 0.05, "pin": 0.03, "hold": 0.05, "confirm": 0.05,
+}  # fmt: skip
+PATHS = {"ship": "/ship_line", "cancel": "/cancel_allocation", "resize": "/change_line_quantity", "pin": "/pin_line"}
+RECENT = 200  # lines, of which one is chosen
+INBOUND = 0.4  # of all batches
+DAYS = ("2099-01-31", "2099-02-28", "2099-03-31")
 HASTY = 0.03  # of all messages are sent by somebody who is gone before the answer, and then again
 
 
@@ -38,6 +46,9 @@ class Load:
         self._seed = seed
         self._over = asyncio.Event()
         self._batches: list[tuple[str, str]] = []  # acknowledged: reference and SKU
+        self._orders: list[tuple[str, str]] = []  # the same: order id and SKU
+        self._holds: list[tuple[str, str]] = []
+        self._expires_at = (datetime.now(UTC) + timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._senders: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -46,40 +57,72 @@ class Load:
         for sku in SKUS:
             await self._send(first, random.Random(self._seed), self._batch(f"first-{sku}", sku, 500))
         first.hang_up()
-        self._senders = [asyncio.create_task(self._keep_sending(number)) for number in range(SENDERS)]
+        self.go_on("a")
+
+    def go_on(self, half: str) -> None:
+        """Begin, or after a stop go on, with names of that half; nobody repeats what was acknowledged in another."""
+        self._over.clear()
+        self._senders = [
+            asyncio.create_task(self._keep_sending(f"{half}{number}", number)) for number in range(SENDERS)
+        ]
 
     async def stop(self) -> None:
         """Let every sender finish: until its message is acknowledged, or its patience ends."""
         self._over.set()
         await asyncio.gather(*self._senders)
 
-    async def _keep_sending(self, number: int) -> None:
-        chance = random.Random(f"{self._seed}-{number}")
+    async def _keep_sending(self, name: str, number: int) -> None:
+        chance = random.Random(f"{self._seed}-{name}")
         client = Client(self._ports[number % len(self._ports)])
         own: list[Sent] = []
         for count in itertools.count():
             if self._over.is_set():
                 break
-            (kind,) = chance.choices(KINDS, SHARES)
+            (kind,) = chance.choices([*SHARES], [*SHARES.values()])
             if kind == "repeat" and own:
                 self.counts["repeated"] += 1
                 await self._send(client, chance, chance.choice(own))
             else:
-                own.append(self._message(kind, f"{number}-{count}", chance))
-                await self._send(client, chance, own[-1])
+                message = self._message(kind, f"{name}-{count}", chance)
+                await self._send(client, chance, message)
+                if message.refusal is None:  # else it may be taken another time, and be no repetition
+                    own.append(message)
         client.hang_up()
 
     def _message(self, kind: str, name: str, chance: random.Random) -> Sent:
-        sku = SKUS[0] if chance.random() < HOT else chance.choice(SKUS[1:])
-        if kind == "batch":
-            return self._batch(f"batch-{name}", sku, chance.randint(5, 60))
-        if kind == "count" and self._batches:
-            ref, sku = chance.choice(self._batches)
-            return self._new("/change_batch_quantity", name, sku, ref=ref, qty=chance.randint(0, 60))
-        return self._new("/allocate", name, sku, orderid=f"order-{name}", sku=sku, qty=chance.randint(1, 3))
+        """A request of that kind; an order, if there is nothing yet that it could be about."""
+        sku, qty = SKUS[0] if chance.random() < HOT else chance.choice(SKUS[1:]), chance.randint(1, 3)
+        path = "/allocate"
+        body: dict[str, Any] = {"orderid": f"order-{name}", "sku": sku, "qty": qty}
+        ref, of = chance.choice(self._batches)
+        lines = [line for line in self._orders[-RECENT:] if line[1] == of]
+        match kind:
+            case "batch" if chance.random() < INBOUND:
+                return self._batch(f"ship-{name}", sku, chance.randint(5, 60), eta=chance.choice(DAYS))
+            case "batch":
+                return self._batch(f"batch-{name}", sku, chance.randint(5, 60))
+            case "count":
+                path, sku, body = "/change_batch_quantity", of, {"ref": ref, "qty": chance.randint(0, 60)}
+            case "eta" if ships := [batch for batch in self._batches if batch[0].startswith("ship-")]:
+                ref, sku = chance.choice(ships)
+                path, body = "/change_batch_eta", {"ref": ref, "eta": chance.choice(DAYS)}
+            case "hold":
+                body = {"holdid": f"hold-{name}", "sku": sku, "qty": qty, "expires_at": self._expires_at}
+                path = "/hold_stock"
+            case "confirm" if self._holds:
+                holdid, sku = self._holds.pop(chance.randrange(len(self._holds)))
+                path, body = "/confirm_hold", {"holdid": holdid, "orderid": f"order-{name}"}
+            case "ship" | "cancel" | "resize" | "pin" if lines:
+                orderid, sku = chance.choice(lines)
+                more: dict[str, dict[str, Any]] = {
+                    "resize": {"qty": qty},
+                    "pin": {"batchref": ref, "reason": "a friend"},
+                }
+                path, body = PATHS[kind], {"orderid": orderid, "sku": sku, **more.get(kind, {})}
+        return self._new(path, name, sku, **body)
 
-    def _batch(self, ref: str, sku: str, qty: int) -> Sent:
-        return self._new("/add_batch", ref, sku, ref=ref, sku=sku, qty=qty)
+    def _batch(self, ref: str, sku: str, qty: int, **more: str) -> Sent:
+        return self._new("/add_batch", ref, sku, ref=ref, sku=sku, qty=qty, **more)
 
     def _new(self, path: str, name: str, about: str, **body: Any) -> Sent:
         sent = Sent(f"key-{name}", path, body, about, time.monotonic())
@@ -102,8 +145,8 @@ class Load:
                 client.port = self._ports[(self._ports.index(client.port) + 1) % len(self._ports)]
             else:
                 if answer.status != UNAVAILABLE:
-                    self._acknowledge(sent)
                     sent.answers.append(answer)
+                    self._acknowledge(sent)
                     return
                 self.counts["503"] += 1
             await asyncio.sleep(chance.uniform(0, 2 * RETRY_DELAY_S))
@@ -111,5 +154,12 @@ class Load:
     def _acknowledge(self, sent: Sent) -> None:
         if sent.acknowledged_at is None:
             sent.acknowledged_at = time.monotonic()
-            if sent.path == "/add_batch":
-                self._batches.append((sent.body["ref"], sent.sku))
+            self.counts["refused"] += sent.refusal is not None
+            known = {
+                "/add_batch": ("ref", self._batches),
+                "/allocate": ("orderid", self._orders),
+                "/confirm_hold": ("orderid", self._orders),
+                "/hold_stock": ("holdid", self._holds),
+            }.get(sent.path)
+            if known is not None and sent.refusal is None:
+                known[1].append((sent.body[known[0]], sent.sku))

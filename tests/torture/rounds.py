@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.e2e.program import run
-from tests.torture.arena import Attack, MakeArena
+from tests.torture.arena import Attack, MakeArena, Tidier
 from tests.torture.checker import check
 from tests.torture.history import Batch, Json, Line, Stored
 from tests.torture.load import Load
+from tests.torture.tidier import tidy_once
 
 PAGE = 1_000
 READ_TIMEOUT_S = 60.0
@@ -33,28 +34,46 @@ class Result(NamedTuple):
         return [f"{kind}: {fault}" for kind, faults in self.faults.items() for fault in faults]
 
 
-async def play(arena_of: MakeArena, attack: Attack, folder: Path, seed: int) -> Result:
-    """One round: a load for as long as the attack goes on, and what it takes to end it."""
+async def play(arena_of: MakeArena, attack: Attack, later: Attack, folder: Path, seed: int) -> Result:
+    """One round: a load for as long as two attacks go on, and what it takes to end it.
+
+    During the later one, what was closed before it is removed.
+    """
     async with arena_of(folder, seed) as arena:
         load = Load(arena.ports, seed)
         await load.start()
         await attack(arena)
         await load.stop()
-        stored = await asyncio.to_thread(read, arena.ports[0], arena.database_url)
+        earlier = await asyncio.to_thread(_read_events, arena.ports[0])
+        arena.tidier = Tidier(arena.behind, folder / "tidier.log")
+        load.go_on("b")
+        await later(arena)
+        await load.stop()
+        arena.tidier.kill()
+        await tidy_once(arena.database_url, arena.tidier.moment)
+        stored = await asyncio.to_thread(_read, arena.ports[0], arena.database_url)
+        stored.earlier = earlier
     faults = dict(check(load.history, stored))
     sent = Counter(
         sent=len(load.history),
         acknowledged=sum(message.acknowledged_at is not None for message in load.history),
         retried=sum(message.attempts > len(message.answers) for message in load.history),
         messages=len(stored.events),
+        removed=len({event["id"] for event in earlier} - {event["id"] for event in stored.events}),
     )
     return Result(load.counts + arena.counts + sent, faults)
 
 
-def read(port: int, database_url: str) -> Stored:
-    """All that is stored, as it is told over HTTP, and the verdict of `allocation verify`."""
+def _read_events(port: int) -> Sequence[Json]:
+    """The whole ledger."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=READ_TIMEOUT_S) as client:
-        events = [event for page in _pages(client, "/events", "after") for event in page["events"]]
+        return [event for page in _pages(client, "/events", "after") for event in page["events"]]
+
+
+def _read(port: int, database_url: str) -> Stored:
+    """All that is stored, as it is told over HTTP, and the verdict of `allocation verify`."""
+    events = _read_events(port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=READ_TIMEOUT_S) as client:
         batches: list[Batch] = []
         lines: list[Line] = []
         for sku in [product["sku"] for page in _pages(client, "/products", "after") for product in page["products"]]:
@@ -63,8 +82,9 @@ def read(port: int, database_url: str) -> Stored:
                     batches.append(Batch(each["batchref"], sku, each["purchased_quantity"], each["allocated_quantity"]))
                     lines += _lines_of(client, each["batchref"], sku)
             for page in _pages(client, f"/products/{sku}", "waiting_after"):
-                lines += [Line(each["orderid"], sku, each["qty"], None) for each in page["waiting"]]
-        looked_up = [_looked_up(client, line) for line in lines[:: max(1, len(lines) // LOOKED_UP)]]
+                lines += [Line(each["orderid"], sku, each["qty"], None, each["state"]) for each in page["waiting"]]
+        orders = [line for line in lines if line.state != "held"]
+        looked_up = [_looked_up(client, line) for line in orders[:: max(1, len(orders) // LOOKED_UP)]]
     done = run("verify", "--json", database=database_url)
     different = json.loads(done.output)["left"] + sum(not same for same in looked_up)
     return Stored(events, lines, batches, different)
@@ -72,7 +92,7 @@ def read(port: int, database_url: str) -> Stored:
 
 def _lines_of(client: httpx.Client, ref: str, sku: str) -> Iterator[Line]:
     for page in _pages(client, f"/batches/{ref}", "before"):
-        yield from (Line(each["orderid"], sku, each["qty"], ref) for each in page["lines"])
+        yield from (Line(each["orderid"], sku, each["qty"], ref, each["state"]) for each in page["lines"])
 
 
 def _looked_up(client: httpx.Client, line: Line) -> bool:

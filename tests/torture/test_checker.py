@@ -49,8 +49,43 @@ def a_right_run() -> Run:
         sent("k3", 3, "/allocate", {"batchref": None}, **other),
         sent("k4", 4, "/change_batch_quantity", {"batchref": "b1", "moved": []}, ref="b1", qty=7),
     ]
-    lines = [Line("o1", SKU, 6, "b1"), Line("o2", SKU, 5, None)]
+    lines = [Line("o1", SKU, 6, "b1", "allocated"), Line("o2", SKU, 5, None, "waiting")]
     return Run(messages, Stored(events, lines, [Batch("b1", SKU, 7, 6)]))
+
+
+def a_longer_run() -> Run:
+    """The same; then a cart holds the last one and orders it, o1 leaves, o2 is cancelled, and cannot be shipped."""
+    run = a_right_run()
+    cart = {"holdid": "h1", "sku": SKU, "qty": 1}
+    until, line = {"expires_at": "2099-01-31T12:00:00Z"}, {"orderid": "o3", "sku": SKU, "qty": 1}
+    o1, o2 = {"orderid": "o1", "sku": SKU}, {"orderid": "o2", "sku": SKU}
+    run.stored.events = [
+        *run.stored.events,
+        event(8, "k5", "StockHeld", **cart, **until),
+        event(9, "k5~1", "Held", **cart, **until, batchref="b1"),
+        event(10, "k6", "HoldConfirmed", holdid="h1", orderid="o3"),
+        event(11, "k6~1", "HoldEnded", **cart, batchref="b1", how="confirmed"),
+        event(12, "k6~2", "Allocated", **line, batchref="b1"),
+        event(13, "k7", "LineShipped", **o1),
+        event(14, "k7~1", "Shipped", **o1, qty=6, batchref="b1"),
+        event(15, "k8", "LineQuantityChanged", **o2, qty=4),
+        event(16, "k8~1", "Resized", **o2, qty=4, before=5),
+        event(17, "k9", "AllocationCancelled", **o2),
+        event(18, "k9~1", "Cancelled", **o2, qty=4, batchref=None),
+    ]
+    run.sent.extend(
+        [
+            sent("k5", 5, "/hold_stock", {"batchref": "b1"}, **cart, **until),
+            sent("k6", 6, "/confirm_hold", {"batchref": "b1"}, holdid="h1", orderid="o3"),
+            sent("k7", 7, "/ship_line", {"batchref": "b1"}, **o1),
+            sent("k8", 8, "/change_line_quantity", {"batchref": None, "moved": []}, **o2, qty=4),
+            sent("k9", 9, "/cancel_allocation", {"moved": []}, **o2),
+            Sent("k10", "/ship_line", o2, SKU, 10, 10.5, 1, [Answer(409, {"type": "/problems/line-closed"})]),
+        ]
+    )
+    run.stored.lines = [Line("o1", SKU, 6, "b1", "shipped"), Line("o3", SKU, 1, "b1", "allocated")]
+    run.stored.batches = [Batch("b1", SKU, 7, 7)]
+    return run
 
 
 def faults(run: Run) -> dict[str, int]:
@@ -59,6 +94,8 @@ def faults(run: Run) -> dict[str, int]:
 
 def test_a_right_run_has_no_fault() -> None:
     assert faults(a_right_run()) == {}
+    assert faults(a_longer_run()) == {}
+    assert faults(a_tidied_run()) == {}
 
 
 def test_a_message_that_nobody_got_an_answer_for_may_be_in_the_ledger_or_not() -> None:
@@ -135,7 +172,7 @@ def leave_a_line_called(run: Run) -> None:
 
 
 def change_a_quantity(run: Run) -> None:
-    run.stored.lines = [run.stored.lines[0], Line("o2", SKU, 50, None)]
+    run.stored.lines = [run.stored.lines[0], Line("o2", SKU, 50, None, "waiting")]
 
 
 def invent_a_message(run: Run) -> None:
@@ -183,3 +220,130 @@ def test_a_fault_is_found(forge: Callable[[Run], None], expected: dict[str, int]
     forge(run)
     assert faults(run) == expected
     assert expected.keys() <= KINDS.keys()
+
+
+def without(run: Run, *ids: str) -> None:
+    run.stored.events = [each for each in run.stored.events if each["id"] not in ids]
+
+
+def lose_a_cancellation(run: Run) -> None:
+    without(run, "k9", "k9~1")
+
+
+def lose_a_shipment_in_the_rows(run: Run) -> None:
+    run.stored.lines = [Line("o1", SKU, 6, "b1", "allocated"), run.stored.lines[1]]
+
+
+def ship_twice(run: Run) -> None:
+    run.sent.append(sent("k11", 11, "/ship_line", {"batchref": "b1"}, orderid="o1", sku=SKU))
+    again = event(20, "k11~1", "Shipped", orderid="o1", sku=SKU, qty=6, batchref="b1")
+    run.stored.events = [*run.stored.events, event(19, "k11", "LineShipped", orderid="o1", sku=SKU), again]
+
+
+def resize_in_the_ledger_alone(run: Run) -> None:
+    without(run, "k9", "k9~1")
+    del run.sent[8:]
+    run.stored.lines = [*run.stored.lines, Line("o2", SKU, 5, None, "waiting")]
+
+
+def hold_on_when_it_was_ordered(run: Run) -> None:
+    without(run, "k6~1")
+    run.stored.lines = [*run.stored.lines, Line("h1", SKU, 1, "b1", "held")]
+    run.stored.batches = [Batch("b1", SKU, 8, 8)]
+
+
+def keep_what_was_cancelled(run: Run) -> None:
+    run.stored.lines = [*run.stored.lines, Line("o2", SKU, 4, None, "waiting")]
+
+
+def do_what_was_refused(run: Run) -> None:
+    run.stored.events = [*run.stored.events, event(19, "k10", "LineShipped", orderid="o2", sku=SKU)]
+
+
+def refuse_what_is_known(run: Run) -> None:
+    run.sent[9].answers = [Answer(409, {"type": "/problems/unknown-line"})]
+
+
+def answer_another_batch(run: Run) -> None:
+    run.sent[6].answers = [Answer(201, {"batchref": "b2"})]
+
+
+@pytest.mark.parametrize(
+    ("forge", "expected"),
+    [
+        (lose_a_cancellation, {"lost": 2}),
+        (lose_a_shipment_in_the_rows, {"torn": 1}),
+        (ship_twice, {"twice": 1, "oversold": 1}),
+        (resize_in_the_ledger_alone, {"torn": 1}),
+        (hold_on_when_it_was_ordered, {"torn": 1, "oversold": 2}),
+        (keep_what_was_cancelled, {"torn": 1}),
+        (do_what_was_refused, {"answers": 1}),
+        (refuse_what_is_known, {"refused": 1}),
+        (answer_another_batch, {"answers": 1}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_fault_in_the_life_of_a_promise_is_found(forge: Callable[[Run], None], expected: dict[str, int]) -> None:
+    run = a_longer_run()
+    forge(run)
+    assert faults(run) == expected
+
+
+def test_what_was_sent_twice_may_be_refused_and_done_by_who_was_slower() -> None:
+    run = a_longer_run()
+    run.sent[9].attempts = 2
+    do_what_was_refused(run)
+    assert faults(run) == {}
+
+
+def a_tidied_run() -> Run:
+    """The longer one, of which o1 and o2 went in the end; that o2 is not there is then the answer."""
+    run = a_longer_run()
+    run.stored.earlier = run.stored.events
+    without(run, "k2", "k2~1", "k3", "k3~1", "k3~2", "k7", "k7~1", "k8", "k8~1", "k9", "k9~1")
+    run.stored.lines = run.stored.lines[1:]
+    run.sent[9].answers = [Answer(404, {"type": "/problems/unknown-line"})]
+    return run
+
+
+def remove_an_open_line(run: Run) -> None:
+    without(run, "k6", "k6~1", "k6~2")
+    run.stored.lines = []
+
+
+def remove_messages_of_an_open_line(run: Run) -> None:
+    without(run, "k6~2")
+
+
+def remove_a_message_about_no_line(run: Run) -> None:
+    without(run, "k4")
+
+
+def forget_in_the_counters(run: Run) -> None:
+    run.stored.batches = [Batch("b1", SKU, 7, 1)]
+
+
+def know_nothing_of_a_line_that_stays(run: Run) -> None:
+    run.sent[9].body = {"orderid": "o3", "sku": SKU}
+
+
+def remove_a_line_that_only_the_rows_lost(run: Run) -> None:
+    run.stored.lines = []
+
+
+@pytest.mark.parametrize(
+    ("forge", "expected"),
+    [
+        (remove_an_open_line, {"lost": 1}),
+        (remove_messages_of_an_open_line, {"lost": 1}),
+        (remove_a_message_about_no_line, {"lost": 1}),
+        (forget_in_the_counters, {"torn": 1}),
+        (know_nothing_of_a_line_that_stays, {"refused": 1}),
+        (remove_a_line_that_only_the_rows_lost, {"lost": 1, "torn": 1}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_removed_too_early_or_in_part_is_found(forge: Callable[[Run], None], expected: dict[str, int]) -> None:
+    run = a_tidied_run()
+    forge(run)
+    assert faults(run) == expected

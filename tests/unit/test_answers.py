@@ -55,10 +55,15 @@ def test_a_count_is_answered_with_what_moved() -> None:
 
 def test_a_repair_is_answered_with_the_counters_that_were_off() -> None:
     message = new_message(events.RepairRequired("LAMP"), "test")
-    raised = [events.AllocatedQuantityRepaired("LAMP", "b1", 7, 3), events.WaitingLinesRepaired("LAMP", 0, 1)]
+    raised = [
+        events.AllocatedQuantityRepaired("LAMP", "b1", 7, 3),
+        events.ShippedQuantityRepaired("LAMP", "b1", 0, 2),
+        events.WaitingLinesRepaired("LAMP", 0, 1),
+    ]
     repaired = [
-        {"batchref": "b1", "stored": 7, "counted": 3},
-        {"batchref": None, "stored": 0, "counted": 1},
+        {"counter": "allocated_quantity", "batchref": "b1", "stored": 7, "counted": 3},
+        {"counter": "shipped_quantity", "batchref": "b1", "stored": 0, "counted": 2},
+        {"counter": "waiting_lines", "batchref": None, "stored": 0, "counted": 1},
     ]
     assert answer(Outcome(message, "LAMP", raised)) == {"sku": "LAMP", "repaired": repaired}
 

@@ -25,18 +25,8 @@ from allocation.domain.events import (
     RulesChanged,
     StockHeld,
 )
-from allocation.service_layer.books import (
-    BOOKED,
-    COUNTERS,
-    DOUBTS,
-    KINDS,
-    MAX_DIFFERENCES,
-    Difference,
-    Fact,
-    ProductRows,
-    Report,
-    audit,
-)
+from allocation.service_layer.audit import COUNTERS, DOUBTS, KINDS, MAX_DIFFERENCES, ProductRows, Report, audit
+from allocation.service_layer.books import BOOKED, Difference, Fact
 from allocation.service_layer.handlers import HANDLERS, RAISES
 from allocation.service_layer.history import PastProduct, past_order
 from allocation.service_layer.messages import new_message

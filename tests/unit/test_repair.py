@@ -15,7 +15,10 @@ from allocation.domain.events import (
     BatchCreated,
     BatchQuantityChanged,
     Event,
+    LineReturned,
+    LineShipped,
     RepairRequired,
+    ShippedQuantityRepaired,
     WaitingLinesRepaired,
 )
 from allocation.service_layer.ledger import unfold
@@ -51,6 +54,10 @@ class Shop:
         batches = self.store.tables.batches
         batches[ref] = batches[ref]._replace(allocated_quantity=qty)
 
+    def count_as_shipped(self, ref: str, qty: int) -> None:
+        batches = self.store.tables.batches
+        batches[ref] = batches[ref]._replace(shipped_quantity=qty)
+
     def count_as_waiting(self, sku: str, number: int) -> None:
         products = self.store.tables.products
         products[sku] = products[sku]._replace(waiting_lines=number)
@@ -76,6 +83,39 @@ def test_a_batch_is_counted_again(shop: Shop, stored: int) -> None:
     shop.count_as_allocated("b1", stored)
     assert shop.raised(RepairRequired("LAMP")) == [AllocatedQuantityRepaired("LAMP", "b1", stored, 4)]
     assert shop.store.tables.batches["b1"].allocated_quantity == 4
+    assert shop.raised(RepairRequired("LAMP")) == []
+
+
+@pytest.mark.parametrize("stored", [0, 2, 7])
+def test_what_was_shipped_is_counted_again(shop: Shop, stored: int) -> None:
+    shop.send(AllocationRequired("o3", "LAMP", 3), LineShipped("o3", "LAMP"))
+    shop.count_as_shipped("b1", stored)
+    assert shop.raised(RepairRequired("LAMP")) == [ShippedQuantityRepaired("LAMP", "b1", stored, 3)]
+    batch = shop.store.tables.batches["b1"]
+    assert (batch.allocated_quantity, batch.shipped_quantity) == (7, 3)
+    assert shop.raised(RepairRequired("LAMP")) == []
+
+
+def test_both_counters_of_a_batch_are_counted_again(shop: Shop) -> None:
+    shop.send(LineShipped("o1", "LAMP"))
+    shop.count_as_allocated("b1", 10)
+    shop.count_as_shipped("b1", 9)
+    version = shop.store.tables.products["LAMP"].version_number
+    assert shop.raised(RepairRequired("LAMP")) == [
+        AllocatedQuantityRepaired("LAMP", "b1", 10, 4),
+        ShippedQuantityRepaired("LAMP", "b1", 9, 4),
+    ]
+    batch = shop.store.tables.batches["b1"]
+    assert (batch.allocated_quantity, batch.shipped_quantity) == (4, 4)
+    assert shop.store.tables.products["LAMP"].version_number == version + 2
+
+
+def test_what_the_same_group_shipped_before_is_not_counted_as_damage(shop: Shop) -> None:
+    shop.send(AllocationRequired("o3", "LAMP", 3))
+    shop.count_as_shipped("b1", 2)
+    before = [LineShipped("o1", "LAMP"), LineShipped("o3", "LAMP"), LineReturned("o3", "LAMP", 1)]
+    assert shop.raised(*before, RepairRequired("LAMP")) == [ShippedQuantityRepaired("LAMP", "b1", 8, 6)]
+    assert shop.store.tables.batches["b1"].shipped_quantity == 6
     assert shop.raised(RepairRequired("LAMP")) == []
 
 

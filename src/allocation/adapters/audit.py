@@ -21,7 +21,8 @@ from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.adapters.tables import ASKED_FOR_MORE
-from allocation.service_layer.books import BOOKED, Difference, Fact, Opening, ProductRows, Report, audit
+from allocation.service_layer.audit import ProductRows, Report, audit
+from allocation.service_layer.books import BOOKED, Difference, Fact, Opening
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.store import BatchRow, LineRow, ProductRow, StoreUnavailable
 

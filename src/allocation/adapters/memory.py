@@ -96,15 +96,18 @@ class MemorySession:
         return sorted(movable, key=place)[:PAGE_SIZE]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
-        held = Counter[str | None]()
+        held, shipped = Counter[str | None](), Counter[str | None]()
         for line in self._sorted_lines(sku, lambda line: line.batchref is not None or line.closed is None):
             held[line.batchref] += line.qty if line.batchref else 1
-        counted: dict[str | None, int] = {
-            batch.ref: batch.allocated_quantity for batch in self._tables.batches.values() if batch.sku == sku
-        }
+            shipped[line.batchref] += line.qty if line.closed else 0
+        found = [
+            Miscount(row.ref, row.allocated_quantity - held[row.ref], row.shipped_quantity - shipped[row.ref])
+            for row in self._tables.batches.values()
+            if row.sku == sku
+        ]
         if sku in self._tables.products:
-            counted[None] = self._tables.products[sku].waiting_lines
-        return [Miscount(ref, count - held[ref]) for ref, count in counted.items() if count != held[ref]]
+            found.append(Miscount(None, self._tables.products[sku].waiting_lines - held[None]))
+        return [each for each in found if each.excess or each.shipped_excess]
 
     def save(self, changes: Changes) -> None:
         self._check(changes)

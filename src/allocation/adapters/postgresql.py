@@ -162,15 +162,19 @@ LATE_LINES = f"""
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
 MISCOUNTS = """
-    SELECT ref, allocated_quantity - held FROM (
-        SELECT ref, allocated_quantity, CAST(coalesce((
+    SELECT ref, allocated_quantity - held - gone, shipped_quantity - shipped - gone FROM (
+        SELECT ref, allocated_quantity, shipped_quantity, CAST(coalesce((
             SELECT sum(qty) FROM order_lines WHERE batchref = ref AND order_lines.sku = batches.sku
-        ), 0) + coalesce((
-            SELECT shipped_quantity FROM batch_openings AS gone WHERE gone.batchref = ref AND gone.sku = batches.sku
-        ), 0) AS bigint) AS held FROM batches WHERE sku = $1
-    ) AS counted WHERE allocated_quantity <> held
+        ), 0) AS bigint) AS held, CAST(coalesce((
+            SELECT sum(qty) FROM order_lines
+            WHERE batchref = ref AND order_lines.sku = batches.sku AND closed IS NOT NULL
+        ), 0) AS bigint) AS shipped, coalesce((
+            SELECT opening.shipped_quantity FROM batch_openings AS opening
+            WHERE opening.batchref = ref AND opening.sku = batches.sku
+        ), 0) AS gone FROM batches WHERE sku = $1
+    ) AS counted WHERE allocated_quantity <> held + gone OR shipped_quantity <> shipped + gone
     UNION ALL
-    SELECT NULL, waiting_lines - waiting FROM (
+    SELECT NULL, waiting_lines - waiting, 0 FROM (
         SELECT waiting_lines, (
             SELECT count(*) FROM order_lines
             WHERE order_lines.sku = products.sku AND batchref IS NULL AND closed IS NULL

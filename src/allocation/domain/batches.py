@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
-from allocation.domain.lines import NO_RECORDS, OrderLine, Records, stock_day
+from allocation.domain.lines import NO_RECORDS, Miscount, OrderLine, Records, stock_day
 
 
 def by_age(line: OrderLine) -> int:
@@ -188,12 +188,14 @@ class Batch:
         if scrapped:
             self._purchased_quantity -= qty
 
-    def repair(self, excess: int) -> bool:
-        """Correct the allocated quantity; not if that would say that more is sold than was purchased."""
-        counted = self._allocated_quantity - excess
-        if not self._shipped_quantity <= counted <= self._purchased_quantity:
+    def repair(self, miscount: Miscount) -> bool:
+        """Correct what is allocated and what was shipped; not if it would say that more is sold than was purchased."""
+        allocated = self._allocated_quantity - miscount.excess
+        shipped = self._shipped_quantity - miscount.shipped_excess
+        if not 0 <= shipped <= allocated <= self._purchased_quantity:
             return False
-        self._allocated_quantity = counted
+        self._allocated_quantity, self._shipped_quantity = allocated, shipped
+        self.is_rewritten = self.is_rewritten or miscount.shipped_excess != 0
         return True
 
     def leave_lines(self, records: Records) -> None:

@@ -299,6 +299,16 @@ class AllocatedQuantityRepaired(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ShippedQuantityRepaired(Event):
+    """A batch's shipped quantity was not what its shipped lines add up to, and now is. No promise was touched."""
+
+    sku: Reference
+    batchref: Reference
+    stored: Count
+    counted: Count
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingLinesRepaired(Event):
     """The number of a product's waiting lines was wrong, and now is not. No promise was touched."""
 

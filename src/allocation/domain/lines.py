@@ -114,10 +114,14 @@ class Promise(NamedTuple):
 
 
 class Miscount(NamedTuple):
-    """By how much a counter is above what the lines say: a batch's, or that of the lines that wait (None)."""
+    """By how much counters are above what the lines say: a batch's, or that of the lines that wait (None).
+
+    ``excess`` is that of its allocated quantity, or of their number; ``shipped_excess`` that of its shipped quantity.
+    """
 
     batchref: str | None
     excess: int
+    shipped_excess: int = 0
 
 
 class Records(Protocol):

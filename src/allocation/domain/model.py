@@ -434,13 +434,11 @@ class Product:
         """
         miscounts = [] if self._repaired else self._records.miscounts()
         self._repaired = True
-        for batchref, excess in miscounts:
-            if batchref is None:
-                self._repair_waiting_lines(excess)
-            elif (batch := self.batch(batchref)) is not None and batch.repair(excess):
-                self._change(batch)
-                counted = batch.allocated_quantity
-                self.events.append(events.AllocatedQuantityRepaired(self.sku, batchref, counted + excess, counted))
+        for miscount in miscounts:
+            if miscount.batchref is None:
+                self._repair_waiting_lines(miscount.excess)
+            elif (batch := self.batch(miscount.batchref)) is not None and batch.repair(miscount):
+                self._record_repair(batch, miscount)
 
     def leave_changes(self) -> bool:
         """Be as if loaded anew, with all that was changed in the records; False if not all of it can be there."""
@@ -456,6 +454,17 @@ class Product:
         self._planned = {}
         self._repaired = False
         return True
+
+    def _record_repair(self, batch: Batch, miscount: Miscount) -> None:
+        """Each counter that was off is a change of its own."""
+        repaired = (
+            (events.AllocatedQuantityRepaired, miscount.excess, batch.allocated_quantity),
+            (events.ShippedQuantityRepaired, miscount.shipped_excess, batch.shipped_quantity),
+        )
+        for fact, excess, counted in repaired:
+            if excess:
+                self._change(batch)
+                self.events.append(fact(self.sku, batch.reference, counted + excess, counted))
 
     def _repair_waiting_lines(self, excess: int) -> None:
         self._next_version()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from allocation.domain.events import (
     Allocated,
@@ -31,6 +31,7 @@ from allocation.domain.events import (
     PromiseChanged,
     RepairRequired,
     RulesChanged,
+    ShippedQuantityRepaired,
     Split,
     StockHeld,
     WaitingLinesRepaired,
@@ -121,8 +122,9 @@ class MoveUpAnswer(TypedDict):
 
 
 class Repair(TypedDict):
-    """A counter that was off: a batch's allocated quantity, or the number of waiting lines (null)."""
+    """A counter that was off: of a batch, or the number of waiting lines (of none: null)."""
 
+    counter: Literal["allocated_quantity", "shipped_quantity", "waiting_lines"]
     batchref: str | None
     stored: int
     counted: int
@@ -252,6 +254,8 @@ def _repairs(raised: Iterable[Event]) -> Iterator[Repair]:
     for event in raised:
         match event:
             case AllocatedQuantityRepaired(_, batchref, stored, counted):
-                yield {"batchref": batchref, "stored": stored, "counted": counted}
+                yield {"counter": "allocated_quantity", "batchref": batchref, "stored": stored, "counted": counted}
+            case ShippedQuantityRepaired(_, batchref, stored, counted):
+                yield {"counter": "shipped_quantity", "batchref": batchref, "stored": stored, "counted": counted}
             case WaitingLinesRepaired(_, stored, counted):
-                yield {"batchref": None, "stored": stored, "counted": counted}
+                yield {"counter": "waiting_lines", "batchref": None, "stored": stored, "counted": counted}

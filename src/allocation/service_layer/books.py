@@ -1,25 +1,18 @@
-"""The books: what the ledger alone says of a product, replayed into a second state, and compared with the rows.
+"""The books: what the ledger alone says of a product, replayed into a second state.
 
-Nothing here reads or writes. `Books` books one message after the other; `audit` goes through one product's rows and
-messages side by side, in the order of their keys, so that it remembers batches but no lines, however many there are.
-What a line was asked for with is told to the books where it is unusual: of most lines there is nothing to tell.
+Nothing here reads or writes. `Books` books one message after the other, and remembers batches but no lines, however
+many there are. What a line was asked for with is told to the books where it is unusual: of most lines there is nothing
+to tell.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import groupby
-from operator import attrgetter
 from typing import Final, NamedTuple
 
-import msgspec
-
-from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import (
-    STRATEGIES,
     Allocated,
     AllocatedQuantityRepaired,
     AllocationRequired,
@@ -41,6 +34,7 @@ from allocation.domain.events import (
     Returned,
     RulesChanged,
     Shipped,
+    ShippedQuantityRepaired,
     Split,
     StockScrapped,
     WaitingLinesRepaired,
@@ -49,16 +43,11 @@ from allocation.domain.lines import (
     CANCELLED,
     HELD_PRIORITY,
     LOST,
-    PART_MARK,
     PINNED_PRIORITY,
     RETURNED,
     SHIPPED,
-    is_pinned,
-    own_priority,
 )
-from allocation.domain.rules import USUAL, Rules
-from allocation.service_layer.messages import UNREADABLE, recall
-from allocation.service_layer.store import BatchRow, LineRow, ProductRow
+from allocation.service_layer.messages import recall
 
 # The events that change the books. The others ask for something, or tell somebody.
 BOOKED: Final[Sequence[type[Event]]] = (
@@ -83,38 +72,10 @@ BOOKED: Final[Sequence[type[Event]]] = (
     Held,
     HoldEnded,
     AllocatedQuantityRepaired,
+    ShippedQuantityRepaired,
     WaitingLinesRepaired,
 )
-MAX_DIFFERENCES = 1_000  # kept in a report; beyond that they are only counted
 WAITING = "waiting"
-
-KINDS: Final = {
-    "allocated-quantity": "a batch's counter is not what its lines add up to",
-    "waiting-lines": "a product's counter is not the number of its waiting lines",
-    "oversold": "the lines on a batch add up to more than was purchased",
-    "rules-differ": "a product's rules are not those it was last given",
-    "version": "a product's version number is not the number of its changes",
-    "position": "a batch or line has a position that its product never gave",
-    "product-missing": "there are batches, lines or messages of a product that is not there",
-    "batch-missing": "the ledger has a batch that is not there",
-    "batch-unexplained": "there is a batch that the ledger does not have",
-    "batch-differs": "a batch is not as it was bought, or as it was said to be since",
-    "purchased-quantity": "a batch's quantity is not as last counted",
-    "shipped-quantity": "what is counted as shipped of a batch is not what its shipped lines add up to",
-    "unknown-batch": "a line stands on a batch that its product does not have",
-    "line-missing": "the ledger has a line that is not there",
-    "line-unexplained": "there is a line that the ledger does not have",
-    "line-elsewhere": "a line stands elsewhere than the ledger says",
-    "line-differs": "a line is not as it was ordered, held, split or pinned",
-    "ledger": "the ledger contradicts itself: a message is missing, or out of order",
-}
-COUNTERS: Final = frozenset({"allocated-quantity", "waiting-lines"})
-# While one of these is open, nobody knows what a product's counters should say.
-DOUBTS: Final = frozenset(
-    kind
-    for kind in KINDS
-    if kind.startswith(("batch-", "line-")) or kind in {"product-missing", "unknown-batch", "position"}
-)
 
 
 class Fact(NamedTuple):
@@ -209,7 +170,7 @@ class BookedLine(NamedTuple):
 
     @property
     def place(self) -> str:
-        return "freed" if self.freed else _place(self.batchref, self.closed)
+        return "freed" if self.freed else place_of(self.batchref, self.closed)
 
 
 class Books:
@@ -266,7 +227,9 @@ class Books:
 
     def _allocated(self, event: Allocated, line: BookedLine | None, position: int) -> BookedLine:
         if line is not None and line.batchref is not None:
-            self._contradiction(event.orderid, f"{line.place}, then {_place(event.batchref)}", "freed first", position)
+            self._contradiction(
+                event.orderid, f"{line.place}, then {place_of(event.batchref)}", "freed first", position
+            )
         elif line is not None and line.qty != event.qty:
             self._contradiction(event.orderid, f"quantity {event.qty}", f"quantity {line.qty}", position)
         self._change_unless_freed(line)
@@ -283,7 +246,7 @@ class Books:
     def _deallocated(self, event: Deallocated, line: BookedLine | None, position: int) -> BookedLine:
         if line is None or line.batchref != event.batchref:
             place = "nowhere" if line is None else line.place
-            freed_from = _place(event.batchref)
+            freed_from = place_of(event.batchref)
             self._contradiction(event.orderid, f"{place}, then freed", f"{freed_from}, then freed", position)
         self._touched(event.batchref, position).allocated_quantity -= event.qty
         known = line or BookedLine(event.qty, None, position)
@@ -368,7 +331,7 @@ class Books:
                 batch.purchased_quantity = qty
             case StockScrapped(_, batchref, qty):
                 self._touched(batchref, position).purchased_quantity -= qty
-            case AllocatedQuantityRepaired(_, batchref):
+            case AllocatedQuantityRepaired(_, batchref) | ShippedQuantityRepaired(_, batchref):
                 self.version_number += 1
                 self._touched(batchref, position)
             case _:
@@ -414,267 +377,8 @@ class Books:
         self.contradictions.append(Difference("ledger", self.sku, name, stored, expected, position))
 
 
-@dataclass(slots=True)
-class Report:
-    """What an audit went through and found, the first `MAX_DIFFERENCES` of it in full."""
-
-    products: int = 0
-    batches: int = 0
-    lines: int = 0
-    messages: int = 0
-    found: Counter[str] = field(default_factory=Counter)  # by kind
-    differences: list[Difference] = field(default_factory=list)
-    miscounted: set[str] = field(default_factory=set)  # SKUs of which a counter is off
-    doubted: set[str] = field(default_factory=set)  # SKUs of which more than that is
-
-    def add(self, difference: Difference) -> None:
-        self.found[difference.kind] += 1
-        if difference.kind in COUNTERS:
-            self.miscounted.add(difference.sku)
-        if difference.kind in DOUBTS:
-            self.doubted.add(difference.sku)
-        if len(self.differences) < MAX_DIFFERENCES:
-            self.differences.append(difference)
-
-
-class ProductRows(NamedTuple):
-    """All there is of one product: lines by order id, messages by order id and position, those about no line first."""
-
-    sku: str
-    product: ProductRow | None
-    batches: Sequence[BatchRow]
-    lines: Iterable[LineRow]
-    facts: Iterable[Fact]
-    opening: Opening = NOTHING_GONE
-
-
-def audit(rows: ProductRows, report: Report) -> None:
-    """Recompute every sum of a product, replay its messages, and report what differs from what is stored."""
-    _Audit(rows, report).run()
-
-
-class _Audit:
-    def __init__(self, rows: ProductRows, report: Report) -> None:
-        self._rows = rows
-        self._report = report
-        self._books = Books(rows.sku, rows.opening)
-        self._stored = {batch.ref: batch for batch in rows.batches}
-        # By batch: what its lines add up to, those that are kept no longer among them, and what of it was shipped.
-        self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
-        self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
-        self._waiting = 0
-        self._early_parts: list[tuple[LineRow, BookedLine]] = []
-        self._version = rows.product.version_number if rows.product else 0
-
-    def run(self) -> None:
-        self._check_lines()
-        if self._rows.product is None:
-            self._differ("product-missing", self._rows.sku, None, "a product")
-        else:
-            self._check_product(self._rows.product)
-        for ref in sorted(self._stored.keys() | self._books.batches.keys() | self._rows.opening.shipped.keys()):
-            self._check_batch(ref, self._stored.get(ref), self._books.batches.get(ref))
-        for contradiction in self._books.contradictions:
-            self._report.add(contradiction)
-        self._report.products += 1
-        self._report.batches += len(self._stored)
-
-    def _check_lines(self) -> None:
-        """Rows and messages are both in the order of the order ids, so neither has to be remembered."""
-        lines = iter(self._rows.lines)
-        line = next(lines, None)
-        for orderid, booked in self._booked_lines():
-            while line is not None and line.orderid < orderid:
-                self._check_line(line, None)
-                line = next(lines, None)
-            if line is not None and line.orderid == orderid:
-                self._check_line(line, booked)
-                line = next(lines, None)
-            else:
-                self._differ("line-missing", orderid, None, f"{booked.qty}, {booked.place}", booked.last)
-        while line is not None:
-            self._check_line(line, None)
-            line = next(lines, None)
-        for line, booked in self._early_parts:
-            self._compare_terms(line, booked._replace(terms=self._books.terms_of_part(line.orderid)))
-
-    def _booked_lines(self) -> Iterator[tuple[str, BookedLine]]:
-        for orderid, facts in groupby(self._rows.facts, key=attrgetter("orderid")):
-            booked: BookedLine | None = None
-            for fact in facts:
-                self._report.messages += 1
-                booked = self._books.book(fact, booked)
-            if orderid is not None and booked is not None:
-                if booked.freed:
-                    self._differ("ledger", orderid, "freed", "placed again", booked.last)
-                yield orderid, booked
-
-    def _check_line(self, line: LineRow, booked: BookedLine | None) -> None:
-        self._report.lines += 1
-        ref = line.batchref
-        if ref is None:
-            self._waiting += line.closed is None
-        else:
-            self._held[ref] += line.qty
-            self._shipped[ref] += line.qty if line.closed else 0
-            if ref not in self._stored:
-                self._differ("unknown-batch", line.orderid, ref, "a batch of the product", booked and booked.last)
-        if not 0 < line.position <= self._version:
-            self._differ("position", line.orderid, line.position, f"1 to {self._version}", booked and booked.last)
-        if booked is None:
-            self._differ("line-unexplained", line.orderid, f"{line.qty}, {_place(ref, line.closed)}", None)
-            return
-        if (ref, line.closed) != (booked.batchref, booked.closed):
-            self._differ("line-elsewhere", line.orderid, _place(ref, line.closed), booked.place, booked.last)
-        if line.qty != booked.qty:
-            self._differ("line-differs", line.orderid, line.qty, booked.qty, booked.last)
-        if _is_unusual(line) or booked.terms is not AS_USUAL or booked.pinned or booked.expires_at:
-            self._check_terms(line, booked)
-
-    def _check_terms(self, line: LineRow, booked: BookedLine) -> None:
-        """The tenth part of a line comes before the second, and so before what tells from what it was cut: it waits."""
-        if PART_MARK in line.orderid and booked.terms is AS_USUAL:
-            self._early_parts.append((line, booked))
-        else:
-            self._compare_terms(line, booked)
-
-    def _compare_terms(self, line: LineRow, booked: BookedLine) -> None:
-        for stored, expected in (
-            (_needed(line.need_by), _needed(booked.terms.need_by)),
-            (_ranked(line.priority), _ranked(booked.priority)),
-            (_held_until(line.expires_at), _held_until(booked.expires_at)),
-            (_cut(line.part, line.rest), _cut(booked.terms.part, booked.rest)),
-        ):
-            if stored != expected:
-                self._differ("line-differs", line.orderid, stored, expected, booked.last)
-
-    def _check_product(self, product: ProductRow) -> None:
-        if product.waiting_lines != self._waiting:
-            self._differ("waiting-lines", product.sku, product.waiting_lines, self._waiting)
-        if product.version_number != self._books.version_number:
-            self._differ("version", product.sku, product.version_number, self._books.version_number)
-        rules = _rules_in(product.rules)
-        expected = _rules_of(self._books.rules, rules)
-        if rules != expected:
-            self._differ(
-                "rules-differ", product.sku, _ruled(product.rules), _ruled(expected), self._books.rules_position
-            )
-
-    def _check_batch(self, ref: str, stored: BatchRow | None, booked: BookedBatch | None) -> None:
-        last = booked.last if booked else None
-        if stored is None:
-            self._differ("batch-missing", ref, None, booked and f"{booked.purchased_quantity} purchased", last)
-            return
-        held = self._held[ref]
-        if stored.allocated_quantity != held:
-            self._differ("allocated-quantity", ref, stored.allocated_quantity, held, last)
-        if held > stored.purchased_quantity:
-            self._differ("oversold", ref, held, f"at most {stored.purchased_quantity}", last)
-        if not 0 < stored.position <= self._version:
-            self._differ("position", ref, stored.position, f"1 to {self._version}", last)
-        if booked is None:
-            self._differ("batch-unexplained", ref, f"{stored.purchased_quantity} purchased", None)
-        else:
-            self._compare_batch(ref, stored, booked)
-
-    def _compare_batch(self, ref: str, stored: BatchRow, booked: BookedBatch) -> None:
-        last = booked.last
-        if stored.purchased_quantity != booked.purchased_quantity:
-            self._differ("purchased-quantity", ref, stored.purchased_quantity, booked.purchased_quantity, last)
-        bought = (stored.initial_quantity, stored.initial_eta)
-        booked_as = (booked.initial_quantity, booked.initial_eta)
-        if bought != booked_as:
-            self._differ("batch-differs", ref, _bought(*bought), _bought(*booked_as), last)
-        if stored.eta != booked.eta:
-            self._differ("batch-differs", ref, _due(stored.eta), _due(booked.eta), last)
-        for is_, should_be in (
-            (_sold(stored.quarantine), _sold(booked.quarantine)),
-            (_placed(stored.location), _placed(booked.location)),
-            (_usable(stored.expires_on), _usable(booked.expires_on)),
-        ):
-            if is_ != should_be:
-                self._differ("batch-differs", ref, is_, should_be, last)
-        if stored.shipped_quantity != self._shipped[ref]:
-            self._differ("shipped-quantity", ref, stored.shipped_quantity, self._shipped[ref], last)
-
-    def _differ(self, kind: str, name: str, stored: object, expected: object, position: int | None = None) -> None:
-        self._report.add(Difference(kind, self._rows.sku, name, stored, expected, position))
-
-
-def _place(ref: str | None, closed: str | None = None) -> str:
+def place_of(ref: str | None, closed: str | None = None) -> str:
     place = f"on {ref}" if ref else WAITING
     if closed is not None:
         return f"{closed} from {ref}" if ref else closed
     return place
-
-
-def _sold(quarantine: str | None) -> str:
-    return f"in quarantine: {quarantine}" if quarantine else "on sale"
-
-
-def _bought(quantity: int, eta: date | None) -> str:
-    return f"{quantity} bought, {_due(eta)}"
-
-
-def _due(eta: date | None) -> str:
-    return f"due {eta}" if eta else "in the warehouse"
-
-
-def _placed(location: str | None) -> str:
-    return f"at {location}" if location else "at no location"
-
-
-def _usable(expires_on: date | None) -> str:
-    return f"expires {expires_on}" if expires_on else "never expires"
-
-
-def _is_unusual(line: LineRow) -> bool:
-    """Whether there is more to a stored line than to most."""
-    return bool(line.priority or line.need_by or line.expires_at or line.part or line.rest)
-
-
-def _needed(need_by: date | None) -> str:
-    return f"needed by {need_by}" if need_by else "needed by no day"
-
-
-def _ranked(priority: int) -> str:
-    if priority == HELD_PRIORITY:
-        return "behind every order"
-    return f"priority {own_priority(priority)}{', pinned' if is_pinned(priority) else ''}"
-
-
-def _held_until(expires_at: datetime | None) -> str:
-    return f"held until {expires_at:%Y-%m-%dT%H:%M:%SZ}" if expires_at else "not held"
-
-
-def _cut(part: int | None, rest: int | None) -> str:
-    return f"part {part or 0}, {rest or 0} cut off" if part or rest else "whole"
-
-
-def _rules_in(stored: str | None) -> Rules | str | None:
-    """Stored rules; None: the usual ones; a text that says no rules stays as it is."""
-    try:
-        return None if stored is None else msgspec.json.decode(stored, type=Rules)
-    except (*UNREADABLE, msgspec.ValidationError):
-        return stored
-
-
-def _rules_of(given: RulesChanged | None, stored: Rules | str | None) -> Rules | None:
-    """The rules that a product was last given. The usual strategy, if it is that, is a setting: so as stored."""
-    if given is None:
-        return None
-    usual = USUAL
-    if isinstance(stored, Rules) and stored.strategy in STRATEGIES:
-        usual = Rules(stored.strategy)
-    try:
-        rules = Rules.of(given, usual)
-    except InvalidMessage:  # which says that it cannot have been that strategy
-        usual = USUAL
-        rules = Rules.of(given, usual)
-    return None if rules is usual else rules
-
-
-def _ruled(rules: Rules | str | None) -> str:
-    if rules is None:
-        return "the usual ones"
-    return rules if isinstance(rules, str) else msgspec.json.encode(rules).decode()

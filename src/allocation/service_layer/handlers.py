@@ -306,6 +306,7 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.Held: [],
     events.HoldEnded: [],
     events.AllocatedQuantityRepaired: [],
+    events.ShippedQuantityRepaired: [],
     events.WaitingLinesRepaired: [],
 }
 
@@ -332,7 +333,9 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     expire_hold: _SERVES | {events.HoldEnded},
     change_rules: frozenset({events.AllocationRequired}),
     move_up: frozenset({events.Deallocated, events.AllocationRequired}),
-    repair_counters: frozenset({events.AllocatedQuantityRepaired, events.WaitingLinesRepaired}),
+    repair_counters: frozenset(
+        {events.AllocatedQuantityRepaired, events.ShippedQuantityRepaired, events.WaitingLinesRepaired}
+    ),
 }
 
 EFFECTS: Mapping[type[events.Event], Sequence[Effect]] = {

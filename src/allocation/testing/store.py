@@ -159,20 +159,21 @@ class StoreCompliance:
             assert kept.run(lambda session: list(session.waiting_lines(SKU, 0, 99))) == []
 
     def test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to(self) -> None:
-        right, high, low = batch("right", allocated=5), batch("high", allocated=9), batch("low")
-        others = [batch("full", allocated=10), batch("other", "OTHER", allocated=9)]
-        held = [line("o1", "right", 2), line("o2", "right", 3), line("o3", "high", 4), line("o4", "low", 6)]
+        right, high = (batch(ref, allocated=9)._replace(shipped_quantity=4) for ref in ("right", "high"))
+        others = [batch("low"), batch("full", allocated=10), batch("other", "OTHER", allocated=9)]
+        shipped = [line("o1", "right", 4), line("o8", "left", 6)]
+        held = [line("o2", "right", 5), line("o3", "high", 4), line("o4", "low", 6)]
         waits = [line("o5", None), line("o6", None), line("o7", "high", 5, sku="OTHER")]
         with self.opened() as kept:
             kept.save(
                 new_products=[product(waiting=1), product("OTHER", waiting=1)],
-                new_batches=[right, high, low, *others],
-                new_lines=[*held, *waits],
+                new_batches=[right, high, batch("left", allocated=6), *others],
+                new_lines=[*held, *waits, *(each._replace(closed="shipped") for each in shipped)],
             )
             found = kept.run(lambda session: list(session.miscounts(SKU)))
-            assert set(found) == {("high", 5), ("low", -6), ("full", 10), (None, -1)}
-            assert len(found) == 4  # noqa: PLR2004 - the four above
-            assert set(kept.run(lambda session: list(session.miscounts("OTHER")))) == {("other", 9), (None, 1)}
+            expected = {("high", 5, 4), ("low", -6, 0), ("full", 10, 0), ("left", 0, -6), (None, -1, 0)}
+            assert (set(found), len(found)) == (expected, len(expected))
+            assert set(kept.run(lambda session: list(session.miscounts("OTHER")))) == {("other", 9, 0), (None, 1, 0)}
             assert kept.run(lambda session: list(session.miscounts("UNKNOWN"))) == []
 
     def test_exhausted_batches_are_not_loaded_unless_named(self) -> None:

@@ -23,7 +23,7 @@ from allocation.entrypoints.answers import answer
 from allocation.entrypoints.cli.exits import DIFFERENT, DONE, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
-from allocation.service_layer.books import KINDS, Report
+from allocation.service_layer.audit import KINDS, Report
 from allocation.service_layer.messages import new_message
 
 ACTOR = "verify"
@@ -141,10 +141,10 @@ def _print(verdict: Verdict) -> None:
         out.print(table("What they mean", ("what", "number", "meaning"), kinds))
     if verdict.repaired:
         rows = [
-            (each["sku"], each["batchref"] or "waiting lines", each["stored"], each["counted"])
+            (each["sku"], each["counter"].replace("_", "-"), each["batchref"], each["stored"], each["counted"])
             for each in verdict.repaired
         ]
-        out.print(table("Repaired", ("product", "counter", "was", "is"), rows))
+        out.print(table("Repaired", ("product", "counter", "of", "was", "is"), rows))
     if verdict.doubted:
         out.print(f"Not repaired, for where their lines stand is in doubt: {', '.join(verdict.doubted)}")
     out.print(_sentence(verdict))
