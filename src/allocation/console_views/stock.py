@@ -64,7 +64,7 @@ class ProductPage(NamedTuple):
 
 
 class OrderedLine(NamedTuple):
-    """A line of an order; ``batchref`` is None while it waits, ``eta`` also if it is on hand.
+    """An order line as it is; ``batchref`` is None while it waits, ``eta`` also if it is on hand.
 
     The ``rest`` of it is in the parts that follow, which have order ids of their own.
     """
@@ -204,16 +204,16 @@ _HOLDS = text(
     "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
     f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
 )
-_ORDERED = (
+ORDERED = (
     "SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority,"
     " lines.closed, lines.part, lines.rest"
     " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
 )
 _ORDER = text(
-    f"{_ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
+    f"{ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
 ).columns(eta=Date, need_by=Date)
 _PARTS = (
-    text(f"{_ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
+    text(f"{ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
     .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
     .columns(eta=Date, need_by=Date)
 )
