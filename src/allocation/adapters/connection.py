@@ -26,9 +26,9 @@ from allocation.service_layer.store import StoreUnavailable
 
 T = TypeVar("T")
 
-# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists. A table
-# may be joined to what it is asked for with ``IN {numbers}``, all rows before the first is taken; with
-# ``is_one_of_numbers`` it never is.
+# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists. A
+# statement that asks for ``IN {numbers}`` may join them to all of its rows before it gives the first, one that asks
+# whether a value ``is_one_of_numbers`` never does.
 SPELLINGS: Final = {
     "sqlite": {
         "begin": "BEGIN IMMEDIATE",

@@ -154,7 +154,7 @@ class Product:
         self._call_lines(batch, freed)
 
     def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
-        """A batch is due on another day. Lines that would come too late, and fit another batch in time, are re-placed.
+        """A batch is due on another day. Lines that would come too late, and sooner on another batch, are re-placed.
 
         All others stay where they are, and are promised for the other day. Raises `BatchArrived` if it came already.
         """
@@ -736,7 +736,7 @@ class Product:
         self._call_lines(batch, [*freed, *leaving.values()])
 
     def _to_leave(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> dict[str, OrderLine]:
-        """The lines that come too late on the batch and fit another one in time, served in order, by order id."""
+        """The lines that come too late on the batch and sooner on another one, served in order, by order id."""
         late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
         if not late:
             return {}
@@ -744,8 +744,9 @@ class Product:
         choice = Choice(self.batches, self.rules, self.today, room)
         leaving: dict[str, OrderLine] = {}
         for line in self._in_order(late):
-            better = choice.on_time(line)
-            if better is not None and len(leaving) != self.rules.most_moved:
+            better = choice.of(line)
+            is_sooner = better is not None and better.day(self.today) < batch.day(self.today)
+            if better is not None and is_sooner and len(leaving) != self.rules.most_moved:
                 room[better.reference] -= line.qty
                 leaving[line.orderid] = line
                 self._planned[line.orderid] = better.reference

@@ -78,7 +78,7 @@ def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitO
 
 
 def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> str:
-    """Accept another day for a delivery; lines that would come too late are placed elsewhere where that is in time."""
+    """Accept another day for a delivery; lines that would come too late are placed elsewhere where that is sooner."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.change_batch_eta(ref=event.ref, eta=event.eta, solve=uow.solve)

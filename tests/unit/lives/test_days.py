@@ -42,8 +42,8 @@ def test_the_customs_story_lines_that_would_be_late_move_and_all_others_stay() -
     ]
 
 
-def test_a_line_that_nothing_serves_in_time_keeps_what_it_has() -> None:
-    shop = Shop(bought("b1", 9, due=1), bought("b2", 9, due=9), ordered("o1", 5, by=4))
+def test_a_line_that_nothing_serves_sooner_keeps_what_it_has() -> None:
+    shop = Shop(bought("b1", 9, due=1), bought("b2", 9, due=20), ordered("o1", 5, by=4))
     assert told(shop.send(BatchEtaChanged("b1", day(20)))) == [("o1", day(1), day(20), 16)]
     assert shop.stands == {"o1": "b1"}
 
@@ -157,3 +157,12 @@ def test_the_same_line_needed_by_another_day_is_refused() -> None:
     shop = Shop(bought("b1", 9), ordered("o1", 4, by=3))
     with pytest.raises(LineConflict, match=f"^Order o1 already has a line of LAMP needed by {day(3)}, not no day$"):
         shop.send(ordered("o1", 4))
+
+
+def test_late_lines_that_no_batch_can_take_in_time_move_to_the_one_that_is_the_least_late() -> None:
+    shop = Shop(bought("b1", 9, due=1), *(ordered(f"o{number}", 3, by=4) for number in (1, 2, 3)))
+    for ref, due in (("later", 12), ("soon", 8), ("in-time", 4), ("never", 40)):
+        shop.send(bought(ref, 3, due=due))
+    raised = shop.send(BatchEtaChanged("b1", day(30)))
+    assert shop.stands == {"o1": "in-time", "o2": "soon", "o3": "later"}
+    assert sorted(late for *_, late in told(raised)) == [0, 4, 8]
