@@ -25,6 +25,7 @@ from allocation.domain.events import (
 from allocation.domain.lines import OrderLine, Promise, part_id
 from allocation.domain.model import Product
 from allocation.domain.rules import is_hold, late_days
+from allocation.domain.splitting import can_be_split
 from allocation.service_layer import messagebus
 from allocation.service_layer.group import _batch_row, _line_row
 from allocation.service_layer.store import BatchRow, LineRow
@@ -156,7 +157,9 @@ def check_product(product: Product) -> None:
         elif closed is None:
             assert not is_hold(line), f"{line} waits"
             assert product.choice().of(line) is None, f"{line} waits and would fit"
-            assert not product._can_be_split(line) or product.choice().piece(line) is None, f"{line} could have some"
+            assert not can_be_split(line, product._is_free) or product.choice().piece(line) is None, (
+                f"{line} could have some"
+            )
         check_parts(product, line)
     for batch in product.batches:
         assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity

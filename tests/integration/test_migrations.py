@@ -210,15 +210,11 @@ def test_an_older_revision_is_brought_up_to_date(url: URL, monkeypatch: pytest.M
 
 
 def test_deliveries_of_an_older_revision_stay_pending(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrate_module, "HEAD", "0002")
-    migrate(url)
     insert = (
         "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body)"
         " VALUES ('m1', 0, 'mail', 'CHAIR', 'OutOfStock', '{}'), ('m2', 3, 'mail', 'TABLE', 'OutOfStock', '{}')"
     )
-    on(url, lambda connection: connection.exec_driver_sql(insert))
-    monkeypatch.undo()
-    assert migrate(url) == ("0002", HEAD)
+    migrate_with(url, "0002", [insert], monkeypatch)
     query = sa.text("SELECT number, correlation_id, step, effect, sku, state, attempts FROM deliveries ORDER BY number")
     assert [tuple(row) for row in on(url, lambda connection: connection.execute(query).all())] == [
         (1, "m1", 0, "mail", "CHAIR", "pending", 0),
@@ -229,15 +225,11 @@ def test_deliveries_of_an_older_revision_stay_pending(url: URL, monkeypatch: pyt
 
 
 def test_lines_of_an_older_revision_stay_whole(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrate_module, "HEAD", "0005")
-    migrate(url)
     insert = (
         "INSERT INTO order_lines (orderid, sku, qty, batchref, position, closed)"
         " VALUES ('o1', 'CHAIR', 3, NULL, 1, NULL), ('o1/2', 'CHAIR', 2, NULL, 2, 'cancelled')"
     )
-    on(url, lambda connection: connection.exec_driver_sql(insert))
-    monkeypatch.undo()
-    assert migrate(url) == ("0005", HEAD)
+    migrate_with(url, "0005", [insert], monkeypatch)
     query = sa.text("SELECT orderid, qty, batchref, closed, part, rest FROM order_lines ORDER BY orderid")
     assert [tuple(row) for row in on(url, lambda connection: connection.execute(query).all())] == [
         ("o1", 3, None, None, None, None),
@@ -248,8 +240,6 @@ def test_lines_of_an_older_revision_stay_whole(url: URL, monkeypatch: pytest.Mon
 def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
     url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate_module, "HEAD", "0005")
-    migrate(url)
     lines = (
         "INSERT INTO order_lines (orderid, sku, qty, batchref, position, closed)"
         " VALUES ('o1', 'CHAIR', 4, 'b1', 2, 'shipped'), ('o2', 'CHAIR', 1, NULL, 3, NULL)"
@@ -259,10 +249,8 @@ def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
         for number, (orderid, day) in enumerate([("o1", 10), ("o1", 12), ("o2", 14)])
     ]
     columns = "correlation_id, step, type, sku, orderid, body, actor, recorded_at"
-    on(url, lambda connection: connection.exec_driver_sql(lines))
-    on(url, lambda connection: connection.exec_driver_sql(f"INSERT INTO ledger ({columns}) VALUES {', '.join(told)}"))
-    monkeypatch.undo()
-    assert migrate(url) == ("0005", HEAD)
+    ledger = f"INSERT INTO ledger ({columns}) VALUES {', '.join(told)}"
+    migrate_with(url, "0005", [lines, ledger], monkeypatch)
     kept = tables.order_lines.c
     query = sa.select(kept.orderid, kept.qty, kept.batchref, kept.position, kept.closed, kept.closed_at)
     rows = on(url, lambda connection: connection.execute(query.order_by(kept.orderid)).all())
@@ -270,6 +258,16 @@ def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
         ("o1", 4, "b1", 2, "shipped", datetime(2026, 1, 12, 12, tzinfo=UTC)),
         ("o2", 1, None, 3, None, None),
     ]
+
+
+def migrate_with(url: URL, revision: str, inserts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """To this revision, whose tables get these rows, and from there to the newest."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate_module, "HEAD", revision)
+        migrate(url)
+    for insert in inserts:
+        on(url, functools.partial(sa.Connection.exec_driver_sql, statement=insert))
+    assert migrate(url) == (revision, HEAD)
 
 
 async def due(outbox: Outbox) -> Sequence[Delivery]:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import itertools
-import os
-import re
-import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import hypothesis
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from sqlalchemy.engine import URL
+from hypothesis.stateful import Bundle, precondition, rule
 
-from allocation.adapters import memory, postgresql, sqlite
-from allocation.adapters.tables import metadata
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import (
     Allocated,
@@ -35,24 +26,17 @@ from allocation.domain.events import (
     Event,
 )
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Store
-from allocation.service_layer.writer import Writer
-from tests.builders import Contents, contents, dsn, handle_together, message, new_database
+from tests.builders import Contents, message
 from tests.property.naive import Declined, Fact, NaiveShop
+from tests.property.side_by_side import KEYS, Place, SideBySide, places_of, play_histories
 from tests.servers import PostgresServer
-
-EXAMPLES = int(os.environ.get("ALLOCATION_TEST_HISTORIES", "60"))
-STEPS = 20
-# Finding the shortest history takes minutes; a failing test shows the one it found unless asked for that.
-SHRINK = "ALLOCATION_TEST_SHRINK" in os.environ
-SMALL_PAGE = 2
 
 POSTER, FORK = "HIGHBROW-POSTER", "RELIABLE-FORK"
 SKUS = st.sampled_from([POSTER, POSTER, POSTER, FORK])
 REFS = st.sampled_from([f"b{number}" for number in range(1, 8)])
 ORDERS = st.sampled_from([f"o{number}" for number in range(1, 25)])
 ETAS = st.sampled_from([None, None, date(2026, 1, 1), date(2026, 2, 1)])
-KEYS = st.none() | st.sampled_from([f"key-{number}" for number in range(6)])
+
 
 ORDER_LINES: st.SearchStrategy[Event] = st.builds(AllocationRequired, ORDERS, SKUS, st.integers(1, 9))
 EVENTS: st.SearchStrategy[Event] = st.one_of(
@@ -64,22 +48,10 @@ CHANGES = st.lists(st.integers(-9, 12), min_size=1, max_size=4)
 MESSAGES = st.builds(message, EVENTS, KEYS)
 
 
-class Place:
-    """A store, its writer, and where to look at what it keeps."""
-
-    def __init__(self, store: Store, where: memory.MemoryTables | URL | asyncpg.Connection) -> None:
-        self.store = store
-        self.where = where
-        self.writer = Writer(store)
-
-
-class Histories(RuleBasedStateMachine):
+class Histories(SideBySide):
     def __init__(self, open_places: Callable[[], list[Place]], runner: asyncio.Runner) -> None:
-        super().__init__()
-        self.runner = runner
-        self.places = open_places()
+        super().__init__(open_places, runner)
         self.naive = NaiveShop()
-        runner.run(self._start())
 
     sent = Bundle("sent")
 
@@ -116,7 +88,7 @@ class Histories(RuleBasedStateMachine):
         self._handle([message(event) for event in [*before, *(BatchQuantityChanged(ref, count) for count in counts)]])
 
     def _handle(self, messages: list[Message]) -> None:
-        answers, kept = self.runner.run(self._play(messages))
+        answers, kept = self.play(messages)
         expected = [naive_answer(self.naive, message) for message in messages]
         for answer in answers:
             assert [plain(each) for each in answer] == expected
@@ -125,22 +97,6 @@ class Histories(RuleBasedStateMachine):
             assert each == in_memory
         assert promises(in_memory) == naive_promises(self.naive)
         check_books(in_memory)
-
-    async def _start(self) -> None:
-        for place in self.places:
-            place.writer.start()
-
-    async def _play(self, messages: list[Message]) -> tuple[list[list[Outcome | Exception]], list[Contents]]:
-        answers = [await handle_together(place.writer, *messages) for place in self.places]
-        return answers, [await contents(place.where) for place in self.places]
-
-    def teardown(self) -> None:
-        self.runner.run(self._close())
-
-    async def _close(self) -> None:
-        for place in self.places:
-            await place.writer.close()
-            await place.store.close()
 
 
 def naive_answer(naive: NaiveShop, message: Message) -> Any:
@@ -229,70 +185,6 @@ def check_books(kept: Contents) -> None:
     ages = [(row[1], row[5]) for row in kept.batches] + [(row[1], row[4]) for row in kept.lines]
     assert len(ages) == len(set(ages))
     assert len({row[:2] for row in kept.ledger}) == len(kept.ledger)
-
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short histories must turn pages too."""
-    monkeypatch.setattr(memory, "PAGE_SIZE", SMALL_PAGE)
-    for module in (sqlite, postgresql):
-        for name in ("NEWEST_LINES", "NEWEST_LINES_OF", "WAITING_LINES", "WAITING_LINES_OF"):
-            statement, pages = re.subn(r"LIMIT \d+", f"LIMIT {SMALL_PAGE}", getattr(module, name))
-            assert pages
-            monkeypatch.setattr(module, name, statement)
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-async def empty(connection: asyncpg.Connection) -> None:
-    for table in metadata.tables:
-        await connection.execute(f"DELETE FROM {table}")
-
-
-@contextlib.contextmanager
-def places_of(
-    postgres_server: PostgresServer, folder: Path, runner: asyncio.Runner
-) -> Iterator[Callable[[], list[Place]]]:
-    """Opens a place of each kind, empty, as often as asked."""
-    postgres_url = new_database(postgres_server.create_database(f"histories-{folder.name}"))
-    look = runner.run(asyncpg.connect(dsn(postgres_url)))
-    template = new_database(f"sqlite:///{folder}/template.sqlite")
-    files = itertools.count()
-
-    def open_places() -> list[Place]:
-        runner.run(empty(look))
-        sqlite_url = template.set(database=f"{folder}/{next(files)}.sqlite")
-        shutil.copyfile(folder / "template.sqlite", str(sqlite_url.database))
-        in_memory = memory.MemoryStore()
-        return [
-            Place(in_memory, in_memory.tables),
-            Place(sqlite.SqliteStore(sqlite_url), sqlite_url),
-            Place(postgresql.PostgresStore(postgres_url), look),
-        ]
-
-    try:
-        yield open_places
-    finally:
-        runner.run(look.close())
-
-
-def play_histories(factory: Any) -> None:
-    run_state_machine_as_test(
-        factory,
-        settings=hypothesis.settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            derandomize=True,
-            phases=[phase for phase in hypothesis.Phase if SHRINK or phase is not hypothesis.Phase.shrink],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        ),
-    )
 
 
 @pytest.mark.usefixtures("small_pages")

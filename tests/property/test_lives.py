@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import rule
 
 from allocation.adapters.least_harm import solve
 from allocation.adapters.memory import MemoryTables
@@ -23,31 +23,26 @@ from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.service_layer.history import PastProduct
 from allocation.service_layer.messages import Message, Outcome
 from tests.bookkeeping import audited, facts_of
-from tests.builders import Contents, contents, handle_together, message
+from tests.builders import message
 from tests.lives import BEGIN, SKUS, later, random_event
 from tests.plain import Answer, PlainShop, stored_rows
-from tests.property.test_histories import KEYS, Place, places_of, play_histories, runner, small_pages
+from tests.property.side_by_side import KEYS, Place, SideBySide, places_of, play_histories
 from tests.servers import PostgresServer
-
-__all__ = ["runner", "small_pages"]
 
 DICE = st.builds(random.Random, st.integers(0, 2**32))  # Hypothesis's own choices are too plain to meet often
 EVENTS = st.builds(random_event, DICE)
 MESSAGES = st.builds(message, EVENTS, KEYS)
 
 
-class Lives(RuleBasedStateMachine):
+class Lives(SideBySide):
     def __init__(self, open_places: Callable[[], list[Place]], runner: asyncio.Runner) -> None:
-        super().__init__()
-        self.runner = runner
-        self.places = open_places()
+        super().__init__(open_places, runner)
         self.plain = PlainShop()
         self.now = BEGIN
         self.plain.uow.solve = solve
         for place in self.places:
             place.writer._clock = lambda: self.now
             place.writer._solve = solve
-        runner.run(self._start())
 
     @rule(sku=st.sampled_from(SKUS), qty=st.integers(3, 12), orders=st.lists(st.integers(1, 5), max_size=6))
     def stock_arrives_and_is_ordered(self, sku: str, qty: int, orders: list[int]) -> None:
@@ -69,7 +64,7 @@ class Lives(RuleBasedStateMachine):
         self.now = later(dice, self.now)
 
     def _handle(self, messages: list[Message]) -> None:
-        answers, kept = self.runner.run(self._play(messages))
+        answers, kept = self.play(messages)
         expected = [self.plain.answer(each.event, each.id, self.now) for each in messages]
         for of_place in answers:
             assert [_told(each) for each in of_place] == expected
@@ -81,22 +76,6 @@ class Lives(RuleBasedStateMachine):
         assert audited(tables).differences == []
         for sku in tables.products:
             check_past(tables, sku)
-
-    async def _start(self) -> None:
-        for place in self.places:
-            place.writer.start()
-
-    async def _play(self, messages: list[Message]) -> tuple[list[list[Outcome | Exception]], list[Contents]]:
-        answers = [await handle_together(place.writer, *messages) for place in self.places]
-        return answers, [await contents(place.where) for place in self.places]
-
-    def teardown(self) -> None:
-        self.runner.run(self._close())
-
-    async def _close(self) -> None:
-        for place in self.places:
-            await place.writer.close()
-            await place.store.close()
 
 
 def _told(answer: Outcome | Exception) -> Answer:

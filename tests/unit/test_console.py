@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -17,7 +18,7 @@ from allocation.entrypoints.console import live
 from allocation.entrypoints.console.drawing import Curve, chart, step_curve, stock_bar
 from allocation.entrypoints.console.live import Hub, Rendered, Topics
 from allocation.entrypoints.console.paced import Paced
-from allocation.entrypoints.console.rendering import few, url
+from allocation.entrypoints.console.rendering import environment, few, shown, url
 from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
@@ -214,6 +215,39 @@ def test_empty_values_are_left_out_of_an_address() -> None:
 
 def test_a_number_that_was_not_counted_to_its_end_says_so() -> None:
     assert (few(9_999), few(10_000), few(10_001)) == ("9,999", "10,000", "10,000+")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("split", True, "yes"),
+        ("split", False, "no"),
+        ("qty", 1_200, "1,200"),
+        ("qty", 0, "0"),
+        ("batchref", None, "–"),
+        ("after", None, "–"),
+        ("eta", "2027-01-31", "2027-01-31"),
+        ("expires_on", date(2027, 1, 31), "2027-01-31"),
+        ("reason", "2027-01-31T12:00:00Z", "2027-01-31T12:00:00Z"),
+        ("reason", "<b>", "&lt;b&gt;"),
+    ],
+)
+def test_what_a_message_says_is_shown_by_its_kind(field: str, value: object, told: str) -> None:
+    assert re.sub("<[^>]+>", "", as_fields({field: value})) == f"{field} {told}"
+    assert "<b>" not in as_fields({field: value}) or isinstance(value, int)
+
+
+def test_a_moment_that_a_message_names_is_shown_like_any_other() -> None:
+    assert shown("2027-01-31T12:00:00.5Z", "expires_at") == (
+        '<time datetime="2027-01-31T12:00:00.500000+00:00" title="2027-01-31 12:00:00.500000 UTC">'
+        "2027-01-31 12:00</time>"
+    )
+
+
+def as_fields(values: dict[str, object]) -> str:
+    """As pages show what a message says."""
+    parts = environment({}).get_template("parts.html")
+    return str(parts.module.fields(values)).strip()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("stock", [Stock(10, 4, 30, 1), Stock(1, 1, 10**9, 10**9), Stock(10**9, 1, 1, 0), Stock()])

@@ -16,6 +16,8 @@ COMMAND_TIMEOUT_S = 60
 LOCK_TIMEOUT_S = 10
 READERS = 4
 SQLITE_CACHE_KIB = 64 * 1024
+# With these PostgreSQL finds rows by an index, in its order, wherever there is one that fits.
+BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"), "off")
 
 
 class InvalidDatabaseUrl(ValueError):
@@ -84,13 +86,7 @@ def postgres_engine(
     if read_only:
         settings["default_transaction_read_only"] = "on"
     if plan is not None:
-        settings |= {
-            "plan_cache_mode": "force_generic_plan" if plan == "once" else "force_custom_plan",
-            "enable_seqscan": "off",
-            "enable_bitmapscan": "off",
-            "enable_hashjoin": "off",
-            "enable_mergejoin": "off",
-        }
+        settings |= BY_INDEX | {"plan_cache_mode": "force_generic_plan" if plan == "once" else "force_custom_plan"}
     # Without overflow: more connections than these would be made anew for every use, at the price of many reads.
     shared = {"pool_size": READERS, "max_overflow": 0, "pool_pre_ping": True}
     pool: dict[str, Any] = {"poolclass": NullPool} if plan else shared

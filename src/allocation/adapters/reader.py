@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
+from allocation.adapters.database import BY_INDEX, is_sqlite, postgres_engine, sqlite_engine
 from allocation.service_layer.store import StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SETTINGS = BY_INDEX | {"plan_cache_mode": "force_custom_plan"}
+_FIND_BY_INDEX = text("SELECT " + ", ".join(f"set_config('{name}', '{_SETTINGS[name]}', true)" for name in _SETTINGS))
 
 
 class Reader:
@@ -34,6 +37,13 @@ class Reader:
     async def run(self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The view's result, read at one moment. Raises `StoreUnavailable`."""
         return await _run(self._engine, lambda connection: view(connection, *args, **kwargs))
+
+    async def run_by_index(self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, whatever the planner was last told of the tables: statements read by index, planned each time.
+
+        For lists that are live while their tables grow: a plan from when they were small may read all for each row.
+        """
+        return await _run(self._engine, lambda connection: view(_by_index(connection), *args, **kwargs))
 
     async def run_statement(
         self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -56,6 +66,12 @@ async def _run(engine: Engine | AsyncEngine, read: Callable[[Connection], T]) ->
             return await connection.run_sync(read)
     except (DBAPIError, PoolTimeoutError, OSError) as error:
         raise StoreUnavailable(str(error)) from error
+
+
+def _by_index(connection: Connection) -> Connection:
+    if connection.dialect.name != "sqlite":
+        connection.execute(_FIND_BY_INDEX)
+    return connection
 
 
 def _read(engine: Engine, read: Callable[[Connection], T]) -> T:

@@ -62,6 +62,12 @@ RowNumber = BigInteger().with_variant(Integer, "sqlite")
 # Rows that are updated often get room on their page, so that no index has to follow.
 ROOMY = {"fillfactor": 70}
 
+
+def _partial_index(name: str, *columns: Column[Any], where: str, unique: bool = False) -> Index:
+    """An index that holds only these rows: others do not pay for it, and a statement has to say the same to use it."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
 products = Table(
     "products",
     metadata,
@@ -98,12 +104,7 @@ batches = Table(
     postgresql_with=ROOMY,
 )
 # What is read to allocate a line, however many exhausted batches the product has.
-Index(
-    "ix_batches_with_room",
-    batches.c.sku,
-    postgresql_where=text("has_room"),
-    sqlite_where=text("has_room"),
-)
+_partial_index("ix_batches_with_room", batches.c.sku, where="has_room")
 
 order_lines = Table(
     "order_lines",
@@ -125,59 +126,36 @@ order_lines = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_order_lines_of_batch", order_lines.c.batchref, order_lines.c.position)
-Index(
+_partial_index(
     "ix_order_lines_waiting",
     order_lines.c.sku,
     order_lines.c.position,
     order_lines.c.qty,
-    postgresql_where=text("batchref IS NULL AND closed IS NULL"),
-    sqlite_where=text("batchref IS NULL AND closed IS NULL"),
+    where="batchref IS NULL AND closed IS NULL",
 )
 # These hold only what few lines have, so that the others do not pay for them.
-Index(
+_partial_index(
     "ix_order_lines_to_split",
     order_lines.c.sku,
     order_lines.c.position,
-    postgresql_where=text("batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL"),
-    sqlite_where=text("batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL"),
+    where="batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL",
 )
-Index(
+_partial_index(
     "ix_order_lines_by_priority",
     order_lines.c.sku,
     order_lines.c.batchref,
     order_lines.c.priority,
     order_lines.c.position,
-    postgresql_where=text("closed IS NULL AND priority <> 0"),
-    sqlite_where=text("closed IS NULL AND priority <> 0"),
+    where="closed IS NULL AND priority <> 0",
 )
-Index(
-    "ix_order_lines_needed",
-    order_lines.c.sku,
-    order_lines.c.need_by,
-    postgresql_where=text("closed IS NULL AND need_by IS NOT NULL"),
-    sqlite_where=text("closed IS NULL AND need_by IS NOT NULL"),
+_partial_index(
+    "ix_order_lines_needed", order_lines.c.sku, order_lines.c.need_by, where="closed IS NULL AND need_by IS NOT NULL"
 )
 # A hold is known by its id alone, over all products.
-Index(
-    "uq_order_lines_holdid",
-    order_lines.c.orderid,
-    unique=True,
-    postgresql_where=text("expires_at IS NOT NULL"),
-    sqlite_where=text("expires_at IS NOT NULL"),
-)
-Index(
-    "ix_order_lines_expiring",
-    order_lines.c.expires_at,
-    postgresql_where=text("closed IS NULL AND expires_at IS NOT NULL"),
-    sqlite_where=text("closed IS NULL AND expires_at IS NOT NULL"),
-)
+_partial_index("uq_order_lines_holdid", order_lines.c.orderid, unique=True, where="expires_at IS NOT NULL")
+_partial_index("ix_order_lines_expiring", order_lines.c.expires_at, where="closed IS NULL AND expires_at IS NOT NULL")
 # By age, for those that are kept no longer.
-Index(
-    "ix_order_lines_closed",
-    order_lines.c.closed_at,
-    postgresql_where=text("closed_at IS NOT NULL"),
-    sqlite_where=text("closed_at IS NOT NULL"),
-)
+_partial_index("ix_order_lines_closed", order_lines.c.closed_at, where="closed_at IS NOT NULL")
 
 # What the lines that are kept no longer came to: the changes of their product, and what they took of a batch. All of
 # their messages had positions up to this one, and were recorded by this moment.
@@ -225,13 +203,7 @@ ledger = Table(
     UniqueConstraint("correlation_id", "step"),
 )
 Index("ix_ledger_sku", ledger.c.sku, ledger.c.position)
-Index(
-    "ix_ledger_orderid",
-    ledger.c.orderid,
-    ledger.c.position,
-    postgresql_where=ledger.c.orderid.is_not(None),
-    sqlite_where=ledger.c.orderid.is_not(None),
-)
+_partial_index("ix_ledger_orderid", ledger.c.orderid, ledger.c.position, where="orderid IS NOT NULL")
 
 deliveries = Table(
     "deliveries",
@@ -252,42 +224,19 @@ deliveries = Table(
     UniqueConstraint("correlation_id", "step", "effect"),
 )
 # The one index of them that a commit pays for. The others hold only what failed or is kept.
-Index(
-    "ix_deliveries_pending",
-    deliveries.c.effect,
-    deliveries.c.number,
-    postgresql_where=text("state = 'pending'"),
-    sqlite_where=text("state = 'pending'"),
-)
-Index(
+_partial_index("ix_deliveries_pending", deliveries.c.effect, deliveries.c.number, where="state = 'pending'")
+_partial_index(
     "ix_deliveries_held",
     deliveries.c.effect,
     deliveries.c.sku,
     deliveries.c.number,
-    postgresql_where=text("next_attempt_at IS NOT NULL"),
-    sqlite_where=text("next_attempt_at IS NOT NULL"),
+    where="next_attempt_at IS NOT NULL",
 )
-Index(
-    "ix_deliveries_dead_lane",
-    deliveries.c.effect,
-    deliveries.c.sku,
-    deliveries.c.number,
-    postgresql_where=text("state = 'dead'"),
-    sqlite_where=text("state = 'dead'"),
+_partial_index(
+    "ix_deliveries_dead_lane", deliveries.c.effect, deliveries.c.sku, deliveries.c.number, where="state = 'dead'"
 )
-Index(
-    "ix_deliveries_dead",
-    deliveries.c.number,
-    postgresql_where=text("state = 'dead'"),
-    sqlite_where=text("state = 'dead'"),
-)
-Index(
-    "ix_deliveries_settled",
-    deliveries.c.state,
-    deliveries.c.settled_at,
-    postgresql_where=text("state <> 'pending'"),
-    sqlite_where=text("state <> 'pending'"),
-)
+_partial_index("ix_deliveries_dead", deliveries.c.number, where="state = 'dead'")
+_partial_index("ix_deliveries_settled", deliveries.c.state, deliveries.c.settled_at, where="state <> 'pending'")
 
 # Which relay delivers a partition, until when, and how often that changed hands.
 leases = Table(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.console_views.ledger import moment
 from allocation.console_views.stock import LATE, SUMS, LateLine, Stock
+from allocation.console_views.waiting import spelled, steps
 
 MOST_SHOWN = 5
 MOST_COUNTED = 10_000  # of what may be very many; more is shown as "10,000+"
@@ -72,10 +73,8 @@ def totals(connection: Connection, today: date) -> Totals:
     past = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
     late_count = connection.execute(_LATE_COUNT, {"today": today, "most": MOST_COUNTED + 1}).scalar_one()
     late_lines = connection.execute(_LATE, {"today": today, "limit": MOST_SHOWN}) if late_count else ()
-    most = connection.execute(text(_MOST_WAITING), {"limit": MOST_SHOWN, "most": MOST_COUNTED}) if waiting_lines else ()
-    oldest = (
-        connection.execute(text(_OLDEST_WAITING), {"limit": MOST_SHOWN, "most": OLDEST_OF}) if waiting_lines else ()
-    )
+    most = _waiting(connection, _MOST_WAITING, MOST_COUNTED) if waiting_lines else ()
+    oldest = _waiting(connection, _OLDEST_WAITING, OLDEST_OF) if waiting_lines else ()
     return Totals(
         products,
         batches,
@@ -94,6 +93,10 @@ def totals(connection: Connection, today: date) -> Totals:
 def deliveries(connection: Connection) -> Deliveries:
     """Counted by the indexes that hold only what is pending or dead."""
     return Deliveries(*(connection.execute(text(_COUNT.format(state))).scalar_one() for state in ("pending", "dead")))
+
+
+def _waiting(connection: Connection, statement: str, most: int) -> Sequence[Any]:
+    return connection.execute(text(spelled(statement, connection)), {"limit": MOST_SHOWN, "most": most}).all()
 
 
 _BATCHES = text(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches").bindparams(
@@ -118,24 +121,14 @@ _LATE = (
 _WAITING = (
     "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL AND closed IS NULL"
 )
-# From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
-_STEPS = """
-    WITH RECURSIVE steps (sku) AS (
-        SELECT min(sku) FROM order_lines WHERE batchref IS NULL AND closed IS NULL
-        UNION ALL
-        SELECT (SELECT min(later.sku) FROM order_lines AS later
-            WHERE later.batchref IS NULL AND later.closed IS NULL AND later.sku > steps.sku)
-        FROM steps WHERE steps.sku IS NOT NULL
-    )
-"""
 _MOST_WAITING = f"""
-    {_STEPS}, counted (sku, waiting_lines) AS (
+    {steps()}, counted (sku, waiting_lines) AS (
         SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku)
         FROM steps WHERE sku IS NOT NULL LIMIT :most
     ) SELECT sku, waiting_lines FROM counted ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
 _OLDEST_WAITING = f"""
-    {_STEPS}, eldest (sku, position) AS (
+    {steps()}, eldest (sku, position) AS (
         SELECT sku, (SELECT min(position) FROM order_lines
             WHERE batchref IS NULL AND closed IS NULL AND order_lines.sku = steps.sku)
         FROM steps WHERE sku IS NOT NULL LIMIT :most

@@ -10,8 +10,9 @@ import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation import views
+from allocation.console_views.stock import ORDERED, OrderedLine
 from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
-from allocation.domain.lines import ALLOCATED, WAITING, days_late, state_of, stock_day
+from allocation.domain.lines import ALLOCATED, WAITING, days_late
 from allocation.domain.rules import Rules
 from allocation.service_layer.messages import split_id
 from allocation.service_layer.preview import LineChange
@@ -34,27 +35,6 @@ class BatchState(NamedTuple):
     quarantine: str | None
 
 
-class LineState(NamedTuple):
-    """An order line as it is; ``batchref`` and ``eta`` are None while it waits, ``eta`` also if it is on hand."""
-
-    orderid: str
-    sku: str
-    qty: int
-    batchref: str | None
-    eta: date | None
-    need_by: date | None
-    priority: int
-    closed: str | None
-
-    @property
-    def state(self) -> str:
-        return state_of(self.batchref, self.closed, self.priority)
-
-    def promised(self, today: date) -> date | None:
-        """The day its stock is there; None while there is none."""
-        return None if self.batchref is None else stock_day(self.eta, today)
-
-
 class Touched(NamedTuple):
     """The lines that a message changed; ``more``: it set off more messages than were read."""
 
@@ -73,7 +53,7 @@ def batch_state(connection: Connection, ref: str) -> BatchState:
     return BatchState._make(found)
 
 
-def line_state(connection: Connection, orderid: str, sku: str) -> LineState:
+def line_state(connection: Connection, orderid: str, sku: str) -> OrderedLine:
     """Raises `UnknownLine`."""
     found = _line_states(connection, sku, [orderid]).get(orderid)
     if found is None:
@@ -112,12 +92,7 @@ _BATCH = text(
     " FROM batches WHERE ref = :ref"
 ).columns(eta=Date, expires_on=Date)
 _LINES = (
-    text(
-        "SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority,"
-        " lines.closed FROM order_lines AS lines"
-        " LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
-        " WHERE lines.sku = :sku AND lines.orderid IN :orderids"
-    )
+    text(f"{ORDERED} WHERE lines.sku = :sku AND lines.orderid IN :orderids")
     .bindparams(bindparam("orderids", expanding=True))
     .columns(eta=Date, need_by=Date)
 )
@@ -189,7 +164,7 @@ def _ways(rows: Iterable[Any], about: str | None) -> Mapping[str, _Way]:
     return ways
 
 
-def _change(line: LineState, way: _Way, etas: Mapping[str, date | None], today: date) -> LineChange:
+def _change(line: OrderedLine, way: _Way, etas: Mapping[str, date | None], today: date) -> LineChange:
     start, end = (line.batchref if ref == _UNTOLD else ref for ref in (way.start, way.end))
     days = [None if ref is None else etas.get(ref, line.eta) or today for ref in (start, end)]
     before, after = way.days or days
@@ -201,11 +176,11 @@ def _day(told: str | None) -> date | None:
     return None if told is None else date.fromisoformat(told)
 
 
-def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, LineState]:
-    found: dict[str, LineState] = {}
+def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, OrderedLine]:
+    found: dict[str, OrderedLine] = {}
     for begin in range(0, len(orderids), MOST_AT_ONCE):
         asked = {"sku": sku, "orderids": orderids[begin : begin + MOST_AT_ONCE]}
-        found |= {row.orderid: LineState._make(row) for row in connection.execute(_LINES, asked)}
+        found |= {row.orderid: OrderedLine._make(row) for row in connection.execute(_LINES, asked)}
     return found
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Date, TextClause, bindparam, text
 
 from allocation import views
 from allocation.console_views.ledger import moment
+from allocation.console_views.waiting import spelled, steps
 from allocation.domain.errors import UnknownOrder
 from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, state_of, stock_day
 
@@ -63,7 +64,7 @@ class ProductPage(NamedTuple):
 
 
 class OrderedLine(NamedTuple):
-    """A line of an order; ``batchref`` is None while it waits, ``eta`` also if it is on hand.
+    """An order line as it is; ``batchref`` is None while it waits, ``eta`` also if it is on hand.
 
     The ``rest`` of it is in the parts that follow, which have order ids of their own.
     """
@@ -131,13 +132,14 @@ def products(  # noqa: PLR0913 - what a list can be asked
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
     values = asked.values() | {"limit": limit + 1, "window": window, "most": MOST_WAITING, "today": today}
-    found = connection.execute(_dated(asked.statement()), values).all()
+    found = connection.execute(_prepared(asked.statement(), connection), values).all()
     if len(found) > limit:
         rows, next_after = found[:limit], str(found[limit - 1].sku)
         return ProductPage(_with_stock(connection, rows), next_after)
     if sort == "waiting":
         return ProductPage(_with_stock(connection, found), None)
-    last = connection.execute(text(f"SELECT count(*), {asked.last} FROM ({asked.looked_at()}) AS looked"), values).one()
+    looked_at = f"SELECT count(*), {asked.last} FROM ({asked.looked_at()}) AS looked"
+    last = connection.execute(_prepared(looked_at, connection), values).one()
     cut = last[0] >= window
     return ProductPage(_with_stock(connection, found), last[1] if cut else None, looked_through=cut)
 
@@ -202,29 +204,22 @@ _HOLDS = text(
     "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
     f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
 )
-_ORDERED = (
+ORDERED = (
     "SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority,"
     " lines.closed, lines.part, lines.rest"
     " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
 )
 _ORDER = text(
-    f"{_ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
+    f"{ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
 ).columns(eta=Date, need_by=Date)
 _PARTS = (
-    text(f"{_ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
+    text(f"{ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
     .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
     .columns(eta=Date, need_by=Date)
 )
 _ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
-# From one product with waiting lines to the next, by the index that holds nothing but waiting lines.
 _WAITING = """
-    WITH RECURSIVE steps (sku) AS (
-        SELECT {end}(sku) FROM order_lines WHERE batchref IS NULL AND closed IS NULL AND {bounds}
-        UNION ALL
-        SELECT (SELECT {end}(later.sku) FROM order_lines AS later
-            WHERE later.batchref IS NULL AND later.closed IS NULL AND later.sku {beyond} steps.sku)
-        FROM steps WHERE steps.sku IS NOT NULL
-    ) SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
+    {steps} SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
     FROM steps WHERE sku IS NOT NULL LIMIT :window
 """
 _MOST_WAITING = """
@@ -233,12 +228,13 @@ _MOST_WAITING = """
         SELECT -last.waiting_lines, last.sku FROM products AS last WHERE last.sku = :after
     )) ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
+# As values and not by EXISTS, which PostgreSQL may answer for all products together, by reading all that there is.
 _CONDITIONS: Mapping[Only, str] = {
     "": "",
     "waiting": "",
-    "short": " AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.has_room)",
-    "late": f" AND EXISTS (SELECT 1 {LATE} AND lines.sku = looked.sku)",
-    "overdue": " AND EXISTS (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.eta < :today)",
+    "short": " AND (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.has_room LIMIT 1) IS NULL",
+    "late": f" AND (SELECT 1 {LATE} AND lines.sku = looked.sku LIMIT 1) = 1",
+    "overdue": " AND (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.eta < :today LIMIT 1) = 1",
 }
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -315,13 +311,12 @@ class _Asked(NamedTuple):
         return f"sku {'<' if self.sort == '-sku' else '>'} :after" if self.after else "sku > ''"
 
     def _waiting(self, bounds: str) -> str:
-        end, beyond = ("max", "<") if self.sort == "-sku" else ("min", ">")
-        return _WAITING.format(end=end, beyond=beyond, bounds=bounds)
+        return _WAITING.format(steps=steps(bounds, descending=self.sort == "-sku"))
 
 
-def _dated(statement: str) -> TextClause:
-    """The statement, told where it has a day: SQLite keeps them as text."""
-    typed = text(statement)
+def _prepared(statement: str, connection: Connection) -> TextClause:
+    """The statement as this database has it, told where it has a day: SQLite keeps them as text."""
+    typed = text(spelled(statement, connection))
     return typed.bindparams(bindparam("today", type_=Date)) if ":today" in statement else typed
 
 

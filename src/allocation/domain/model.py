@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final, NamedTuple
 
 from allocation.domain import events
-from allocation.domain.batches import Batch, by_age
+from allocation.domain.batches import Batch
 from allocation.domain.errors import (
     BatchArrived,
     HoldConflict,
     HoldEndedAlready,
     HoldStillRuns,
-    InvalidMoment,
     LineClosed,
     LineConflict,
     LineWasSplit,
@@ -31,16 +30,16 @@ from allocation.domain.errors import (
     NotReturnable,
     NotShippable,
     TooManyWaiting,
-    UnknownHold,
     UnknownLine,
 )
-from allocation.domain.harm import Place, Placing, Solver, Task, fewest, kinds_of, least_harmful, no_solver
+from allocation.domain.harm import Placing, Solver, no_solver
+from allocation.domain.holds import checked_moment, hold_of, running_hold
+from allocation.domain.leaving import Leaving, stays
 from allocation.domain.lines import (
     CANCELLED,
     CONFIRMED,
     EXPIRED,
     LOST,
-    MAX_PARTS,
     NO_RECORDS,
     PINNED_PRIORITY,
     RELEASED,
@@ -53,12 +52,12 @@ from allocation.domain.lines import (
     is_pinned,
     own_priority,
 )
-from allocation.domain.rules import USUAL, Choice, Rules, is_hold, late_days
+from allocation.domain.rules import USUAL, Choice, Room, Rules, is_hold, late_days
+from allocation.domain.splitting import parts_of
+from allocation.domain.waiting import WaitingLines
 
 __all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
 
-MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
-MAX_HOLD: Final = timedelta(days=events.MAX_DAYS)
 _NO_DAY: Final = date.min  # for products that are asked nothing about days
 
 
@@ -99,7 +98,7 @@ class Product:
         self.changed_promises: dict[str, Promise] = {}
         self._records = records
         self._freed: dict[str, _Freed] = {}
-        self._waiting: list[OrderLine] = []  # those that came to wait after loading, by age
+        self._waiting = WaitingLines(records)
         self._planned: dict[str, str] = {}  # the batches that lines now called are to go to, by order id
         self._repaired = False
 
@@ -146,7 +145,7 @@ class Product:
         if batch.purchased_quantity == qty:
             return
         batch.check_quantity(qty)
-        self._plan_cut(batch, batch.allocated_quantity - qty, solve)
+        self._planned = _planned(self._leaving().of_cut(batch, batch.allocated_quantity - qty, solve))
         self._change(batch)
         freed = batch.change_quantity(qty, self._is_spared)
         for line in freed:
@@ -258,8 +257,8 @@ class Product:
         self._next_version()
         resized = replace(line, qty=qty)
         if batchref is None:
-            self._forget_waiting(line)
-            insort(self._waiting, resized, key=by_age)
+            self._waiting.discard(line)
+            self._waiting.add(resized)
             self.changed_promises[orderid] = Promise(resized, None)
             self.events.append(events.Resized(orderid, self.sku, qty, line.qty))
             if self._choose(resized) is not None:
@@ -335,7 +334,7 @@ class Product:
             return
         if batch.quarantine is not None:
             raise NotPinnable(line, ref, "it is in quarantine", "Release the batch first.")
-        displaced = [] if batchref == ref else self._to_displace(batch, line)
+        displaced = [] if batchref == ref else self._leaving().for_pinned(batch, line)
         pinned = replace(line, priority=PINNED_PRIORITY + own_priority(line.priority))
         self._next_version()
         before = self._take_up(line, batchref)
@@ -355,7 +354,7 @@ class Product:
         """
         self._next_version()
         room = self._room()
-        choice = Choice(self.batches, self.rules, self.today, room)
+        choice = self._choice(room)
         moved: list[OrderLine] = []
         for line, batchref, _ in self._late_lines(choice):
             if len(moved) == self.rules.most_moved:
@@ -375,7 +374,7 @@ class Product:
 
         It counts as allocated. A hold does not wait: without room it raises `NotEnoughStock`.
         """
-        until = _checked_moment(hold.expires_at, now)
+        until = checked_moment(hold.expires_at, now)
         hold = replace(hold, expires_at=until)
         known = self.promise(hold.orderid)
         if known is None:
@@ -384,7 +383,7 @@ class Product:
                 raise NotEnoughStock(self.sku, hold.qty)
             self._hold(self._taken(hold), batch)
             return batch.reference
-        held, batchref, _ = self._running_hold(known, now)
+        held, batchref, _ = running_hold(known, now)
         if held.qty != hold.qty:
             raise HoldConflict(held)
         if held.expires_at is None or held.expires_at < until:
@@ -399,13 +398,13 @@ class Product:
 
         Again, it is the batch that the line stands on by now, or None while it waits.
         """
-        known = self._hold_of(self.promise(holdid), holdid)
+        known = hold_of(self.promise(holdid), holdid)
         line = self.promise(orderid)
         if line is not None and is_hold(line.line):
             raise HoldConflict(line.line)
         if known.closed == CONFIRMED and line is not None and line.line.qty == known.line.qty:
             return line.batchref
-        hold, batchref, _ = self._running_hold(known, now)
+        hold, batchref, _ = running_hold(known, now)
         if line is not None:
             raise LineConflict(line.line, OrderLine(orderid, self.sku, hold.qty))
         batch = self._known_batch(batchref or "")
@@ -416,11 +415,11 @@ class Product:
 
     def release_hold(self, holdid: str) -> None:
         """Give back what a cart holds, and call the waiting lines that its stock can serve."""
-        self._give_back(self._hold_of(self.promise(holdid), holdid), RELEASED)
+        self._give_back(hold_of(self.promise(holdid), holdid), RELEASED)
 
     def expire_hold(self, holdid: str, now: datetime) -> None:
         """Give back what a cart held, now that its moment has come. Raises `HoldStillRuns` before that."""
-        known = self._hold_of(self.promise(holdid), holdid)
+        known = hold_of(self.promise(holdid), holdid)
         if known.line.expires_at is not None and known.line.expires_at > now and known.closed is None:
             raise HoldStillRuns(known.line)
         self._give_back(known, EXPIRED)
@@ -450,7 +449,7 @@ class Product:
                 self.batches.remove(batch)
         self.changed_batches = {}
         self.changed_promises = {}
-        self._waiting = []
+        self._waiting.clear()
         self._planned = {}
         self._repaired = False
         return True
@@ -476,7 +475,10 @@ class Product:
 
     def choice(self) -> Choice:
         """The batches as they are now, to look at for a line."""
-        return Choice(self.batches, self.rules, self.today, self._room())
+        return self._choice(self._room())
+
+    def _choice(self, room: Room) -> Choice:
+        return Choice(self.batches, self.rules, self.today, room)
 
     def _room(self) -> dict[str, int]:
         return {batch.reference: batch.available_quantity for batch in self.batches}
@@ -501,7 +503,7 @@ class Product:
         room[batch.reference] += line.qty
         if is_pinned(line.priority):
             return room[batch.reference] >= resized.qty
-        return Choice(self.batches, self.rules, self.today, room).can_take(batch, resized)
+        return self._choice(room).can_take(batch, resized)
 
     def _known_batch(self, ref: str) -> Batch:
         batch = self.batch(ref)
@@ -566,36 +568,16 @@ class Product:
     def _wait(self, line: OrderLine) -> None:
         freed = self._freed.pop(line.orderid, None)
         self.waiting_lines += 1
-        insort(self._waiting, line, key=by_age)
+        self._waiting.add(line)
         self.changed_promises[line.orderid] = Promise(line, None)
         self.events.append(events.Backordered(line.orderid, line.sku, line.qty))
         if freed is not None:
             self._tell_day(line, freed.before, None)
         self.events.append(events.OutOfStock(line.sku))
 
-    def _parts(self, line: OrderLine, choice: Choice, room: dict[str, int]) -> Iterator[tuple[OrderLine, Batch | None]]:
-        """A line, or what it is split into, each with its batch; the last has none if it is to wait.
-
-        As long as no batch takes all of it, it leaves behind what the first batch has. The room is used up.
-        """
-        while True:
-            batch = choice.of(line)
-            piece = choice.piece(line) if batch is None and self._can_be_split(line) else None
-            if piece is None:
-                break
-            room[piece.batch.reference] -= piece.qty
-            rest = line.qty - piece.qty
-            yield replace(line, qty=piece.qty, rest=rest), piece.batch
-            line = replace(line, orderid=line.next_part, qty=rest, part=line.part + 1)
-        if batch is not None:
-            room[batch.reference] -= line.qty
-        yield line, batch
-
-    def _can_be_split(self, line: OrderLine) -> bool:
-        """Whether it is the last part of one that may be split, and there is a name for the next."""
-        if not 0 < line.part < MAX_PARTS or line.rest or len(line.next_part) > events.MAX_TEXT_LENGTH:
-            return False
-        return self.promise(line.next_part) is None and line.next_part not in self._freed
+    def _is_free(self, orderid: str) -> bool:
+        """Whether nothing has this order id, so that a part may."""
+        return self.promise(orderid) is None and orderid not in self._freed
 
     def _split_or_wait(self, line: OrderLine, *, is_waiting: bool) -> str | None:
         batch = self._split(line, is_waiting=is_waiting) if line.part else None
@@ -606,7 +588,7 @@ class Product:
     def _split(self, line: OrderLine, *, is_waiting: bool) -> Batch | None:
         """Put the parts of a line where they go; return the batch of the first, None if no batch has any of it."""
         room = self._room()
-        (first, batch), *others = self._parts(line, Choice(self.batches, self.rules, self.today, room), room)
+        (first, batch), *others = parts_of(line, self._choice(room), room, self._is_free)
         if batch is None:
             return None
         freed = self._freed.get(line.orderid)
@@ -651,13 +633,8 @@ class Product:
     def _serve(self, line: OrderLine) -> None:
         """The line waits no longer."""
         self._next_version()
-        self._forget_waiting(line)
+        self._waiting.discard(line)
         self.waiting_lines -= 1
-
-    def _forget_waiting(self, line: OrderLine) -> None:
-        place = bisect_left(self._waiting, line.position, key=by_age)
-        if self._waiting[place : place + 1] == [line]:
-            del self._waiting[place]
 
     def _free(self, line: OrderLine, batch: Batch, day: date | None = None) -> None:
         """A line loses its batch and has to be placed anew; it was promised for that day, or the batch's own."""
@@ -682,7 +659,7 @@ class Product:
         """A line stands nowhere any more; return the batch that it stood on."""
         self.changed_promises[line.orderid] = Promise(line, None, how)
         if batchref is None:
-            self._forget_waiting(line)
+            self._waiting.discard(line)
             self.waiting_lines -= 1
             return None
         batch = self._known_batch(batchref)
@@ -699,42 +676,17 @@ class Product:
         self._free(line, batch)
         return self._freed.pop(line.orderid).before
 
-    def _to_displace(self, batch: Batch, line: OrderLine) -> Sequence[OrderLine]:
-        """The lines that make room for one that is pinned; raises `NotPinnable`."""
-        found: list[OrderLine] = []
-        missing = line.qty - batch.available_quantity
-        lines = batch.lines_to_lose()
-        while missing > 0:
-            each = next(lines, None)
-            if each is None:
-                raise NotPinnable(
-                    line,
-                    batch.reference,
-                    f"others can make room for all but {missing} of it",
-                    "Choose another batch, or count it anew.",
-                )
-            if self._is_frozen(each):
-                continue
-            found.append(each)
-            missing -= each.qty
-            if self.rules.most_moved is not None and len(found) > self.rules.most_moved:
-                raise NotPinnable(
-                    line,
-                    batch.reference,
-                    f"more than {self.rules.most_moved} lines would have to move",
-                    "Choose another batch, or allow more with most_moved.",
-                )
-        return found
-
     def _change_day(self, batch: Batch, eta: date | None, qty: int, solve: Solver) -> None:
         before = batch.day(self.today)
-        self._plan_cut(batch, batch.allocated_quantity - qty, solve)
+        self._planned = _planned(self._leaving().of_cut(batch, batch.allocated_quantity - qty, solve))
         self._change(batch)
         batch.change_eta(eta)
         self.batches.sort(key=self.rules.order)
         freed = batch.change_quantity(qty, self._is_spared)
         staying = list(batch.lines_to_lose()) if batch.day(self.today) != before else []
-        leaving = self._to_leave(batch, staying, solve)
+        placings = self._leaving().of_late(batch, staying, solve)
+        leaving = {line.orderid: line for line, _ in placings}
+        self._planned |= _planned(placings)
         for line in freed:
             self._lost(line, batch, before)
         for line in staying:
@@ -744,85 +696,12 @@ class Product:
                 self._tell_day(line, before, batch.day(self.today))
         self._call_lines(batch, [*freed, *leaving.values()])
 
-    def _to_leave(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> dict[str, OrderLine]:
-        """The lines that come too late on the batch and sooner on another one, served in order, by order id."""
-        late = [line for line in lines if late_days(line, batch.day(self.today)) and not self._stays(line)]
-        if not late:
-            return {}
-        room = self._room()
-        choice = Choice(self.batches, self.rules, self.today, room)
-        leaving: dict[str, OrderLine] = {}
-        for line in self._in_order(late):
-            better = choice.of(line)
-            is_sooner = better is not None and better.day(self.today) < batch.day(self.today)
-            if better is not None and is_sooner and len(leaving) != self.rules.most_moved:
-                room[better.reference] -= line.qty
-                leaving[line.orderid] = line
-                self._planned[line.orderid] = better.reference
-        if self.rules.least_harm:
-            most = len(late) if self.rules.most_moved is None else self.rules.most_moved
-            task = Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today))
-            greedy = [Placing(line, self._planned[orderid]) for orderid, line in leaving.items()]
-            placings = least_harmful(task, greedy, solve)
-            for orderid in leaving:
-                del self._planned[orderid]
-            self._planned |= {line.orderid: ref for line, ref in placings if ref is not None}
-            leaving = {line.orderid: line for line, _ in placings}
-        return leaving
-
-    def _plan_cut(self, batch: Batch, missing: int, solve: Solver) -> None:
-        """Where the rules ask for it, plan which lines leave the batch, and where they go."""
-        self._planned = {}
-        if missing <= 0 or not self.rules.least_harm:
-            return
-        lines = [line for line in batch.lines_to_lose() if not self._is_frozen(line)]
-        leaving = fewest(lines, missing)
-        if leaving is None or len(lines) > MAX_PLANNED:
-            return
-        task = Task(kinds_of(lines), self._places(batch), leaving, missing, None)
-        placings = least_harmful(task, self._greedy_cut(batch, lines, missing), solve)
-        self._planned = {line.orderid: ref or "" for line, ref in placings}
-
-    def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:
-        """What would become of the lines of a batch without a plan."""
-        freed = []
-        for line in lines:
-            if missing <= 0:
-                break
-            freed.append(line)
-            missing -= line.qty
-        room = {each.reference: each.available_quantity for each in self.batches} | {batch.reference: -missing}
-        choice = Choice(self.batches, self.rules, self.today, room)
-        placings = []
-        for line in self._in_order(freed):
-            chosen = choice.of(line)
-            if chosen is not None:
-                room[chosen.reference] -= line.qty
-            if chosen is not batch:
-                placings.append(Placing(line, chosen.reference if chosen else None))
-        return placings
-
-    def _places(self, batch: Batch) -> list[Place]:
-        """The other batches that any line may go to as far as there is room."""
-        return [
-            Place(each.reference, each.available_quantity, each.day(self.today))
-            for each in self.batches
-            if each is not batch
-            and each.available_quantity > 0
-            and each.quarantine is None
-            and each.expires_on is None
-            and not (each.eta is None and self.rules.safety_stock)
-        ]
+    def _leaving(self) -> Leaving:
+        return Leaving(self.batches, self.rules, self.today, self._service_key)
 
     def _is_spared(self, line: OrderLine) -> bool:
         """Whether the line loses its batch only if there is no other."""
-        return line.orderid not in self._planned if self._planned else self._is_frozen(line)
-
-    def _is_frozen(self, line: OrderLine) -> bool:
-        return self.rules.is_frozen(line, self.today)
-
-    def _stays(self, line: OrderLine) -> bool:
-        return is_pinned(line.priority) or is_hold(line)
+        return line.orderid not in self._planned if self._planned else self.rules.is_frozen(line, self.today)
 
     # Holds
 
@@ -832,21 +711,6 @@ class Product:
         self.changed_batches[batch.reference] = batch
         self.changed_promises[hold.orderid] = Promise(hold, batch.reference)
         self.events.append(events.Held(hold.orderid, hold.sku, hold.qty, batch.reference, hold.expires_at))
-
-    def _hold_of(self, known: Promise | None, holdid: str) -> Promise:
-        if known is None:
-            raise UnknownHold(holdid)
-        if not is_hold(known.line):
-            raise HoldConflict(known.line)
-        return known
-
-    def _running_hold(self, known: Promise, now: datetime) -> Promise:
-        hold = self._hold_of(known, known.line.orderid)
-        if hold.closed is not None:
-            raise HoldEndedAlready(hold.line.orderid, hold.closed)
-        if hold.line.expires_at is not None and hold.line.expires_at <= now:
-            raise HoldEndedAlready(hold.line.orderid, EXPIRED)
-        return hold
 
     def _end_hold(self, hold: OrderLine, batch: Batch, how: str) -> None:
         self._next_version()
@@ -882,9 +746,11 @@ class Product:
         placed = [line for line in freed if self._planned.get(line.orderid)]
         others = [line for line in freed if not self._planned.get(line.orderid)]
         room = self._room()
-        choice = Choice(self.batches, self.rules, self.today, room)
+        choice = self._choice(room)
         holds = []
-        waiting = self._waiting_lines(choice, batch) if self.waiting_lines else iter(())
+        waiting = (
+            self._waiting.in_order(choice, batch, self._has_moved, self._service_key) if self.waiting_lines else ()
+        )
         for line in itertools.chain(placed, heapq.merge(others, waiting, key=self._service_key)):
             if is_hold(line):
                 holds.append(line)
@@ -894,7 +760,7 @@ class Product:
             if chosen is not None:
                 room[chosen.reference] -= line.qty
             elif line.part:
-                (_, chosen), *_ = self._parts(line, choice, room)
+                (_, chosen), *_ = parts_of(line, choice, room, self._is_free)
             if chosen is not None or line.orderid in self._freed:
                 self._require(line)
         for hold in holds:
@@ -919,21 +785,6 @@ class Product:
             self.changed_promises[hold.orderid] = Promise(hold, None, LOST)
             self.events.append(events.HoldEnded(hold.orderid, hold.sku, hold.qty, None, LOST))
 
-    def _waiting_lines(self, choice: Choice, batch: Batch | None) -> Iterator[OrderLine]:
-        """The waiting lines that may find room, in the order they are served."""
-        priorities = {0, *self._records.priorities(None)}
-        stored = [self._stored_waiting_lines(priority, choice, batch) for priority in priorities]
-        return heapq.merge(*stored, iter(self._in_order(self._waiting)), key=self._service_key)
-
-    def _stored_waiting_lines(self, priority: int, choice: Choice, batch: Batch | None) -> Iterator[OrderLine]:
-        after = 0
-        while (most := choice.most_room(batch)) > 0:
-            page = self._records.waiting_lines(priority, after, max_qty=most)
-            if not page:
-                return
-            yield from (line for line in page if not self._has_moved(line.orderid))
-            after = page[-1].position
-
     def _late_lines(self, choice: Choice) -> Iterator[Promise]:
         """The open lines on batches that are due after they are needed, by priority, then by age."""
         new = [promise for promise in self.changed_promises.values() if self._is_late(promise)]
@@ -951,7 +802,7 @@ class Product:
 
     def _is_late(self, promise: Promise) -> bool:
         line, batchref, closed = promise
-        if batchref is None or closed is not None or self._stays(line):
+        if batchref is None or closed is not None or stays(line):
             return False
         return late_days(line, self._known_batch(batchref).day(self.today)) > 0
 
@@ -960,15 +811,10 @@ class Product:
         return orderid in self.changed_promises or orderid in self._freed
 
 
+def _planned(placings: Iterable[Placing]) -> dict[str, str]:
+    """Where lines are to go, by order id; nowhere: they are to wait."""
+    return {line.orderid: ref or "" for line, ref in placings}
+
+
 def _by_priority(promise: Promise) -> tuple[int, int]:
     return -promise.line.priority, promise.line.position
-
-
-def _checked_moment(expires_at: datetime | None, now: datetime) -> datetime:
-    """The moment until which stock may be held: in UTC, and in whole seconds, as storage keeps and compares it."""
-    if expires_at is None or expires_at <= now:
-        raise InvalidMoment(expires_at, "past")
-    if expires_at - now > MAX_HOLD:
-        raise InvalidMoment(expires_at, f"more than {MAX_HOLD.days:,} days away")
-    utc = expires_at.astimezone(UTC)
-    return utc.replace(microsecond=0) + timedelta(seconds=bool(utc.microsecond))

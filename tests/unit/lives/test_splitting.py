@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocation.domain import model
+from allocation.domain import splitting
 from allocation.domain.errors import LineClosed, LineConflict, LineWasSplit, TooManyWaiting
 from allocation.domain.events import (
     Allocated,
@@ -255,7 +255,7 @@ def test_an_order_that_is_called_like_a_part_has_parts_of_its_own() -> None:
 
 
 def test_a_line_has_no_more_parts_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "MAX_PARTS", 3)
+    monkeypatch.setattr(splitting, "MAX_PARTS", 3)
     shop = Shop(*(bought(f"b{n}", 1) for n in range(5)), split("o1", 9))
     assert shop.parts == {"o1": (1, "b0"), "o1/2": (1, "b1"), "o1/3": (7, None)}
 

@@ -124,10 +124,10 @@ async def load_products(console: Console, asked: Asked) -> Loaded:
     if sort == "waiting":
         only = "waiting"
     about = {"search": search, "only": only, "sort": sort, "after": after, "today": _today()}
-    page = await console.service.reader.run(stock.products, anywhere=anywhere, **about)
+    page = await console.service.reader.run_by_index(stock.products, anywhere=anywhere, **about)
     if search and not page.rows and not after and not anywhere:
         anywhere = True
-        page = await console.service.reader.run(stock.products, anywhere=True, **about)
+        page = await console.service.reader.run_by_index(stock.products, anywhere=True, **about)
     values = {"page": page, "q": search, "only": only, "sort": sort, "after": after, "anywhere": anywhere}
     return Loaded(values, LEDGER, "Products")
 

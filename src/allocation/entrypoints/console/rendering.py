@@ -16,6 +16,7 @@ from allocation.console_views import stock
 from allocation.console_views.overview import MOST_COUNTED
 from allocation.entrypoints.console import ROOT, drawing
 from allocation.entrypoints.console.assets import Asset
+from allocation.service_layer.messages import EVENTS, field_rules
 
 DOTS = {".", ".."}  # browsers take these out of a path, however they are spelled
 # By what a field is called: what it leads to. These names are the same in every event.
@@ -25,6 +26,9 @@ TONES = {
     **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
     **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
 }
+# The fields whose value is a moment, which JSON has as text.
+MOMENTS = {rule.name for kind in EVENTS.values() for rule in field_rules(kind) if rule.base is datetime}
+NOTHING = Markup('<span class="faint">–</span>')
 MOST_MOMENTS = 1_000  # that are kept as they are shown: messages that are committed together share theirs
 MOST_DAYS = 8  # that are listed of what can be promised
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -38,7 +42,8 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters |= {"number": number, "few": few, "size": size, "age": age, "clock": clock, "stamp": stamp}
+    filters = (number, few, size, age, clock, stamp, shown)
+    templates.filters |= {each.__name__: each for each in filters}
     templates.globals |= {
         "asset": lambda name: ROOT + assets[name].path,
         "url": url,
@@ -98,6 +103,21 @@ def clock(moment: datetime) -> Markup:
 def stamp(moment: datetime) -> Markup:
     """A moment to the millisecond."""
     return _time(moment, f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}")
+
+
+def shown(value: object, field: str = "") -> str:
+    """What a message or a rule says, as one reads it: by the kind of value, and of text by the field's."""
+    match value:
+        case None:
+            return NOTHING
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return number(value)
+        case str() if field in MOMENTS:
+            return clock(datetime.fromisoformat(value))
+        case _:
+            return str(value)
 
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class _ChangeForm:
             "change": change,
             "subject": subject,
             "given": given,
+            "about": {name: given[name] for name in change.subject},
             "is_stale": looked == STALE,
             **(await self._look(change, texts, subject) if looks else {"effect": None, "refusal": None}),
         }

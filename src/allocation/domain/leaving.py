@@ -1,0 +1,124 @@
+"""Which lines leave a batch that was cut, is late or has to make room for a pinned one, and where they go.
+
+Nothing is changed here: what is found is a plan, for the product to carry out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from typing import Final, NamedTuple
+
+from allocation.domain.batches import Batch
+from allocation.domain.errors import NotPinnable
+from allocation.domain.harm import Place, Placing, Solver, Task, fewest, kinds_of, least_harmful
+from allocation.domain.lines import OrderLine, is_pinned
+from allocation.domain.rules import Choice, Rules, is_hold, late_days
+
+MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
+
+
+class Leaving(NamedTuple):
+    """The batches of a product as they are, its rules, and the key that puts lines in the order they are served."""
+
+    batches: Sequence[Batch]
+    rules: Rules
+    today: date
+    service_key: Callable[[OrderLine], tuple[int, int]]
+
+    def of_late(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> Sequence[Placing]:
+        """The lines that come too late on the batch and sooner on another one with room, in the order served."""
+        late = [line for line in lines if late_days(line, batch.day(self.today)) and not stays(line)]
+        if not late:
+            return []
+        greedy = self._greedy_late(batch, late)
+        if not self.rules.least_harm:
+            return greedy
+        most = len(late) if self.rules.most_moved is None else self.rules.most_moved
+        return least_harmful(Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today)), greedy, solve)
+
+    def of_cut(self, batch: Batch, missing: int, solve: Solver) -> Sequence[Placing]:
+        """The lines that make up for what is missing with the least harm; none where the rules do not ask for that."""
+        if missing <= 0 or not self.rules.least_harm:
+            return []
+        lines = [line for line in batch.lines_to_lose() if not self.rules.is_frozen(line, self.today)]
+        leaving = fewest(lines, missing)
+        if leaving is None or len(lines) > MAX_PLANNED:
+            return []
+        task = Task(kinds_of(lines), self._places(batch), leaving, missing, None)
+        return least_harmful(task, self._greedy_cut(batch, lines, missing), solve)
+
+    def for_pinned(self, batch: Batch, line: OrderLine) -> Sequence[OrderLine]:
+        """The lines that make room for one that is pinned; raises `NotPinnable`."""
+        found: list[OrderLine] = []
+        missing = line.qty - batch.available_quantity
+        lines = batch.lines_to_lose()
+        while missing > 0:
+            each = next(lines, None)
+            if each is None:
+                raise NotPinnable(
+                    line,
+                    batch.reference,
+                    f"others can make room for all but {missing} of it",
+                    "Choose another batch, or count it anew.",
+                )
+            if self.rules.is_frozen(each, self.today):
+                continue
+            found.append(each)
+            missing -= each.qty
+            if self.rules.most_moved is not None and len(found) > self.rules.most_moved:
+                raise NotPinnable(
+                    line,
+                    batch.reference,
+                    f"more than {self.rules.most_moved} lines would have to move",
+                    "Choose another batch, or allow more with most_moved.",
+                )
+        return found
+
+    def _greedy_late(self, batch: Batch, late: Iterable[OrderLine]) -> Sequence[Placing]:
+        room = {each.reference: each.available_quantity for each in self.batches}
+        choice = Choice(self.batches, self.rules, self.today, room)
+        placings: list[Placing] = []
+        for line in sorted(late, key=self.service_key):
+            better = choice.of(line)
+            is_sooner = better is not None and better.day(self.today) < batch.day(self.today)
+            if better is not None and is_sooner and len(placings) != self.rules.most_moved:
+                room[better.reference] -= line.qty
+                placings.append(Placing(line, better.reference))
+        return placings
+
+    def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:
+        """What would become of the lines of a batch without a plan."""
+        freed = []
+        for line in lines:
+            if missing <= 0:
+                break
+            freed.append(line)
+            missing -= line.qty
+        room = {each.reference: each.available_quantity for each in self.batches} | {batch.reference: -missing}
+        choice = Choice(self.batches, self.rules, self.today, room)
+        placings = []
+        for line in sorted(freed, key=self.service_key):
+            chosen = choice.of(line)
+            if chosen is not None:
+                room[chosen.reference] -= line.qty
+            if chosen is not batch:
+                placings.append(Placing(line, chosen.reference if chosen else None))
+        return placings
+
+    def _places(self, batch: Batch) -> list[Place]:
+        """The other batches that any line may go to as far as there is room."""
+        return [
+            Place(each.reference, each.available_quantity, each.day(self.today))
+            for each in self.batches
+            if each is not batch
+            and each.available_quantity > 0
+            and each.quarantine is None
+            and each.expires_on is None
+            and not (each.eta is None and self.rules.safety_stock)
+        ]
+
+
+def stays(line: OrderLine) -> bool:
+    """Whether it does not move because it is late: somebody put it where it is, or it is no order yet."""
+    return is_pinned(line.priority) or is_hold(line)

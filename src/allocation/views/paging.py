@@ -1,0 +1,37 @@
+"""What pages of rows have in common: how long they are, and what databases keep in forms of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
+MAX_COUNTED = 1_000
+MAX_POSITION = 2**63 - 1
+
+AnyRow = Row[*tuple[Any, ...]]
+
+
+def page_of(connection: Connection, statement: str, limit: int, **values: Any) -> tuple[Sequence[AnyRow], bool]:
+    """At most ``limit`` rows, and whether there are more."""
+    rows = connection.execute(typed(f"{statement} LIMIT :limit"), {**values, "limit": limit + 1}).all()
+    return rows[:limit], len(rows) > limit
+
+
+def typed(statement: str) -> Executable:
+    """The statement, told where it has days and moments: SQLite keeps them as text."""
+    told = text(statement)
+    if ":in_the_warehouse" in statement:
+        told = told.bindparams(bindparam("in_the_warehouse", date.min, Date))
+    if ":today" in statement:
+        told = told.bindparams(bindparam("today", type_=Date))
+    days = {name: Date for name in ("eta", "expires_on", "need_by") if name in statement}
+    return told.columns(**days)
+
+
+def as_moment(value: datetime | str) -> datetime:
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
