@@ -49,13 +49,21 @@ def generator_name() -> str:
     return " ".join(version.stdout.split()[:2])
 
 
-def as_fast_as_possible(ports: Sequence[int], run: str, skus: Sequence[str], connections: int, seconds: int) -> Load:
+def as_fast_as_possible(
+    ports: Sequence[int], run: str, skus: Sequence[str], connections: int, seconds: int, *, apart: bool = False
+) -> Load:
     """Each connection sends its next order when the last one is answered.
 
-    `run` makes order ids unique; several ports share the connections.
+    `run` makes order ids unique; several ports share the connections, and the SKUs too, unless each has its own (`apart`).
     """
     commands = [
-        _closed_loop(port, f"{run}-{number}", skus, connections // len(ports), seconds)
+        _closed_loop(
+            port,
+            f"{run}-{number}",
+            skus[number :: len(ports)] if apart else skus,
+            connections // len(ports),
+            seconds,
+        )
         for number, port in enumerate(ports)
     ]
     return _together([_start(command) for command in commands])

@@ -32,6 +32,7 @@ from bench.stores import Fixture
 from bench.tuning import fastest
 
 UNIT = "orders/s"
+EACH_ITS_OWN = "With a hot SKU each, the two processes are never in each other's way: what these cores carry at most."
 PGBENCH_STOCK = Fixture("pgbench_stock", counters.fill)
 Contenders = dict[str, Callable[[], Sample]]
 
@@ -72,12 +73,13 @@ def two_processes(run: Run) -> Outcome:
         for processes in (1, 2):
             name = f"{case}, {processes} process{'es' if processes > 1 else ''}"
             contenders[name] = partial(allocating, run, OURS, skus, processes=processes)
+    contenders["hot SKU each, 2 processes"] = partial(allocating, run, OURS, 2 * HOT_SKUS, processes=2, apart=True)
     series = interleave(contenders if run.plan.includes("ours") else {}, run.plan.rounds)
     goals = [
         versus(series, "hot SKU, 2 processes", "hot SKU, 1 process", 0.9),
         *_no_refusals(series),
     ]
-    return _outcome("Server processes on one PostgreSQL", series, goals)
+    return _outcome("Server processes on one PostgreSQL", series, goals, EACH_ITS_OWN)
 
 
 def allocating(
@@ -87,11 +89,12 @@ def allocating(
     *,
     connections: int | None = None,
     processes: int = 1,
+    apart: bool = False,
 ) -> Sample:
-    """A fresh database, a fresh server, a warm-up, the measurement, the books."""
+    """A fresh database, a fresh server, a warm-up, the measurement, the books. ``apart``: no SKU has two processes."""
     with service.database(run) as database:
         with service.running(database, processes) as servers:
-            loads = _warm_up_and_measure(run, servers, skus, connections or run.plan.connections)
+            loads = _warm_up_and_measure(run, servers, skus, connections or run.plan.connections, apart=apart)
         accepted = sum(each.accepted for each in loads)
         service.books.check(database, accepted, in_flight=len(loads) * run.plan.connections)
     return as_sample(loads[-1])
@@ -119,10 +122,12 @@ def best_textbook(run: Run) -> Service:
     return fastest(run, TEXTBOOK, SKUS, allocating)
 
 
-def _warm_up_and_measure(run: Run, servers: Sequence[Server], skus: int, connections: int) -> list[load.Load]:
+def _warm_up_and_measure(
+    run: Run, servers: Sequence[Server], skus: int, connections: int, *, apart: bool
+) -> list[load.Load]:
     ports = [server.port for server in servers]
     return [
-        load.as_fast_as_possible(ports, run.unique(), sku_names(skus), connections, seconds)
+        load.as_fast_as_possible(ports, run.unique(), sku_names(skus), connections, seconds, apart=apart)
         for seconds in (run.plan.warm_up_s, run.plan.seconds)
     ]
 
@@ -176,6 +181,6 @@ def _no_refusals(series: Mapping[str, Series]) -> list[Goal]:
     ]
 
 
-def _outcome(title: str, series: Mapping[str, Series], goals: Sequence[Goal | None]) -> Outcome:
-    notes = (f"Load: {load.generator_name()}; pgbench: {pgbench.CLIENTS} clients.",)
+def _outcome(title: str, series: Mapping[str, Series], goals: Sequence[Goal | None], *more: str) -> Outcome:
+    notes = (f"Load: {load.generator_name()}; pgbench: {pgbench.CLIENTS} clients.", *more)
     return Outcome((Panel(title, UNIT, series),), present(goals), notes)
