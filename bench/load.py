@@ -54,7 +54,7 @@ def as_fast_as_possible(
 ) -> Load:
     """Each connection sends its next order when the last one is answered.
 
-    `run` makes order ids unique; several ports share the connections, and the SKUs too, unless each has its own (`apart`).
+    `run` makes order ids unique; several ports share the connections, and unless they are to be `apart` the SKUs too.
     """
     commands = [
         _closed_loop(

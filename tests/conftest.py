@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def _own_environment() -> Iterator[None]:
             if name.startswith("ALLOCATION_") and name != BINARIES_VARIABLE:
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_signals() -> None:
+    """Ctrl-C reaches the programs under test also where a script runs the tests in its background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
