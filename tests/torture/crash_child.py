@@ -184,7 +184,7 @@ class _Child:
 
     async def run(self) -> None:
         store = self._store()
-        writer = Writer(store, max_group=GROUP_SIZE, pile=1)
+        writer = Writer(store, max_group=GROUP_SIZE, pile=GROUP_SIZE)
         runner = self._runner()
         writer.on_commit(runner.wake)
         sent = [message for message in messages(self._task.way) if message.id in self._task.keys]
