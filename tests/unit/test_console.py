@@ -237,6 +237,11 @@ def test_what_a_message_says_is_shown_by_its_kind(field: str, value: object, tol
     assert "<b>" not in as_fields({field: value}) or isinstance(value, int)
 
 
+def test_of_what_may_be_left_out_only_what_is_said_is_shown() -> None:
+    assert "location" not in as_fields({"ref": "b1", "location": None})
+    assert "location" in as_fields({"ref": "b1", "location": "BERLIN"})
+
+
 def test_a_moment_that_a_message_names_is_shown_like_any_other() -> None:
     assert shown("2027-01-31T12:00:00.5Z", "expires_at") == (
         '<time datetime="2027-01-31T12:00:00.500000+00:00" title="2027-01-31 12:00:00.500000 UTC">'

@@ -18,7 +18,7 @@ from allocation.service_layer import handlers
 from allocation.service_layer import writer as writer_module
 from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.store import StoreConflict
+from allocation.service_layer.store import Changes, StoreConflict
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 from allocation.service_layer.writer import MAX_CONFLICTS, MIN_TRIES, Unavailable, Writer
 from tests.builders import contents, handle_together, message, submit
@@ -63,6 +63,24 @@ async def types_in_ledger(store: UnusualStore) -> list[str]:
 
 async def held(store: UnusualStore) -> dict[str, int]:
     return {row[0]: row[4] for row in (await contents(store.store.tables)).batches}
+
+
+@pytest.mark.parametrize(("together", "sizes"), [(8, [8]), (40, [20, 20]), (60, [25, 25, 10])])
+def test_of_many_that_wait_a_group_takes_half_so_that_there_is_a_next(together: int, sizes: list[int]) -> None:
+    written: list[int] = []
+
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        write = store.write
+
+        async def watched(changes: Changes) -> None:
+            written.append(len({each.correlation_id for each in changes.messages}))
+            await write(changes)
+
+        store.write = watched  # type: ignore[method-assign]
+        await handle_together(writer, *(message(order(f"o{number}")) for number in range(together)))
+
+    run(scenario, pile=4, max_group=25)
+    assert written == sizes
 
 
 def test_a_lone_caller_waits_for_nobody() -> None:

@@ -28,6 +28,10 @@ TONES = {
 }
 # The fields whose value is a moment, which JSON has as text.
 MOMENTS = {rule.name for kind in EVENTS.values() for rule in field_rules(kind) if rule.base is datetime}
+# The fields that may be left out: an empty one says nothing, unlike a ``batchref`` or a day that there no longer is.
+OPTIONAL = {
+    rule.name for kind in EVENTS.values() for rule in field_rules(kind) if not rule.required and not rule.default
+}
 NOTHING = Markup('<span class="faint">–</span>')
 MOST_MOMENTS = 1_000  # that are kept as they are shown: messages that are committed together share theirs
 MOST_DAYS = 8  # that are listed of what can be promised
@@ -48,6 +52,7 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         "asset": lambda name: ROOT + assets[name].path,
         "url": url,
         "linked": LINKED,
+        "optional": OPTIONAL,
         "tones": TONES,
         "version": allocation.__version__,
         "stock_bar": drawing.stock_bar,
