@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.events import AllocationRequired
-from allocation.service_layer.audit import ProductRows, Report, audit
-from allocation.service_layer.books import BOOKED, Fact
-from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import encode
+from allocation.service_layer.proving.audit import ProductRows, Report, audit
+from allocation.service_layer.proving.books import BOOKED, Fact
+from allocation.service_layer.writing.ledger import unfold
 
 
 def all_facts(tables: MemoryTables) -> Iterator[Fact]:

@@ -15,10 +15,10 @@ from sqlalchemy.engine import URL, make_url
 from allocation.adapters.memory import MemoryTables
 from allocation.adapters.migrate import migrate
 from allocation.domain.events import Event
-from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Message, Outcome, encode, new_message
-from allocation.service_layer.store import MessageRow
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.ledger import unfold
+from allocation.service_layer.writing.store import MessageRow
+from allocation.service_layer.writing.writer import Writer
 
 QUERIES = {
     "products": "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY sku",

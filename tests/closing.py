@@ -16,10 +16,10 @@ from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.events import Event, RepairRequired
-from allocation.service_layer.books import Difference
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.retention import Retention, Tidied
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.proving.books import Difference
+from allocation.service_layer.proving.retention import Retention, Tidied
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, change, contents, handle_together, message, select
 from tests.lives import BEGIN
 

@@ -27,8 +27,8 @@ from allocation.domain.model import Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.domain.splitting import can_be_split
 from allocation.service_layer import messagebus
-from allocation.service_layer.group import _batch_row, _line_row
-from allocation.service_layer.store import BatchRow, LineRow
+from allocation.service_layer.writing.group import _batch_row, _line_row
+from allocation.service_layer.writing.store import BatchRow, LineRow
 from tests.fakes import FakeUnitOfWork
 
 Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal

@@ -24,17 +24,17 @@ from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import flow
-from allocation.service_layer.dead_letters import DeadLetters
-from allocation.service_layer.effects import among, bind, first_of
-from allocation.service_layer.expiry import Expiry
+from allocation.service_layer.delivering.dead_letters import DeadLetters
+from allocation.service_layer.delivering.effects import among, bind, first_of
+from allocation.service_layer.delivering.relay import Policy, Relay
+from allocation.service_layer.delivering.subscriptions import Subscriptions
+from allocation.service_layer.delivering.webhooks import PostWebhook
 from allocation.service_layer.handlers import EFFECTS
-from allocation.service_layer.preview import Previews
-from allocation.service_layer.relay import Policy, Relay
-from allocation.service_layer.retention import Retention
-from allocation.service_layer.store import Store
-from allocation.service_layer.subscriptions import Subscriptions
-from allocation.service_layer.webhooks import PostWebhook
-from allocation.service_layer.writer import MAX_GROUP, PILE_SHARE, Writer
+from allocation.service_layer.previewing.preview import Previews
+from allocation.service_layer.proving.retention import Retention
+from allocation.service_layer.writing.expiry import Expiry
+from allocation.service_layer.writing.store import Store
+from allocation.service_layer.writing.writer import MAX_GROUP, PILE_SHARE, Writer
 
 DAY_S = 86_400
 SQLITE_PILE_SHARE = 1.0  # it writes in our own process, where larger groups save more than handling beside it

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from allocation.adapters.memory import MemoryStore, MemoryTables
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.service_layer.store import Changes, Loaded, Session, Store, Wanted
+from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, Wanted
 from tests.builders import Contents, contents
 
 T = TypeVar("T")

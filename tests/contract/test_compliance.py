@@ -13,8 +13,8 @@ import pytest
 
 from allocation.adapters.memory import MemorySession
 from allocation.domain.model import Miscount
-from allocation.service_layer.effects import Unreachable
-from allocation.service_layer.store import Changes, LineRow, Loaded, StoreConflict, Wanted
+from allocation.service_layer.delivering.effects import Unreachable
+from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, Wanted
 from allocation.testing import EffectTargetCompliance, StoreCompliance
 from tests.contract.test_store import TestMemory as MemoryCompliance
 

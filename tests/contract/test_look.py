@@ -8,7 +8,7 @@ import threading
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.service_layer.store import Changes, Session, Wanted
+from allocation.service_layer.writing.store import Changes, Session, Wanted
 from allocation.testing.store import SKU, batch, changed, line, product
 from tests.contract.conftest import MOMENT, Place
 

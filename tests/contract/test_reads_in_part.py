@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from allocation.adapters import postgresql, sqlite
 from allocation.adapters.postgresql import PostgresSession, PostgresStore, array_literal
 from allocation.adapters.sqlite import SqliteStore
-from allocation.service_layer.store import PAGE_SIZE, UNUSUAL_PRIORITIES, Changes, Loaded, Session, Wanted
+from allocation.service_layer.writing.store import PAGE_SIZE, UNUSUAL_PRIORITIES, Changes, Loaded, Session, Wanted
 from allocation.testing.store import batch, ledger, line, product
 from tests.builders import select
 from tests.contract.conftest import MOMENT, Place

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.service_layer.store import DeliveryRow, Store
+from allocation.service_layer.writing.store import DeliveryRow, Store
 from allocation.testing import StoreCompliance
 from tests.builders import Contents, contents
 

@@ -15,7 +15,7 @@ from allocation.adapters import database as engines
 from allocation.adapters import sqlite
 from allocation.adapters.postgresql import PostgresSession, PostgresStore
 from allocation.adapters.sqlite import SqliteStore
-from allocation.service_layer.store import (
+from allocation.service_layer.writing.store import (
     Changes,
     Loaded,
     ProductRow,

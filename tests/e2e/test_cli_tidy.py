@@ -14,7 +14,7 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, BatchCreated, LineShipped
 from allocation.entrypoints.http.app import create_app
-from allocation.service_layer import retention
+from allocation.service_layer.proving import retention
 from tests.builders import change, select
 from tests.e2e.program import given, run
 

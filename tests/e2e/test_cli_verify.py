@@ -24,9 +24,9 @@ from allocation.domain.events import (
     LineShipped,
 )
 from allocation.entrypoints.cli.exits import DIFFERENT
-from allocation.service_layer.audit import KINDS
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import ProductRow
+from allocation.service_layer.proving.audit import KINDS
+from allocation.service_layer.writing.store import ProductRow
 from tests.builders import contents, select
 from tests.e2e.program import Done, given, run
 from tests.integration.test_verify import damage

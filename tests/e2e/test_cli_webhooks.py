@@ -14,7 +14,7 @@ import pytest
 from allocation.adapters.database import parse_url
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.entrypoints.cli.exits import UNDELIVERED
-from allocation.service_layer.webhooks import DEFAULT_OVERLAP_H, MAX_OVERLAP_H, disabled
+from allocation.service_layer.delivering.webhooks import DEFAULT_OVERLAP_H, MAX_OVERLAP_H, disabled
 from tests.e2e.program import Done, run
 from tests.receiver import Receiver, answer
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from allocation.adapters.webhook_sender import MAX_ASIDE
-from allocation.service_layer.webhooks import EVENT_TYPES, MAX_URL_LENGTH
+from allocation.service_layer.delivering.webhooks import EVENT_TYPES, MAX_URL_LENGTH
 from tests.e2e.conftest import Server, running, unique
 from tests.e2e.program import run
 from tests.receiver import Receiver, answer

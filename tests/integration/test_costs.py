@@ -19,11 +19,11 @@ from allocation.adapters.memory import MemoryStore
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.events import AllocationRequired, BatchCreated
-from allocation.service_layer.ahead import ReadAhead
-from allocation.service_layer.group import GroupUnitOfWork, wanted_by
 from allocation.service_layer.messages import Message, new_message
-from allocation.service_layer.store import Store
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.ahead import ReadAhead
+from allocation.service_layer.writing.group import GroupUnitOfWork, wanted_by
+from allocation.service_layer.writing.store import Store
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import contents, handle_together, message
 from tests.contract.conftest import MOMENT
 

@@ -23,12 +23,12 @@ from allocation.adapters.outbox import Outbox
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, Backordered, BatchCreated, Event, OutOfStock
-from allocation.service_layer import relay as relay_module
-from allocation.service_layer.effects import Unreachable, among, bind
+from allocation.service_layer.delivering import relay as relay_module
+from allocation.service_layer.delivering.effects import Unreachable, among, bind
+from allocation.service_layer.delivering.leases import PARTITIONS
+from allocation.service_layer.delivering.relay import Policy, Relay
 from allocation.service_layer.handlers import EFFECTS, Notifications
-from allocation.service_layer.leases import PARTITIONS
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.relay import Policy, Relay
 from tests import builders
 from tests.builders import select
 from tests.mailserver import TAKEN, MailServer
@@ -44,7 +44,7 @@ import asyncio, sys
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, BatchCreated
-from allocation.service_layer.leases import PARTITIONS
+from allocation.service_layer.delivering.leases import PARTITIONS
 from allocation.service_layer.messages import new_message
 
 async def main(url, smtp_port, runs_effects):

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from allocation.adapters.email import LoggedNotifications, SmtpNotifications, notifications
 from allocation.config import Settings
 from allocation.domain.events import OutOfStock
-from allocation.service_layer.effects import Unreachable, bind
+from allocation.service_layer.delivering.effects import Unreachable, bind
 from allocation.service_layer.handlers import EFFECTS
 from allocation.testing import EffectTargetCompliance
 from tests.mailserver import TAKEN, MailServer

@@ -15,10 +15,10 @@ from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.events import AllocationRequired, BatchCreated, Event, Held, StockHeld
-from allocation.service_layer import expiry
-from allocation.service_layer.expiry import ACTOR, Expiry
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing import expiry
+from allocation.service_layer.writing.expiry import ACTOR, Expiry
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import message, select
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -18,8 +18,8 @@ from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.entrypoints.cli.past import find_past
 from allocation.entrypoints.cli.showing import Found, find
-from allocation.service_layer.store import BatchRow, Changes, MessageRow, ProductRow
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import BatchRow, Changes, MessageRow, ProductRow
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import handle_together, message
 from tests.lives import random_life
 

@@ -31,8 +31,8 @@ from allocation.domain.events import (
     StockHeld,
 )
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.store import PAGE_SIZE, Store
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import PAGE_SIZE, Store
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents, handle_together, message
 
 LINES = 10_000

@@ -28,9 +28,9 @@ from allocation.adapters.database import is_sqlite, parse_url, postgres_engine, 
 from allocation.adapters.migrate import MIGRATIONS, DatabaseTooNew, migrate
 from allocation.adapters.migrations import HEAD
 from allocation.adapters.outbox import Outbox
-from allocation.service_layer.effects import Delivery
-from allocation.service_layer.leases import PARTITIONS
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.delivering.effects import Delivery
+from allocation.service_layer.delivering.leases import PARTITIONS
+from allocation.service_layer.writing.store import StoreUnavailable
 from tests.servers import PostgresServer
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.events import BatchCreated
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.writing.writer import Writer
 
 
 def add_batch(database_url: str) -> None:

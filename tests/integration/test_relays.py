@@ -20,12 +20,12 @@ from allocation.adapters.connection import OwnConnection, Statements
 from allocation.adapters.database import parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.outbox import Outbox
-from allocation.service_layer import relay as relay_module
-from allocation.service_layer.dead_letters import Chosen, Which
-from allocation.service_layer.effects import Delivery, Hopeless, Unreachable
-from allocation.service_layer.leases import PARTITIONS, partition_of
-from allocation.service_layer.relay import Failure, Policy, Relay, Results
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.delivering import relay as relay_module
+from allocation.service_layer.delivering.dead_letters import Chosen, Which
+from allocation.service_layer.delivering.effects import Delivery, Hopeless, Unreachable
+from allocation.service_layer.delivering.leases import PARTITIONS, partition_of
+from allocation.service_layer.delivering.relay import Failure, Policy, Relay, Results
+from allocation.service_layer.writing.store import StoreUnavailable
 from tests.builders import change, select
 
 WAIT_S = 20.0
@@ -39,8 +39,8 @@ import asyncio, sys, time
 from pathlib import Path
 from allocation.adapters.outbox import Outbox
 from allocation.adapters.database import parse_url
-from allocation.service_layer import relay
-from allocation.service_layer.relay import Policy, Relay
+from allocation.service_layer.delivering import relay
+from allocation.service_layer.delivering.relay import Policy, Relay
 
 url, notes, name, seconds = sys.argv[1:]
 relay.LOOK_INTERVAL_S, relay.POLL_INTERVAL_S = 0.01, 0.05

@@ -33,10 +33,10 @@ from allocation.domain.events import (
     StockHeld,
 )
 from allocation.entrypoints.cli.past import find_past
-from allocation.service_layer import retention
-from allocation.service_layer.expiry import Expiry
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.retention import FIRST, Tidied
+from allocation.service_layer.proving import retention
+from allocation.service_layer.proving.retention import FIRST, Tidied
+from allocation.service_layer.writing.expiry import Expiry
 from allocation.views.cascade import cascade
 from allocation.views.explain import NOW, explain
 from tests import lives

@@ -16,10 +16,10 @@ from sqlalchemy import make_url
 
 from allocation.domain.errors import UnknownLine
 from allocation.domain.events import AllocationRequired, BatchCreated, Event, LineReturned, LineShipped
-from allocation.service_layer import retention
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.retention import Retention, Tidied
-from allocation.service_layer.store import Changes
+from allocation.service_layer.proving import retention
+from allocation.service_layer.proving.retention import Retention, Tidied
+from allocation.service_layer.writing.store import Changes
 from tests.closing import KEEP, Shop, shop_at
 from tests.lives import BEGIN
 
@@ -155,7 +155,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import make_url
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.connection import Statements
-from allocation.service_layer import retention
+from allocation.service_layer.proving import retention
 
 url, moment, left = make_url(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), int(sys.argv[3])
 retention.BATCH_SIZE, do = 3, Statements.do

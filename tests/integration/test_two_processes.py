@@ -19,8 +19,8 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.adapters.turns import PostgresTurns
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import Store
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import Store
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents
 
 ROOT = Path(__file__).resolve().parents[2]

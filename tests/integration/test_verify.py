@@ -33,10 +33,10 @@ from allocation.domain.events import (
     RulesChanged,
     StockHeld,
 )
-from allocation.service_layer.audit import Report
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.proving.audit import Report
+from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import dsn, select
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ import pytest
 
 from allocation.adapters import webhook_sender
 from allocation.adapters.webhook_sender import MAX_BODY_BYTES, MAX_SHOWN, HttpSender
-from allocation.service_layer.effects import Hopeless, Unreachable
-from allocation.service_layer.webhooks import Answer, Webhook, WebhookMessage, new_webhook, payload, rotated
+from allocation.service_layer.delivering.effects import Hopeless, Unreachable
+from allocation.service_layer.delivering.webhooks import Answer, Webhook, WebhookMessage, new_webhook, payload, rotated
 from tests.receiver import Receiver, answer, certificate
 
 NOW = datetime.now(UTC)

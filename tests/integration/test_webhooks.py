@@ -17,11 +17,10 @@ from allocation.adapters.migrate import migrate
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.domain.errors import TooManyWebhooks, UnknownWebhook, WebhookConflict
-from allocation.service_layer import subscriptions as subscriptions_module
-from allocation.service_layer.effects import Unreachable
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.subscriptions import Subscriptions
-from allocation.service_layer.webhooks import (
+from allocation.service_layer.delivering import subscriptions as subscriptions_module
+from allocation.service_layer.delivering.effects import Unreachable
+from allocation.service_layer.delivering.subscriptions import Subscriptions
+from allocation.service_layer.delivering.webhooks import (
     EVENT_TYPES,
     MAX_WEBHOOKS,
     Declined,
@@ -33,6 +32,7 @@ from allocation.service_layer.webhooks import (
     new_webhook,
     rotated,
 )
+from allocation.service_layer.writing.store import StoreUnavailable
 from tests.receiver import Receiver, answer
 from tests.servers import PostgresServer
 

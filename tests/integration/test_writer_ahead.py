@@ -20,8 +20,8 @@ from allocation.domain.events import (
     OutOfStock,
 )
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Changes, Loaded, Store, Wanted
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import Changes, Loaded, Store, Wanted
+from allocation.service_layer.writing.writer import Writer
 
 SKUS = 40
 MESSAGES = 4_000

@@ -17,7 +17,7 @@ from allocation.adapters.migrate import migrate
 from allocation.adapters.postgresql import PostgresStore
 from allocation.domain.events import Allocated, AllocationRequired, BatchCreated
 from allocation.service_layer.messages import Outcome, new_message
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import contents, dsn
 from tests.servers import PostgresNotFound, PostgresServer
 

@@ -20,8 +20,8 @@ from sqlalchemy.engine import URL
 from allocation.adapters import memory, postgresql, sqlite
 from allocation.adapters.tables import metadata
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import Store
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import Store
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents, dsn, handle_together, new_database
 from tests.servers import PostgresServer
 

@@ -16,8 +16,8 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.errors import Refusal
 from allocation.domain.events import AllocationRequired, Event
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.preview import Previews
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.previewing.preview import Previews
+from allocation.service_layer.writing.writer import Writer
 from allocation.views import availability as views
 from allocation.views.availability import availability
 from tests.builders import message, new_database

@@ -21,7 +21,7 @@ from allocation.adapters.tables import metadata
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.rules import JUST_IN_TIME, TOO_LATE
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 from allocation.views.explain import Explanation, explain
 from tests.builders import change, message, new_database, select
 from tests.property.life import BEGINNING, NOW, TROUBLE

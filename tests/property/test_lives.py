@@ -20,8 +20,8 @@ from hypothesis.stateful import rule
 from allocation.adapters.least_harm import solve
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.events import AllocationRequired, BatchCreated
-from allocation.service_layer.history import PastProduct
 from allocation.service_layer.messages import Message, Outcome
+from allocation.service_layer.proving.history import PastProduct
 from tests.bookkeeping import audited, facts_of
 from tests.builders import message
 from tests.lives import BEGIN, SKUS, later, random_event

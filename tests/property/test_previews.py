@@ -24,8 +24,8 @@ from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.lines import days_late, part_id, state_of
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.preview import LineChange, Previews
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.previewing.preview import LineChange, Previews
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents, dsn, message, new_database
 from tests.property.life import BEGINNING, NOW, TODAY, TROUBLE
 from tests.servers import PostgresServer

@@ -28,7 +28,7 @@ from allocation.domain.model import OrderLine
 from allocation.entrypoints.http.app import create_app
 from allocation.entrypoints.http.openapi import document
 from allocation.service_layer import flow, handlers, messagebus, messages, unit_of_work
-from allocation.service_layer.effects import bind
+from allocation.service_layer.delivering.effects import bind
 from tests.fakes import FakeUnitOfWork
 from tests.mailserver import MailServer
 

@@ -14,9 +14,9 @@ from typing import Any
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import Refusal
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
-from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.ledger import unfold
+from allocation.service_layer.writing.writer import Unavailable
 from tests.bookkeeping import audited
 from tests.plain import PlainShop, stored_rows
 from tests.property.naive import Declined, Fact, NaiveShop

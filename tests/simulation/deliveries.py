@@ -19,8 +19,8 @@ from allocation.adapters.connection import SPELLINGS, OwnConnection, Statements,
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.outbox import Outbox
 from allocation.adapters.tables import deliveries, leases, ledger, relays
-from allocation.service_layer.leases import partition_of
-from allocation.service_layer.store import DeliveryRow
+from allocation.service_layer.delivering.leases import partition_of
+from allocation.service_layer.writing.store import DeliveryRow
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.util import await_only
 
 from allocation.domain.events import Allocated, Event, OutOfStock
-from allocation.service_layer.effects import Deliver, Delivery, Hopeless, Unreachable
+from allocation.service_layer.delivering.effects import Deliver, Delivery, Hopeless, Unreachable
 from tests.simulation.deliveries import Lease
 
 if TYPE_CHECKING:

@@ -14,14 +14,16 @@ from allocation.adapters import outbox
 from allocation.adapters.memory import MemorySession
 from allocation.adapters.outbox import Outbox
 from allocation.domain.model import Batch, OrderLine, Product
-from allocation.service_layer import ahead, group, ledger, messagebus, relay, writer
-from allocation.service_layer.effects import Delivery
-from allocation.service_layer.group import GroupUnitOfWork, StoredProducts
+from allocation.service_layer import messagebus
+from allocation.service_layer.delivering import relay
+from allocation.service_layer.delivering.effects import Delivery
+from allocation.service_layer.delivering.relay import Relay, Results
 from allocation.service_layer.messages import Message
-from allocation.service_layer.relay import Relay, Results
-from allocation.service_layer.store import Changes, Loaded, Wanted
-from allocation.service_layer.warm import WarmProducts
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing import ahead, group, ledger, writer
+from allocation.service_layer.writing.group import GroupUnitOfWork, StoredProducts
+from allocation.service_layer.writing.store import Changes, Loaded, Wanted
+from allocation.service_layer.writing.warm import WarmProducts
+from allocation.service_layer.writing.writer import Writer
 from tests.simulation.plan import told
 from tests.simulation.search import search
 

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from allocation.adapters.memory import MemoryStore, MemoryTables
 from allocation.domain.errors import Refusal
-from allocation.service_layer.dead_letters import Which
+from allocation.service_layer.delivering.dead_letters import Which
+from allocation.service_layer.delivering.relay import Policy, Relay
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.relay import Policy, Relay
-from allocation.service_layer.store import Changes, Loaded, Session, StoreConflict, StoreUnavailable, Wanted
-from allocation.service_layer.writer import Unavailable, Writer
+from allocation.service_layer.writing.store import Changes, Loaded, Session, StoreConflict, StoreUnavailable, Wanted
+from allocation.service_layer.writing.writer import Unavailable, Writer
 from tests.simulation.deliveries import (
     LATE,
     LEFT,

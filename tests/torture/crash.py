@@ -34,7 +34,7 @@ from allocation.domain.events import (
 )
 from allocation.domain.lines import CANCELLED, CONFIRMED, SHIPPED
 from allocation.service_layer.messages import encode
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import message, select
 from tests.servers import PostgresServer
 from tests.torture.crash_child import (

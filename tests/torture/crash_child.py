@@ -39,13 +39,13 @@ from allocation.domain.events import (
     OutOfStock,
     StockHeld,
 )
-from allocation.service_layer import relay
-from allocation.service_layer.effects import among
+from allocation.service_layer.delivering import relay
+from allocation.service_layer.delivering.effects import among
+from allocation.service_layer.delivering.relay import Policy, Relay
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import Message, Outcome, new_message
-from allocation.service_layer.relay import Policy, Relay
-from allocation.service_layer.store import Changes, Loaded, Session, Store, Wanted
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, Wanted
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import select
 
 T = TypeVar("T")

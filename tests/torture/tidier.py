@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import parse_url
-from allocation.service_layer import retention
-from allocation.service_layer.retention import Retention, Tidied
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.proving import retention
+from allocation.service_layer.proving.retention import Retention, Tidied
+from allocation.service_layer.writing.store import StoreUnavailable
 
 KEEP = timedelta(days=30)
 BATCH_SIZE = 5  # lines in a transaction: many of those, to be killed and cut off in

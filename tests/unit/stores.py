@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
 from allocation.domain.lines import Miscount
-from allocation.service_layer.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
+from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
 
 T = TypeVar("T")
 

@@ -25,13 +25,13 @@ from allocation.domain.events import (
     RulesChanged,
     StockHeld,
 )
-from allocation.service_layer.audit import COUNTERS, DOUBTS, KINDS, MAX_DIFFERENCES, ProductRows, Report, audit
-from allocation.service_layer.books import BOOKED, Difference, Fact
 from allocation.service_layer.handlers import HANDLERS, RAISES
-from allocation.service_layer.history import PastProduct, past_order
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import BatchRow, LineRow, MessageRow
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.proving.audit import COUNTERS, DOUBTS, KINDS, MAX_DIFFERENCES, ProductRows, Report, audit
+from allocation.service_layer.proving.books import BOOKED, Difference, Fact
+from allocation.service_layer.proving.history import PastProduct, past_order
+from allocation.service_layer.writing.store import BatchRow, LineRow, MessageRow
+from allocation.service_layer.writing.writer import Writer
 from tests.bookkeeping import all_facts, audited, facts_of
 from tests.builders import handle_together, message
 

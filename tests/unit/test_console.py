@@ -22,7 +22,7 @@ from allocation.entrypoints.console.rendering import environment, few, shown, ur
 from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
-from allocation.service_layer.meter import Meter, Second
+from allocation.service_layer.writing.meter import Meter, Second
 from allocation.views.availability import Promisable
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from allocation.adapters.memory import MemorySession, MemoryTables
 from allocation.domain.events import AllocationRequired, BatchQuantityChanged, Event
-from allocation.service_layer.ahead import ReadAhead
-from allocation.service_layer.group import GroupUnitOfWork, wanted_by
-from allocation.service_layer.store import Changes, Loaded, ProductVersion, Wanted
+from allocation.service_layer.writing.ahead import ReadAhead
+from allocation.service_layer.writing.group import GroupUnitOfWork, wanted_by
+from allocation.service_layer.writing.store import Changes, Loaded, ProductVersion, Wanted
 from allocation.testing.store import MOMENT, SKU, batch, ledger, line, product
 from tests.builders import message
 

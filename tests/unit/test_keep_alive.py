@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from allocation.adapters.memory import MemoryStore
 from allocation.entrypoints.http.protocol import ShortWayProtocol, short_way_protocol
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 
 TIMEOUT_S = 75
 REQUEST = b"POST /allocate HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"  # refused at once, without a writer

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from allocation.service_layer.leases import PARTITIONS, Lease, Plan, partition_of, share
+from allocation.service_layer.delivering.leases import PARTITIONS, Lease, Plan, partition_of, share
 
 
 def leases(*holders: str | None) -> list[Lease]:

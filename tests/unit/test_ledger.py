@@ -11,9 +11,9 @@ from allocation.domain.events import (
     Event,
     OutOfStock,
 )
-from allocation.service_layer.ledger import Trail, fold, unfold
 from allocation.service_layer.messages import Message
-from allocation.service_layer.store import DeliveryRow, MessageRow
+from allocation.service_layer.writing.ledger import Trail, fold, unfold
+from allocation.service_layer.writing.store import DeliveryRow, MessageRow
 
 ORDER = AllocationRequired("o1", "LAMP", 2)
 # A count that frees two lines: one finds another batch, one waits.

@@ -14,10 +14,10 @@ from allocation.domain.errors import UnknownBatch
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.preview import LineChange, Previews
-from allocation.service_layer.store import Session
+from allocation.service_layer.previewing.preview import LineChange, Previews
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
-from allocation.service_layer.writer import Unavailable, Writer
+from allocation.service_layer.writing.store import Session
+from allocation.service_layer.writing.writer import Unavailable, Writer
 from tests.builders import message
 
 T = TypeVar("T")

@@ -21,9 +21,9 @@ from allocation.domain.events import (
     ShippedQuantityRepaired,
     WaitingLinesRepaired,
 )
-from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.ledger import unfold
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import handle_together, message
 
 

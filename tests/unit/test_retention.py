@@ -23,9 +23,9 @@ from allocation.domain.events import (
     LineShipped,
     StockHeld,
 )
-from allocation.service_layer.books import BookedLine, Books, Fact, Opening
-from allocation.service_layer.retention import Cascade, ClosedLine, LedgerRow, Removal, plan, share_of
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.proving.books import BookedLine, Books, Fact, Opening
+from allocation.service_layer.proving.retention import Cascade, ClosedLine, LedgerRow, Removal, plan, share_of
+from allocation.service_layer.writing.writer import Writer
 from tests.bookkeeping import facts_of
 from tests.builders import handle_together, message
 
@@ -158,7 +158,7 @@ def row(position: int, step: int, facts: int = 0, cascade: str = "c") -> LedgerR
 
 
 def planned(cascade: Cascade, *rows: LedgerRow, monkeypatch: pytest.MonkeyPatch) -> Removal:
-    monkeypatch.setattr("allocation.service_layer.retention.share_of", lambda *_: Opening(1, {}, 1, NOON))
+    monkeypatch.setattr("allocation.service_layer.proving.retention.share_of", lambda *_: Opening(1, {}, 1, NOON))
     line = ClosedLine("o1", SKU, 1, None, "cancelled")
     return plan({line: rows}, lambda ids: dict.fromkeys(ids, cascade))
 

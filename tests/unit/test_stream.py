@@ -13,8 +13,8 @@ from allocation.adapters.memory import MemoryStore
 from allocation.domain.errors import InvalidMessage, InvalidSku
 from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.service_layer.messages import Message, Outcome, new_message
-from allocation.service_layer.stream import handle_stream, parse_line
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.stream import handle_stream, parse_line
+from allocation.service_layer.writing.writer import Writer
 
 Items = Sequence[tuple[int, Message | Exception]]
 

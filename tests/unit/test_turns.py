@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from allocation.domain.events import AllocationRequired, BatchCreated
-from allocation.service_layer import turns as turns_module
 from allocation.service_layer.messages import Message
-from allocation.service_layer.store import StoreConflict
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing import turns as turns_module
+from allocation.service_layer.writing.store import StoreConflict
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import message
 from tests.unit.stores import UnusualStore
 

@@ -15,11 +15,11 @@ from allocation.domain.events import (
     RulesChanged,
 )
 from allocation.domain.model import Batch, Product
-from allocation.service_layer.group import Kept, LookedUp, StoredRecords
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.store import Loaded, StoreConflict, Wanted
-from allocation.service_layer.warm import MAX_BATCHES, WarmProducts
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.group import Kept, LookedUp, StoredRecords
+from allocation.service_layer.writing.store import Loaded, StoreConflict, Wanted
+from allocation.service_layer.writing.warm import MAX_BATCHES, WarmProducts
+from allocation.service_layer.writing.writer import Writer
 from tests.builders import contents, handle_together, message, submit
 from tests.unit.stores import UnusualStore
 

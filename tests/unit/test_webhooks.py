@@ -14,9 +14,8 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from allocation.domain.errors import InvalidWebhook
-from allocation.service_layer.effects import Unreachable
-from allocation.service_layer.messages import incoming_types
-from allocation.service_layer.webhooks import (
+from allocation.service_layer.delivering.effects import Unreachable
+from allocation.service_layer.delivering.webhooks import (
     EVENT_TYPES,
     FACT_TYPES,
     MAX_SECRETS,
@@ -35,6 +34,7 @@ from allocation.service_layer.webhooks import (
     rotated,
     signed_headers,
 )
+from allocation.service_layer.messages import incoming_types
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 URL = "https://shop.example/hooks"

@@ -15,12 +15,12 @@ from allocation.domain.errors import IdempotencyKeyReused, InvalidSku, LineConfl
 from allocation.domain.events import Allocated, AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.domain.model import OrderLine
 from allocation.service_layer import handlers
-from allocation.service_layer import writer as writer_module
-from allocation.service_layer.ledger import unfold
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.store import Changes, StoreConflict
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
-from allocation.service_layer.writer import MAX_CONFLICTS, MIN_TRIES, Unavailable, Writer
+from allocation.service_layer.writing import writer as writer_module
+from allocation.service_layer.writing.ledger import unfold
+from allocation.service_layer.writing.store import Changes, StoreConflict
+from allocation.service_layer.writing.writer import MAX_CONFLICTS, MIN_TRIES, Unavailable, Writer
 from tests.builders import contents, handle_together, message, submit
 from tests.unit.stores import UnusualStore
 

@@ -21,10 +21,10 @@ from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.adapters.tables import ASKED_FOR_MORE
-from allocation.service_layer.audit import ProductRows, Report, audit
-from allocation.service_layer.books import BOOKED, Difference, Fact, Opening
 from allocation.service_layer.messages import message_id
-from allocation.service_layer.store import BatchRow, LineRow, ProductRow, StoreUnavailable
+from allocation.service_layer.proving.audit import ProductRows, Report, audit
+from allocation.service_layer.proving.books import BOOKED, Difference, Fact, Opening
+from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, StoreUnavailable
 
 PAGE_ROWS = 2_000
 SQLITE_SORT_KIB = 8 * 1024  # of memory for each sort; the rest is sorted on disk

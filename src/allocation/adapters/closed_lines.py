@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from allocation.adapters.connection import OwnConnection, Statements, numbers
 from allocation.adapters.database import is_sqlite
 from allocation.domain.lines import part_id, part_of
-from allocation.service_layer.retention import Cascade, ClosedLine, LedgerRow, Place, Removal, Tidied, plan
+from allocation.service_layer.proving.retention import Cascade, ClosedLine, LedgerRow, Place, Removal, Tidied, plan
 
 OLDEST = """
     SELECT closed_at, orderid, sku FROM order_lines

@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
-from allocation.service_layer.leases import PARTITIONS, partition_of
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.delivering.leases import PARTITIONS, partition_of
+from allocation.service_layer.writing.store import StoreUnavailable
 
 T = TypeVar("T")
 

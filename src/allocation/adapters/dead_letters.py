@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from allocation.adapters.connection import OwnConnection, Statements, numbers
-from allocation.service_layer.dead_letters import Chosen, Which, seconds, values_of
+from allocation.service_layer.delivering.dead_letters import Chosen, Which, seconds, values_of
 
 COUNT = "SELECT effect, count(*) FROM deliveries WHERE state = 'dead'{and_chosen} GROUP BY effect ORDER BY effect"
 RETRY = "UPDATE deliveries SET state = 'pending', settled_at = NULL, attempts = 0 WHERE state = 'dead'{and_chosen}"

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from allocation.config import Settings
-from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.delivering.effects import Unreachable
 
 SMTP_TIMEOUT_S = 10.0
 MAX_HEADER_LENGTH = 500

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, Select, func, select, text
 
 from allocation.adapters.tables import ASKED_FOR_MORE, batches, messages, order_lines
-from allocation.service_layer.books import BOOKED, Fact
+from allocation.service_layer.proving.books import BOOKED, Fact
 
 PAGE_ROWS = 2_000
 NAMES_AT_ONCE = 500

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
-from allocation.service_layer.store import (
+from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
     Changes,

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.adapters.migrations import HEAD
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writing.store import StoreUnavailable
 
 LOCK_KEY = 2_716_057  # of PostgreSQL's advisory lock while migrating
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -12,10 +12,10 @@ from datetime import datetime
 from sqlalchemy.engine import URL
 
 from allocation.adapters.connection import OwnConnection, Statements, numbers
-from allocation.service_layer.effects import Delivery
-from allocation.service_layer.leases import PARTITIONS, Lease, partition_of, share
-from allocation.service_layer.relay import Failure, Held, Results
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.delivering.effects import Delivery
+from allocation.service_layer.delivering.leases import PARTITIONS, Lease, partition_of, share
+from allocation.service_layer.delivering.relay import Failure, Held, Results
+from allocation.service_layer.writing.store import StoreUnavailable
 
 RELAY_MEMORY_S = 3_600.0  # how long the row of a relay that died stays
 ALL_PARTITIONS = numbers(range(PARTITIONS))

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from allocation.adapters.database import postgres_engine
 from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
-from allocation.service_layer.store import (
+from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
     BatchRow,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from allocation.adapters.database import BY_INDEX, is_sqlite, postgres_engine, sqlite_engine
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writing.store import StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")

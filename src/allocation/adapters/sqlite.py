@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
 from allocation.domain.events import MAX_PRIORITY
 from allocation.domain.lines import Miscount
-from allocation.service_layer.store import (
+from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
     BatchRow,

@@ -10,7 +10,7 @@ import asyncio
 from sqlalchemy.engine import URL
 
 from allocation.adapters.connection import OwnConnection
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writing.store import StoreUnavailable
 
 LOCK = 7_305_846  # any number that nobody else locks
 PATIENCE_S = 0.5  # longer than some turns of others: then whoever has it hangs, or does not take part

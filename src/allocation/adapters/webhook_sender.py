@@ -23,8 +23,8 @@ import httpcore
 
 import allocation
 from allocation.domain.errors import InvalidWebhook
-from allocation.service_layer.effects import Hopeless, Unreachable
-from allocation.service_layer.webhooks import (
+from allocation.service_layer.delivering.effects import Hopeless, Unreachable
+from allocation.service_layer.delivering.webhooks import (
     PRIVATE_CURE,
     Answer,
     Webhook,

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from allocation.adapters import tables
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.domain.errors import TooManyWebhooks, UnknownWebhook, WebhookConflict
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.webhooks import MAX_WEBHOOKS, Secret, Webhook
+from allocation.service_layer.delivering.webhooks import MAX_WEBHOOKS, Secret, Webhook
+from allocation.service_layer.writing.store import StoreUnavailable
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
 from allocation.domain.lines import ALLOCATED, WAITING, days_late
 from allocation.domain.rules import Rules
 from allocation.service_layer.messages import split_id
-from allocation.service_layer.preview import LineChange
+from allocation.service_layer.previewing.preview import LineChange
 
 MOST_READ = 50_000  # messages of a cascade
 MOST_AT_ONCE = 500  # lines that are looked up together

@@ -39,8 +39,8 @@ from allocation.domain.errors import (
     UnknownWebhook,
     WebhookConflict,
 )
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.writer import RETRY_AFTER_S, Unavailable
+from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.writing.writer import RETRY_AFTER_S, Unavailable
 
 EXIT_INVALID = 2
 EXIT_UNKNOWN = 3

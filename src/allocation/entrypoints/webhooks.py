@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from allocation.adapters.webhooks import all_webhooks, find_webhook
 from allocation.bootstrap import Service
 from allocation.domain.errors import UnknownWebhook
-from allocation.service_layer import webhooks as rules
-from allocation.service_layer.webhooks import SECRET_PREFIX
+from allocation.service_layer.delivering import webhooks as rules
+from allocation.service_layer.delivering.webhooks import SECRET_PREFIX
 
 HINT_LENGTH = len(SECRET_PREFIX) + 4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from allocation.service_layer.effects import Unreachable
+from allocation.service_layer.delivering.effects import Unreachable
 
 
 class EffectTargetCompliance:

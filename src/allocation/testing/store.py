@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
 from allocation.domain.lines import HELD_PRIORITY
-from allocation.service_layer.store import (
+from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
     Changes,

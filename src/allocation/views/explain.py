@@ -20,9 +20,9 @@ from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed
 from allocation.domain.lines import OrderLine, state_of
 from allocation.domain.model import Product
 from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Rules
-from allocation.service_layer.books import BOOKED, BookedBatch, Fact
-from allocation.service_layer.history import PastProduct
 from allocation.service_layer.messages import message_id, recall
+from allocation.service_layer.proving.books import BOOKED, BookedBatch, Fact
+from allocation.service_layer.proving.history import PastProduct
 from allocation.views import as_moment, late_and_due, opening, today, unusual
 
 MAX_REPLAYED = 10_000  # messages of a product

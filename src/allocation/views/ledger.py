@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.domain.errors import UnknownMessage
-from allocation.service_layer.books import NOTHING_GONE, Opening
 from allocation.service_layer.messages import message_id, split_id
+from allocation.service_layer.proving.books import NOTHING_GONE, Opening
 from allocation.views.paging import DEFAULT_PAGE, AnyRow, as_moment, page_of
 
 MAX_STEP = 2**31 - 1

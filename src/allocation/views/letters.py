@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.domain.errors import UnknownDeadLetter
-from allocation.service_layer.dead_letters import seconds
+from allocation.service_layer.delivering.dead_letters import seconds
 from allocation.service_layer.messages import message_id
 from allocation.views.paging import DEFAULT_PAGE, MAX_POSITION, AnyRow, as_moment, page_of
 

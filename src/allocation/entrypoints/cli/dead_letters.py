@@ -36,7 +36,7 @@ def list_(
 ) -> int:
     """List dead letters, oldest delivery first."""
     from allocation.entrypoints.cli.redriving import list_dead_letters
-    from allocation.service_layer.dead_letters import Which
+    from allocation.service_layer.delivering.dead_letters import Which
 
     which = Which(effect=effect, sku=sku, older_than=older_than)
     list_dead_letters(settings_for(database), which, as_json=as_json)
@@ -73,7 +73,7 @@ def retry(  # noqa: PLR0913 - one parameter for each option
     A running allocation serve delivers them within seconds.
     """
     from allocation.entrypoints.cli.redriving import retry_dead_letters
-    from allocation.service_layer.dead_letters import Which
+    from allocation.service_layer.delivering.dead_letters import Which
 
     which = Which(effect=effect, sku=sku, older_than=older_than, number=number)
     return retry_dead_letters(settings_for(database), which, dry_run=dry_run, as_json=as_json)
@@ -93,7 +93,7 @@ def drop(  # noqa: PLR0913 - one parameter for each option
 ) -> int:
     """Give dead letters up for good, after asking; without a choice, all of them."""
     from allocation.entrypoints.cli.redriving import drop_dead_letters
-    from allocation.service_layer.dead_letters import Which
+    from allocation.service_layer.delivering.dead_letters import Which
 
     which = Which(effect=effect, sku=sku, older_than=older_than, number=number)
     return drop_dead_letters(settings_for(database), which, dry_run=dry_run, as_json=as_json, sure=yes)

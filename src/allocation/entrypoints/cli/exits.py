@@ -69,8 +69,8 @@ def _explain_ours(error: Exception) -> int:
     from allocation.config import InvalidSetting
     from allocation.domain.errors import Refusal
     from allocation.entrypoints.refusals import EXIT_FAILURE, EXIT_UNAVAILABLE, tell
-    from allocation.service_layer.store import StoreUnavailable
-    from allocation.service_layer.writer import Unavailable
+    from allocation.service_layer.writing.store import StoreUnavailable
+    from allocation.service_layer.writing.writer import Unavailable
 
     match error:
         case InvalidSetting() | InvalidDatabaseUrl():

@@ -28,8 +28,8 @@ from allocation.entrypoints.cli.lines import ACTOR, Item, Line, read_csv, read_j
 from allocation.entrypoints.cli.options import acting
 from allocation.entrypoints.cli.previewing import Reading, print_files
 from allocation.service_layer.messages import Outcome, incoming
-from allocation.service_layer.stream import handle_stream
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.stream import handle_stream
+from allocation.service_layer.writing.writer import Unavailable
 
 STDIN = "-"
 REFUSED_SUFFIX = ".refused.jsonl"

@@ -19,7 +19,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import UsageError
 from allocation.entrypoints.cli.parsing import event_from_texts
 from allocation.service_layer.messages import Message, check_key, decode_typed, field_rules
-from allocation.service_layer.stream import parse_line
+from allocation.service_layer.writing.stream import parse_line
 
 ACTOR = "import"
 CHUNK_BYTES = 1024 * 1024

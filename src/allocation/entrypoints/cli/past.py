@@ -28,8 +28,8 @@ from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_
 from allocation.entrypoints.cli.reading import read
 from allocation.entrypoints.cli.showing import Found, print_found
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
-from allocation.service_layer.books import BookedBatch, BookedLine, Fact
-from allocation.service_layer.history import PastProduct, parts_cut_off, past_order
+from allocation.service_layer.proving.books import BookedBatch, BookedLine, Fact
+from allocation.service_layer.proving.history import PastProduct, parts_cut_off, past_order
 
 
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:

@@ -30,7 +30,7 @@ from allocation.entrypoints.previews import (
     repeats,
 )
 from allocation.service_layer.messages import Message
-from allocation.service_layer.preview import Preview
+from allocation.service_layer.previewing.preview import Preview
 from allocation.views import DEFAULT_PAGE
 
 COLUMNS = ("order", "sku", "quantity", "from", "to", "promised before", "after", "days late", "state")

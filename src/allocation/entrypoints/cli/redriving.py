@@ -17,7 +17,7 @@ from allocation.domain.errors import UnknownDeadLetter
 from allocation.entrypoints.cli.exits import DONE, UsageError, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists, read
-from allocation.service_layer.dead_letters import Chosen, Which
+from allocation.service_layer.delivering.dead_letters import Chosen, Which
 
 COLUMNS = ("number", "effect", "sku", "message", "attempts", "given up at", "error")
 MAX_ERROR_LENGTH = 200  # in a table; `show` has all of it

@@ -14,8 +14,8 @@ from allocation.bootstrap import bootstrap
 from allocation.config import LEAST_KEPT_DAYS, PREFIX, Settings
 from allocation.entrypoints.cli.exits import DONE, UsageError, log_to_stderr
 from allocation.entrypoints.cli.reading import check_exists
-from allocation.service_layer.dead_letters import seconds
-from allocation.service_layer.retention import Tidied
+from allocation.service_layer.delivering.dead_letters import seconds
+from allocation.service_layer.proving.retention import Tidied
 
 
 def tidy(settings: Settings, older_than: str | None, *, dry_run: bool, as_json: bool) -> int:

@@ -23,8 +23,8 @@ from allocation.entrypoints.answers import answer
 from allocation.entrypoints.cli.exits import DIFFERENT, DONE, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
-from allocation.service_layer.audit import KINDS, Report
 from allocation.service_layer.messages import new_message
+from allocation.service_layer.proving.audit import KINDS, Report
 
 ACTOR = "verify"
 REPAIRS_AT_ONCE = 500

@@ -17,7 +17,7 @@ from allocation.domain.errors import InvalidMessage, UnknownDeadLetter
 from allocation.entrypoints.console.protection import checked_form
 from allocation.entrypoints.console.rendering import url
 from allocation.entrypoints.console.site import Site
-from allocation.service_layer.dead_letters import Chosen, Which
+from allocation.service_layer.delivering.dead_letters import Chosen, Which
 
 SEE_OTHER = 303
 

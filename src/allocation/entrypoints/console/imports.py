@@ -29,7 +29,7 @@ from allocation.entrypoints.console.outcomes import effect_of_lines
 from allocation.entrypoints.previews import MAX_LINES, Effect, repeats
 from allocation.entrypoints.refusals import ImportUnderWay, TooLarge, UnknownImport
 from allocation.service_layer.messages import EVENTS, Message, Outcome, field_rules, incoming, incoming_types
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.writer import Unavailable
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_IMPORTS = 8  # that are kept, those that are done included

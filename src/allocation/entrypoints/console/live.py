@@ -27,7 +27,7 @@ from allocation.console_views import ledger
 from allocation.domain.errors import Refusal
 from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writing.store import StoreUnavailable
 
 LOOK_EVERY_S = 0.5
 SHARE = 0.015  # of the time of the event loop; to read costs about as much again elsewhere

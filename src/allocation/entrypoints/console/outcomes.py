@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from allocation.domain.lines import WAITING
 from allocation.entrypoints.previews import Effect, effect_of
-from allocation.service_layer.preview import LineChange, Preview
+from allocation.service_layer.previewing.preview import LineChange, Preview
 
 MOST_SHOWN = 200
 

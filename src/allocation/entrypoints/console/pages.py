@@ -34,9 +34,9 @@ from allocation.entrypoints.console.tally import Day, Tally
 from allocation.entrypoints.http.reads import FIRST, LAST, MAX_ID_LENGTH, Number, Text
 from allocation.entrypoints.refusals import UnknownImport
 from allocation.service_layer import flow
-from allocation.service_layer.audit import KINDS
 from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.messages import EVENTS, field_rules, incoming_types
+from allocation.service_layer.proving.audit import KINDS
 from allocation.views.explain import Explanation, explain
 
 CHART_S = 60

@@ -20,7 +20,7 @@ from allocation.entrypoints.console.live import Rendered, Topics, event_id, mark
 from allocation.entrypoints.console.pages import PAGES, Asked, Console, Loaded, Page, values_of
 from allocation.entrypoints.console.protection import keep_token, token_of
 from allocation.entrypoints.refusals import FAILURE, UNAVAILABLE, MethodNotAllowed, UnknownPath, tell
-from allocation.service_layer.writer import RETRY_AFTER_S
+from allocation.service_layer.writing.writer import RETRY_AFTER_S
 
 LIVE = "live"
 SEEN = "_seen"  # the parameter of a stream that says what the page showed when it was loaded

@@ -15,7 +15,7 @@ from allocation.bootstrap import Service
 from allocation.domain.errors import InvalidMessage
 from allocation.entrypoints.http.requests import check_content_type, read_body
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.service_layer.dead_letters import AGE_RULE, Chosen, Which
+from allocation.service_layer.delivering.dead_letters import AGE_RULE, Chosen, Which
 
 
 class Choice(Which, frozen=True, forbid_unknown_fields=True, kw_only=True):

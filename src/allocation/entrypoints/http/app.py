@@ -30,7 +30,7 @@ from allocation.entrypoints.http.reads import read_routes
 from allocation.entrypoints.http.responses import PROBLEMS, json_response, problem_response
 from allocation.entrypoints.http.webhooks import webhook_routes
 from allocation.entrypoints.refusals import MethodNotAllowed, UnknownPath
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.writer import Unavailable
 
 METHOD_NOT_ALLOWED = 405
 HOME = f"{console.ROOT}/"

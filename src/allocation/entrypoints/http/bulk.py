@@ -22,8 +22,8 @@ from allocation.entrypoints.http.requests import Disconnected, actor, check_cont
 from allocation.entrypoints.http.responses import encode, send_problem
 from allocation.entrypoints.refusals import FAILURE, TooLarge, tell
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.stream import handle_stream, parse_line
-from allocation.service_layer.writer import Unavailable, Writer
+from allocation.service_layer.writing.stream import handle_stream, parse_line
+from allocation.service_layer.writing.writer import Unavailable, Writer
 
 PATH = "/bulk"
 JSON_LINES = "application/x-ndjson"

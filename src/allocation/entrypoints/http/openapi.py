@@ -22,7 +22,7 @@ from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.previews import MAX_LINES, EventPreview
 from allocation.entrypoints.refusals import KINDS, Kind
-from allocation.service_layer.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
+from allocation.service_layer.delivering.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen
 from allocation.service_layer.messages import MAX_ACTOR_LENGTH, FieldRule, field_rules
 
 VERSION = "3.1.0"

@@ -23,7 +23,7 @@ from allocation.entrypoints.http.webhooks import OPERATIONS
 from allocation.entrypoints.previews import MAX_LINES
 from allocation.entrypoints.refusals import FAILURE, KINDS, REFUSALS, UNAVAILABLE, Kind, UnknownPath
 from allocation.service_layer.messages import field_rules
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.writer import Unavailable
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",

@@ -21,7 +21,7 @@ from allocation.entrypoints.http.requests import (
 from allocation.entrypoints.http.responses import send_json, send_problem
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import decode, new_message
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 
 CREATED = 201
 

@@ -28,7 +28,7 @@ from allocation.entrypoints.http.responses import json_response, problem_respons
 from allocation.entrypoints.previews import MAX_LINES, ChangedLine, EventPreview, Summary, effect_of, preview_event
 from allocation.entrypoints.refusals import TooLarge, UnknownPath, tell
 from allocation.service_layer.messages import Message, Outcome, decode, new_message
-from allocation.service_layer.stream import parse_line
+from allocation.service_layer.writing.stream import parse_line
 from allocation.views import DEFAULT_PAGE
 
 PATH = "/preview"

@@ -18,7 +18,7 @@ from allocation.entrypoints.http.posts import CREATED, POSTS
 from allocation.entrypoints.http.requests import MAX_BODY_BYTES, actor, check_content_type, idempotency_key
 from allocation.entrypoints.http.responses import Answer, json_answer, problem_answer
 from allocation.service_layer.messages import Outcome, decode, new_message
-from allocation.service_layer.writer import Writer
+from allocation.service_layer.writing.writer import Writer
 
 HOT: Final[Mapping[bytes, type[Event]]] = {path.encode(): kind for path, kind in POSTS.items()}
 

@@ -30,7 +30,7 @@ from allocation.domain.errors import (
 from allocation.domain.events import MAX_QUANTITY, MAX_TEXT_LENGTH
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.service_layer.dead_letters import AGE_PATTERN, AGE_RULE, seconds
+from allocation.service_layer.delivering.dead_letters import AGE_PATTERN, AGE_RULE, seconds
 from allocation.service_layer.messages import STEP_MARK
 from allocation.views.availability import MAX_SKUS, availabilities, availability
 from allocation.views.cascade import cascade

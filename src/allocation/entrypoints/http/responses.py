@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from allocation.entrypoints.refusals import FAILURE, UNAVAILABLE, MethodNotAllowed, tell
-from allocation.service_layer.writer import RETRY_AFTER_S
+from allocation.service_layer.writing.writer import RETRY_AFTER_S
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"

@@ -18,14 +18,14 @@ from allocation.entrypoints.http.posts import CREATED
 from allocation.entrypoints.http.reads import WEBHOOK, Number, query_values
 from allocation.entrypoints.http.requests import Disconnected, check_content_type, read_body
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.service_layer.messages import UNREADABLE
-from allocation.service_layer.webhooks import (
+from allocation.service_layer.delivering.webhooks import (
     DEFAULT_OVERLAP_H,
     EVENT_TYPES,
     MAX_DESCRIPTION_LENGTH,
     MAX_OVERLAP_H,
     MAX_URL_LENGTH,
 )
+from allocation.service_layer.messages import UNREADABLE
 
 OK = 200
 NO_CONTENT = 204

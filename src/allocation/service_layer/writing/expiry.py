@@ -16,8 +16,8 @@ import structlog
 from allocation.domain.errors import Refusal
 from allocation.domain.events import HoldExpired
 from allocation.service_layer.messages import new_message
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.writer import Unavailable, Writer
+from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.writing.writer import Unavailable, Writer
 
 LOOK_INTERVAL_S = 1.0
 PAGE_SIZE = 500

@@ -22,9 +22,10 @@ from allocation.domain.lines import Miscount, OrderLine, Promise, part_id
 from allocation.domain.model import Product
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import messagebus
-from allocation.service_layer.ledger import EffectsOf, declared_effects, fold, unfold
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import (
+from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
+from allocation.service_layer.writing.ledger import EffectsOf, declared_effects, fold, unfold
+from allocation.service_layer.writing.store import (
     BatchRow,
     Changes,
     LineRow,
@@ -35,7 +36,6 @@ from allocation.service_layer.store import (
     Session,
     Wanted,
 )
-from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
 
 
 class SpoiledGroup(Exception):

@@ -20,7 +20,8 @@ from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import STRATEGIES, RulesChanged
 from allocation.domain.lines import HELD_PRIORITY, PART_MARK, is_pinned, own_priority
 from allocation.domain.rules import USUAL, Rules
-from allocation.service_layer.books import (
+from allocation.service_layer.messages import UNREADABLE
+from allocation.service_layer.proving.books import (
     AS_USUAL,
     NOTHING_GONE,
     BookedBatch,
@@ -31,8 +32,7 @@ from allocation.service_layer.books import (
     Opening,
     place_of,
 )
-from allocation.service_layer.messages import UNREADABLE
-from allocation.service_layer.store import BatchRow, LineRow, ProductRow
+from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow
 
 MAX_DIFFERENCES = 1_000  # kept in a report; beyond that they are only counted
 

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from allocation.domain.errors import InvalidMessage
 from allocation.service_layer.messages import Message, Outcome, decode_object, decode_typed, from_typed, new_message
-from allocation.service_layer.writer import Unavailable, Writer
+from allocation.service_layer.writing.writer import Unavailable, Writer
 
 GROUPS_UNDER_WAY = 4  # of messages read and not yet yielded: written, handled ahead, piled up, and being read
 ROOM_POLL_S = 0.005

@@ -15,7 +15,7 @@ import msgspec
 from allocation.domain.events import Event
 from allocation.service_layer.handlers import EFFECTS, HANDLERS
 from allocation.service_layer.messages import Message, encode, field_rules, recall
-from allocation.service_layer.store import DeliveryRow, MessageRow
+from allocation.service_layer.writing.store import DeliveryRow, MessageRow
 
 Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the step of its cause
 

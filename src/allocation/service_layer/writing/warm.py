@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from allocation.service_layer.group import Kept
-from allocation.service_layer.store import Wanted
+from allocation.service_layer.writing.group import Kept
+from allocation.service_layer.writing.store import Wanted
 
 MAX_PRODUCTS = 10_000
 MAX_BATCHES = 20  # of one product: one that has more of them with room is read again each time

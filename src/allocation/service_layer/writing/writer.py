@@ -37,14 +37,14 @@ from allocation.domain.errors import Refusal
 from allocation.domain.events import AllocationRequired
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.rules import USUAL, Rules
-from allocation.service_layer.ahead import NotReadAhead, ReadAhead
-from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
-from allocation.service_layer.ledger import EffectsOf, declared_effects
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.meter import Meter
-from allocation.service_layer.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
-from allocation.service_layer.turns import OwnTurns, Turns
-from allocation.service_layer.warm import WarmProducts
+from allocation.service_layer.writing.ahead import NotReadAhead, ReadAhead
+from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.writing.ledger import EffectsOf, declared_effects
+from allocation.service_layer.writing.meter import Meter
+from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.writing.turns import OwnTurns, Turns
+from allocation.service_layer.writing.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000

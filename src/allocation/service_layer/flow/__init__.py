@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from allocation.domain.events import Event
-from allocation.service_layer.flow_drawing import Box, draw
+from allocation.service_layer.flow.drawing import Box, draw
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES, Effect, Handler
 
 Node = type[Event] | Handler | Effect

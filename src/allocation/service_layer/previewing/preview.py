@@ -17,10 +17,10 @@ from allocation.domain.events import Event, PromiseChanged, Split
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import days_late, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
-from allocation.service_layer.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.store import BatchRow, Changes, LineRow, Lookout, Session, Wanted
-from allocation.service_layer.writer import Unavailable
+from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Lookout, Session, Wanted
+from allocation.service_layer.writing.writer import Unavailable
 
 T = TypeVar("T", bound=Event)
 

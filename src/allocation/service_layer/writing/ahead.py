@@ -8,7 +8,7 @@ from datetime import date
 from typing import NoReturn
 
 from allocation.domain.lines import Miscount
-from allocation.service_layer.store import BatchRow, Changes, Loaded, ProductRow, Wanted
+from allocation.service_layer.writing.store import BatchRow, Changes, Loaded, ProductRow, Wanted
 
 
 class NotReadAhead(Exception):

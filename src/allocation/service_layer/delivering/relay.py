@@ -19,9 +19,9 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from allocation.service_layer.effects import Delivery, FindEffect, Hopeless, Unreachable
-from allocation.service_layer.leases import partition_of
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.delivering.effects import Delivery, FindEffect, Hopeless, Unreachable
+from allocation.service_layer.delivering.leases import partition_of
+from allocation.service_layer.writing.store import StoreUnavailable
 
 PAGE_SIZE = 100
 LOOK_INTERVAL_S = 0.25  # between two looks, however many commits there are: so they cost nothing to speak of

@@ -25,9 +25,9 @@ import structlog
 import uuid_utils
 
 from allocation.domain.errors import InvalidWebhook
-from allocation.service_layer.effects import Deliver, Delivery, Hopeless, Unreachable
+from allocation.service_layer.delivering.effects import Deliver, Delivery, Hopeless, Unreachable
 from allocation.service_layer.handlers import HANDLERS
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.writing.store import StoreUnavailable
 
 MAX_URL_LENGTH = 1_000
 MAX_DESCRIPTION_LENGTH = 255

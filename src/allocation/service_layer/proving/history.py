@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from allocation.domain.events import Held, Split
-from allocation.service_layer.books import NOTHING_GONE, BookedLine, Books, Fact, Opening
 from allocation.service_layer.messages import recall
+from allocation.service_layer.proving.books import NOTHING_GONE, BookedLine, Books, Fact, Opening
 
 
 class PastProduct:

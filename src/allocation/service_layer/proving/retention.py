@@ -25,8 +25,8 @@ import msgspec
 import structlog
 
 from allocation.domain.lines import SHIPPED
-from allocation.service_layer.books import BOOKED, BookedBatch, BookedLine, Books, Fact, Opening
-from allocation.service_layer.store import StoreUnavailable
+from allocation.service_layer.proving.books import BOOKED, BookedBatch, BookedLine, Books, Fact, Opening
+from allocation.service_layer.writing.store import StoreUnavailable
 
 LOOK_INTERVAL_S = 300.0
 BATCH_SIZE = 200  # lines in a transaction

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from allocation.domain.events import Event
-from allocation.service_layer.ledger import declared_effects
-from allocation.service_layer.store import StoreUnavailable
-from allocation.service_layer.webhooks import EVENT_TYPES, Webhooks, effect_name
+from allocation.service_layer.delivering.webhooks import EVENT_TYPES, Webhooks, effect_name
+from allocation.service_layer.writing.ledger import declared_effects
+from allocation.service_layer.writing.store import StoreUnavailable
 
 REFRESH_INTERVAL_S = 1.0
 START_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

@@ -1,0 +1,1 @@
+"""Hands effects to the outside world: relays, leases, webhooks and dead letters."""

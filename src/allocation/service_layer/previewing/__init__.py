@@ -1,0 +1,1 @@
+"""Shows a change before it is made."""
