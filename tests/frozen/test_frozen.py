@@ -17,10 +17,11 @@ from sqlalchemy import make_url
 import allocation
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.entrypoints.cli.past import find_past, parse_moment
-from allocation.entrypoints.cli.showing import Found
+from allocation.entrypoints.cli.past import parse_moment
 from allocation.entrypoints.http.posts import POSTS
 from allocation.service_layer.messages import decode, decode_typed, recall
+from allocation.views.named import Found
+from allocation.views.past import find_past
 from tests.builders import select
 from tests.e2e.conftest import Server, running
 from tests.e2e.program import run

@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import Connection, text
 
 from allocation.adapters.database import is_sqlite, parse_url
-from allocation.adapters.history import order_facts, product_facts, sku_of_batch
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
-from allocation.entrypoints.cli.past import find_past
-from allocation.entrypoints.cli.showing import Found, find
 from allocation.service_layer.writing.store import BatchRow, Changes, MessageRow, ProductRow
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.facts import order_facts, product_facts, sku_of_batch
+from allocation.views.named import Found, find
+from allocation.views.past import find_past
 from tests.builders import handle_together, message
 from tests.lives import random_life
 

@@ -32,13 +32,13 @@ from allocation.domain.events import (
     RepairRequired,
     StockHeld,
 )
-from allocation.entrypoints.cli.past import find_past
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.proving import retention
 from allocation.service_layer.proving.retention import FIRST, Tidied
 from allocation.service_layer.writing.expiry import Expiry
 from allocation.views.cascade import cascade
 from allocation.views.explain import NOW, explain
+from allocation.views.past import find_past
 from tests import lives
 from tests.builders import Contents, handle_together, message
 from tests.closing import KEEP, Shop, shop_at

@@ -21,7 +21,7 @@ from allocation.adapters.least_harm import solve
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.proving.history import PastProduct
+from allocation.service_layer.proving.books import PastProduct
 from tests.bookkeeping import audited, facts_of
 from tests.builders import message
 from tests.lives import BEGIN, SKUS, later, random_event
@@ -89,7 +89,7 @@ def check_past(tables: MemoryTables, sku: str) -> None:
     past = PastProduct(sku, facts_of(tables, sku))
     product = tables.products[sku]
     assert past.books.contradictions == []
-    assert (past.books.version_number, len(past.waiting())) == (product.version_number, product.waiting_lines)
+    assert (past.books.version_number, len(past.lines_on(None))) == (product.version_number, product.waiting_lines)
     assert {
         ref: (each.eta, each.purchased_quantity, each.allocated_quantity, each.shipped_quantity, each.quarantine)
         for ref, each in past.books.batches.items()
@@ -99,7 +99,7 @@ def check_past(tables: MemoryTables, sku: str) -> None:
         if each.sku == sku
     }
     assert {
-        orderid: (line.qty, line.batchref, past.positions[orderid], line.closed) for orderid, line in past.lines.items()
+        orderid: (line.qty, batchref, line.position, closed) for orderid, (line, batchref, closed) in past.lines.items()
     } == {
         line.orderid: (line.qty, line.batchref, line.position, line.closed)
         for line in tables.lines.values()

@@ -24,7 +24,8 @@ from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.lines import days_late, part_id, state_of
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.previewing.preview import LineChange, Previews
+from allocation.service_layer.previewing.line_changes import LineChange
+from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents, dsn, message, new_database
 from tests.property.life import BEGINNING, NOW, TODAY, TROUBLE
@@ -91,7 +92,7 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
     for row in after.lines:
         key = row[:2]
         was, is_ = standing(old.get(origin(row, old)), before), standing(row, after)
-        if was != is_:
+        if key not in old or was != is_:
             need_by = row[6] and date.fromisoformat(row[6])
             late = days_late(need_by, is_[2])
             found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], was[2], is_[2], late, is_[0] or "", was[0])

@@ -13,6 +13,7 @@ from sqlalchemy.util import await_only
 from allocation.adapters import outbox
 from allocation.adapters.memory import MemorySession
 from allocation.adapters.outbox import Outbox
+from allocation.domain import standing
 from allocation.domain.model import Batch, OrderLine, Product
 from allocation.service_layer import messagebus
 from allocation.service_layer.delivering import relay
@@ -55,20 +56,22 @@ def oldest_lines_freed(patch: pytest.MonkeyPatch) -> None:
 def skipped_version(patch: pytest.MonkeyPatch) -> None:
     """A line that is served does not change the product's version."""
 
-    def mutated(self: Product, line: OrderLine) -> None:
-        self.waiting_lines -= 1
+    placed = standing._placed
 
-    patch.setattr(Product, "_serve", mutated)
+    def mutated(product: standing.Evolving, line: OrderLine, passing: str | None) -> OrderLine:
+        return placed(product, line, passing) if passing else line
+
+    patch.setattr(standing, "_placed", mutated)
 
 
 def waiting_counter_not_decremented(patch: pytest.MonkeyPatch) -> None:
-    serve = Product._serve
+    end_waiting = Product.end_waiting
 
     def mutated(self: Product, line: OrderLine) -> None:
-        serve(self, line)
-        self.waiting_lines += 1
+        end_waiting(self, line)
+        self.begin_waiting(line)
 
-    patch.setattr(Product, "_serve", mutated)
+    patch.setattr(Product, "end_waiting", mutated)
 
 
 def version_not_checked(patch: pytest.MonkeyPatch) -> None:

@@ -41,40 +41,44 @@ def test_deallocate_one_frees_the_newest_line() -> None:
     assert batch.available_quantity == 20
 
 
-def test_a_smaller_quantity_frees_no_more_lines_than_needed() -> None:
+def test_the_lines_over_a_quantity_are_the_newest_and_no_more_than_needed() -> None:
     batch = batch_with(20, *[line(f"o{number}", 5, number) for number in range(1, 5)])
-    assert [each.orderid for each in batch.change_quantity(11)] == ["o4", "o3"]
-    assert batch.available_quantity == 1
+    assert [each.orderid for each in batch.lines_over(11)] == ["o4", "o3"]
 
 
-def test_a_quantity_that_still_fits_frees_nobody() -> None:
+def test_no_line_is_over_a_quantity_that_fits() -> None:
+    assert batch_with(20, line("o1", 5, 1), line("o2", 5, 2)).lines_over(10) == []
+
+
+def test_every_line_is_over_nothing() -> None:
     batch = batch_with(20, line("o1", 5, 1), line("o2", 5, 2))
-    assert batch.change_quantity(10) == []
-    assert batch.available_quantity == 0
+    assert [each.orderid for each in batch.lines_over(0)] == ["o2", "o1"]
+    assert batch.available_quantity == 10
 
 
-def test_quantity_zero_frees_everybody() -> None:
+def test_a_spared_line_is_over_only_if_there_is_no_other() -> None:
     batch = batch_with(20, line("o1", 5, 1), line("o2", 5, 2))
-    assert [each.orderid for each in batch.change_quantity(0)] == ["o2", "o1"]
-    assert batch.available_quantity == 0
+    spared = {"o2"}
+    assert [each.orderid for each in batch.lines_over(5, lambda each: each.orderid in spared)] == ["o1"]
+    assert [each.orderid for each in batch.lines_over(4, lambda each: each.orderid in spared)] == ["o1", "o2"]
 
 
 def test_a_quantity_below_zero_is_refused_and_changes_nothing() -> None:
     batch = batch_with(20, line("o1", 5))
     with pytest.raises(ValueError, match="batch batch-1 cannot hold -1"):
-        batch.change_quantity(-1)
+        batch.count(-1)
     assert (batch.purchased_quantity, batch.allocated_quantity) == (20, 5)
 
 
 def test_a_batch_that_counts_more_than_its_lines_says_so() -> None:
     batch = Batch("batch-1", SKU, 20, allocated_quantity=5)
     with pytest.raises(LookupError, match="batch-1 counts more allocated than it has lines for"):
-        batch.change_quantity(1)
+        batch.lines_over(1)
 
 
-def test_a_batch_is_recognised_after_it_was_counted_anew() -> None:
+def test_a_batch_is_recognised_after_it_was_recounted() -> None:
     batch = Batch("batch-1", SKU, 20, date(2026, 1, 31))
-    batch.change_quantity(7)
+    batch.count(7)
     batch.check_is_same(Batch("batch-1", SKU, 20, date(2026, 1, 31)))
 
 

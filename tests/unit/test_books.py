@@ -28,8 +28,7 @@ from allocation.domain.events import (
 from allocation.service_layer.handlers import HANDLERS, RAISES
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.proving.audit import COUNTERS, DOUBTS, KINDS, MAX_DIFFERENCES, ProductRows, Report, audit
-from allocation.service_layer.proving.books import BOOKED, Difference, Fact
-from allocation.service_layer.proving.history import PastProduct, past_order
+from allocation.service_layer.proving.books import BOOKED, Difference, Fact, PastProduct, past_order
 from allocation.service_layer.writing.store import BatchRow, LineRow, MessageRow
 from allocation.service_layer.writing.writer import Writer
 from tests.bookkeeping import all_facts, audited, facts_of
@@ -54,6 +53,10 @@ def history(*events: Event, group: int = 3) -> MemoryTables:
         return store.tables
 
     return asyncio.run(play())
+
+
+def positions(past: PastProduct) -> dict[str, int]:
+    return {orderid: promise.line.position for orderid, promise in past.lines.items()}
 
 
 def random_events(seed: int, number: int = 120) -> Sequence[Event]:
@@ -90,7 +93,7 @@ def test_the_past_until_now_is_the_present(seed: int) -> None:
     for sku, product in tables.products.items():
         past = PastProduct(sku, facts_of(tables, sku))
         assert past.books.version_number == product.version_number
-        assert len(past.waiting()) == product.waiting_lines
+        assert len(past.lines_on(None)) == product.waiting_lines
         assert {
             ref: (b.purchased_quantity, b.allocated_quantity, b.position) for ref, b in past.books.batches.items()
         } == {
@@ -99,7 +102,7 @@ def test_the_past_until_now_is_the_present(seed: int) -> None:
             if b.sku == sku
         }
         assert {
-            orderid: (line.qty, line.batchref, past.positions[orderid]) for orderid, line in past.lines.items()
+            orderid: (line.qty, batchref, line.position) for orderid, (line, batchref, _) in past.lines.items()
         } == {
             line.orderid: (line.qty, line.batchref, line.position) for line in tables.lines.values() if line.sku == sku
         }
@@ -113,7 +116,7 @@ def test_an_order_has_had_a_line_of_each_sku() -> None:
         *(AllocationRequired("o1", s, 5) for s in (SKU, OTHER)),
     )
     facts = [fact for fact in all_facts(tables) if fact.orderid == "o1"]
-    assert {of_line: (line.qty, line.batchref) for of_line, line in past_order(facts).items()} == {
+    assert {of_line: (line.qty, batchref) for of_line, (line, batchref, _) in past_order(facts).items()} == {
         (SKU, "o1"): (5, "b1"),
         (OTHER, "o1"): (5, None),
     }
@@ -438,7 +441,9 @@ def test_of_a_line_that_was_split_the_ledger_has_every_part() -> None:
     }
     assert audited(tables).differences == []
     past = PastProduct(SKU, facts_of(tables, SKU))
-    assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
+    assert {orderid: each.line.position for orderid, each in past.lines.items()} == {
+        orderid: line.position for (orderid, _), line in tables.lines.items()
+    }
     drop_messages(tables, "Split", "o1/2")
     assert [(each.kind, each.name, each.stored, each.expected) for each in audited(tables).differences] == [
         ("line-differs", "o1/2", "part 2, 1 cut off", "part 2, 0 cut off"),
@@ -462,7 +467,9 @@ def test_a_part_has_its_age_in_the_past_although_its_message_comes_behind_those_
         "o1/2": (5, None),
     }
     past = PastProduct(SKU, facts_of(tables, SKU))
-    assert past.positions == {orderid: line.position for (orderid, _), line in tables.lines.items()}
+    assert {orderid: each.line.position for orderid, each in past.lines.items()} == {
+        orderid: line.position for (orderid, _), line in tables.lines.items()
+    }
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from allocation.domain.errors import UnknownBatch
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.previewing.preview import LineChange, Previews
+from allocation.service_layer.previewing.line_changes import LineChange
+from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 from allocation.service_layer.writing.store import Session
 from allocation.service_layer.writing.writer import Unavailable, Writer

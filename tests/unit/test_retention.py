@@ -23,7 +23,7 @@ from allocation.domain.events import (
     LineShipped,
     StockHeld,
 )
-from allocation.service_layer.proving.books import BookedLine, Books, Fact, Opening
+from allocation.service_layer.proving.books import Booked, Books, Fact, Opening
 from allocation.service_layer.proving.retention import Cascade, ClosedLine, LedgerRow, Removal, plan, share_of
 from allocation.service_layer.writing.writer import Writer
 from tests.bookkeeping import facts_of
@@ -107,7 +107,7 @@ def test_the_books_of_the_rest_go_on_from_there(life: str) -> None:
     share = share_of(*story(tables, "o1"))
     assert share is not None
     books = Books(SKU, share)
-    stands: dict[str | None, BookedLine | None] = {}
+    stands: dict[str | None, Booked | None] = {}
     for fact in facts_of(tables, SKU):
         if fact.orderid != "o1":
             stands[fact.orderid] = books.book(fact, stands.get(fact.orderid))

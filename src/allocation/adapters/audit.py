@@ -20,10 +20,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
-from allocation.adapters.tables import ASKED_FOR_MORE
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.proving.audit import ProductRows, Report, audit
-from allocation.service_layer.proving.books import BOOKED, Difference, Fact, Opening
+from allocation.service_layer.proving.books import ASKED_FOR_MORE, BOOKED, Difference, Fact, Opening
 from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, StoreUnavailable
 
 PAGE_ROWS = 2_000

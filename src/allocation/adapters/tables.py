@@ -288,10 +288,3 @@ messages = table(
     column("actor", Text),
     column("recorded_at", UtcDateTime),
 )
-
-# The messages that tell what a line was asked for with, where it is unusual: a body names the optional fields if any of
-# them is, and a line with the name of a part may be one.
-ASKED_FOR_MORE = (
-    "type = 'AllocationRequired' AND orderid IS NOT NULL"
-    " AND (body LIKE '%\"need_by\"%' OR substr(orderid, length(orderid) - 3) LIKE '%/%')"
-)

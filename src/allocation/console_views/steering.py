@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,10 +15,14 @@ from sqlalchemy import Connection, Date, bindparam, text
 from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
 from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
-from allocation.domain.lines import ALLOCATED, WAITING, days_late
+from allocation.domain.events import Event
+from allocation.domain.lines import Promise
 from allocation.domain.rules import Rules
-from allocation.service_layer.messages import split_id
-from allocation.service_layer.previewing.preview import LineChange
+from allocation.domain.standing import STOCK
+from allocation.service_layer.messages import recall, split_id
+from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
+from allocation.service_layer.proving.books import Books
+from allocation.views.facts import batch_facts_before, line_facts_before
 
 MOST_READ = 50_000  # messages of a cascade
 MOST_AT_ONCE = 500  # lines that are looked up together
@@ -70,21 +77,20 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
 
 
 def touched(connection: Connection, id_: str) -> Touched:
-    """What became of lines by this message from outside, as a preview tells it; raises `UnknownMessage`.
+    """What became of lines by this message from outside, as a preview of it said; raises `UnknownMessage`.
 
-    Who moved and which promises changed is what the ledger says; whether a line is late, and what it is, as it is now.
+    Lines that were deleted since are left out.
     """
     correlation_id, _ = split_id(id_)
     first = views.event(connection, correlation_id)
     rows = connection.execute(_CASCADE, {"correlation_id": correlation_id, "limit": MOST_READ + 1}).all()
-    fields = msgspec.json.decode(first.body)
-    ways = _ways(rows[:MOST_READ], fields.get("ref") or fields.get("batchref"))
-    lines = _line_states(connection, first.sku, list(ways))
-    etas = _etas(connection, ways.values())
-    today = first.recorded_at.date()
-    found = [(way, _change(lines[id_], way, etas, today)) for id_, way in ways.items() if id_ in lines]
-    changes = [each for way, each in found if way.is_other or (each.start, each.before) != (each.end, each.after)]
-    return Touched(first.type, fields, first.sku, changes, len(rows) > MOST_READ)
+    told = [recall(type_, body) for type_, body in rows[:MOST_READ]]
+    lines = _line_states(connection, first.sku, [orderid for orderid, _ in keys_of(told)])
+    before = _before(connection, first.sku, lines, first.position)
+    etas = _etas(connection, first.sku, first.position, told)
+    changes = line_changes(told, before, *etas, first.recorded_at.date())
+    kept = [change for change in changes if change.orderid in lines]
+    return Touched(first.type, msgspec.json.decode(first.body), first.sku, kept, len(rows) > MOST_READ)
 
 
 _BATCH = text(
@@ -96,84 +102,9 @@ _LINES = (
     .bindparams(bindparam("orderids", expanding=True))
     .columns(eta=Date, need_by=Date)
 )
-_ETAS = (
-    text("SELECT ref, eta FROM batches WHERE ref IN :refs")
-    .bindparams(bindparam("refs", expanding=True))
-    .columns(eta=Date)
-)
 _CASCADE = text(
     "SELECT type, body FROM messages WHERE correlation_id = :correlation_id ORDER BY kept_step, place LIMIT :limit"
 )
-_HERE, _ABOUT, _NOWHERE = "the batch of the message", "the batch that the cascade is about", "no batch"
-# Of a line that a message is the first to tell of, where it stood; and where it stands after the message.
-_ENDS = {
-    "Allocated": (_NOWHERE, _HERE),
-    "Backordered": (_NOWHERE, _NOWHERE),
-    "Cancelled": (_HERE, _NOWHERE),
-    "Deallocated": (_HERE, _NOWHERE),
-    "Held": (_ABOUT, _HERE),
-    "HoldEnded": (_ABOUT, _NOWHERE),
-    "Returned": (_HERE, _HERE),
-    "Shipped": (_HERE, _HERE),
-}
-_STAYING = {"Resized", "Pinned", "Split"}  # which say nothing of where the line stands
-_ENDING = {"Cancelled", "HoldEnded", "Returned", "Shipped"}
-_TELLING = {*_ENDS, *_STAYING, "PromiseChanged"}
-_UNTOLD = ""  # where a line stood or stands, as far as the messages read say nothing of it
-
-
-class _Way(NamedTuple):
-    """A line's way through a cascade: where from and where to; the days it was promised for, if they changed.
-
-    ``is_other``: it has another state or quantity, wherever it stands.
-    """
-
-    start: str | None = _UNTOLD
-    end: str | None = _UNTOLD
-    days: tuple[date | None, date | None] | None = None
-    is_other: bool = False
-
-
-def _step(way: _Way, type_: str, fields: Mapping[str, Any], about: str | None) -> _Way:
-    """The way with one more message; ``about`` is the batch that the cascade is about."""
-    ref = fields.get("batchref")
-    if type_ == "PromiseChanged":
-        before = way.days[0] if way.days else _day(fields["before"])
-        return way._replace(days=(before, _day(fields["after"])))
-    if type_ in _STAYING:
-        return way._replace(is_other=True)
-    start, end = _ENDS[type_]
-    stood = {_HERE: ref, _ABOUT: about, _NOWHERE: None}
-    return _Way(
-        stood[start] if way.start == _UNTOLD else way.start,
-        None if type_ == "Returned" and not fields["kept"] else stood[end],
-        way.days,
-        way.is_other or type_ in _ENDING,
-    )
-
-
-def _ways(rows: Iterable[Any], about: str | None) -> Mapping[str, _Way]:
-    """The way of each line or hold, by its id, in the order first touched."""
-    ways: dict[str, _Way] = {}
-    for type_, body in rows:
-        fields = msgspec.json.decode(body)
-        if type_ in _TELLING and (id_ := fields.get("orderid") or fields.get("holdid")):
-            ways[id_] = _step(ways.get(id_, _Way()), type_, fields, about)
-            if type_ == "Split":  # what was cut off comes from where the line was
-                ways[fields["next_part"]] = ways[id_]._replace(start=ways[id_].start or None)
-    return ways
-
-
-def _change(line: OrderedLine, way: _Way, etas: Mapping[str, date | None], today: date) -> LineChange:
-    start, end = (line.batchref if ref == _UNTOLD else ref for ref in (way.start, way.end))
-    days = [None if ref is None else etas.get(ref, line.eta) or today for ref in (start, end)]
-    before, after = way.days or days
-    late, was = days_late(line.need_by, after), WAITING if start is None else ALLOCATED
-    return LineChange(line.orderid, line.sku, line.qty, start, end, before, after, late, line.state, was)
-
-
-def _day(told: str | None) -> date | None:
-    return None if told is None else date.fromisoformat(told)
 
 
 def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, OrderedLine]:
@@ -184,10 +115,26 @@ def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> M
     return found
 
 
-def _etas(connection: Connection, ways: Iterable[_Way]) -> Mapping[str, date | None]:
-    refs = list({ref for way in ways for ref in (way.start, way.end) if ref})
-    found: dict[str, date | None] = {}
-    for begin in range(0, len(refs), MOST_AT_ONCE):
-        rows = connection.execute(_ETAS, {"refs": refs[begin : begin + MOST_AT_ONCE]})
-        found |= {row.ref: row.eta for row in rows}
+def _before(connection: Connection, sku: str, lines: Mapping[str, OrderedLine], position: int) -> Mapping[Key, Promise]:
+    """The lines as they were before that position of the ledger."""
+    found: dict[Key, Promise] = {}
+    for orderid, facts in groupby(line_facts_before(connection, sku, list(lines), position), key=attrgetter("orderid")):
+        books, booked = Books(sku), None
+        for fact in facts:
+            booked = books.book(fact, booked)
+        if booked is not None:
+            line, batchref, closed = booked.promise
+            found[orderid, sku] = Promise(replace(line, need_by=lines[orderid].need_by), batchref, closed)
     return found
+
+
+def _etas(connection: Connection, sku: str, position: int, told: Iterable[Event]) -> tuple[Etas, Etas]:
+    """The ETA of each batch before that position of the ledger, and after what was told there."""
+    books = Books(sku)
+    for fact in batch_facts_before(connection, sku, position):
+        books.book(fact)
+    before = {ref: batch.eta for ref, batch in books.batches.items()}
+    for event in told:
+        if type(event) in STOCK:
+            STOCK[type(event)](books, event)
+    return before, {ref: batch.eta for ref, batch in books.batches.items()}

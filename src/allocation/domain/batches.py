@@ -6,11 +6,36 @@ import heapq
 import sys
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from typing import Final, Protocol
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
-from allocation.domain.lines import NO_RECORDS, Miscount, OrderLine, Records, stock_day
+from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.stock import Stock
+
+
+class StoredLines(Protocol):
+    """The open lines that storage has of a batch. Pages may have any length; an empty page is the last."""
+
+    def priorities(self, ref: str | None) -> Sequence[int]:
+        """The priorities besides 0 of the lines on a batch, or of backorders (None)."""
+
+    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
+        """A page of the lines of a priority on a batch, newest first, with positions below ``before``."""
+
+
+class NoStoredLines:
+    """Storage has none: every line of the batch is in memory."""
+
+    def priorities(self, ref: str | None) -> Sequence[int]:
+        return ()
+
+    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
+        return ()
+
+
+NO_STORED_LINES: Final[StoredLines] = NoStoredLines()
 
 
 def by_age(line: OrderLine) -> int:
@@ -21,12 +46,11 @@ def _by_youth(line: OrderLine) -> int:
     return -line.position
 
 
-class Batch:
-    """Stock bought together: in the warehouse (``eta`` is None), or inbound and due on a day.
+class Batch(Stock):
+    """Stock bought together, and its lines: in memory those it got since it was loaded, all others in storage.
 
-    The available quantity is never negative when a message is done. What was shipped counts as allocated, for it takes
-    up what was purchased. ``initial_quantity`` and ``initial_eta`` are what the batch was created with, so that it is
-    recognised when created again, whatever became of it. ``quarantine`` is the reason why it must not be sold now.
+    `allocate`, `deallocate` and `deallocate_one` are for batches on their own. The batches of a product change by the
+    facts that the product tells; a change by hand is refused when the message is done (`Product.check_told`).
     """
 
     def __init__(  # noqa: PLR0913 - the seed's four, and what storage remembers
@@ -43,55 +67,37 @@ class Batch:
         shipped_quantity: int = 0,
         position: int = 0,
         initial: tuple[int, date | None] | None = None,
-        records: Records = NO_RECORDS,
+        records: StoredLines = NO_STORED_LINES,
     ) -> None:
-        self.reference = ref
-        self.sku = sku
-        self.eta = eta
-        self.expires_on = expires_on
-        self.location = location
-        self.quarantine = quarantine
-        self.position = position
-        self.initial_quantity, self.initial_eta = initial or (qty, eta)
-        self._purchased_quantity = qty
-        self._allocated_quantity = allocated_quantity
-        self._shipped_quantity = shipped_quantity
-        self.is_rewritten = False  # more than its quantities changed
+        super().__init__(
+            ref,
+            sku,
+            qty,
+            eta,
+            expires_on=expires_on,
+            location=location,
+            quarantine=quarantine,
+            allocated_quantity=allocated_quantity,
+            shipped_quantity=shipped_quantity,
+            position=position,
+            initial=initial,
+        )
         self._records = records
-        self._lines: defaultdict[int, list[OrderLine]] = defaultdict(
-            list
-        )  # that came after loading; by priority, by age
-        self._left: set[str] = set()  # the order ids of lines that do not stand here any more as storage has them
-
-    def __repr__(self) -> str:
-        return f"<Batch {self.reference}>"
-
-    @property
-    def purchased_quantity(self) -> int:
-        return self._purchased_quantity
-
-    @property
-    def allocated_quantity(self) -> int:
-        return self._allocated_quantity
-
-    @property
-    def shipped_quantity(self) -> int:
-        return self._shipped_quantity
-
-    @property
-    def available_quantity(self) -> int:
-        return self._purchased_quantity - self._allocated_quantity
-
-    def day(self, today: date) -> date:
-        """The day from which its stock is there: not before today, however long it is overdue."""
-        return stock_day(self.eta, today)
+        # Lines that came since it was loaded, by priority, by age; and the order ids of stored lines that left since.
+        self._lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
+        self._left: set[str] = set()
 
     def check_is_same(self, batch: Batch) -> None:
         """Raise `BatchConflict` unless the other batch is created as this one was."""
         created = (self.sku, self.initial_quantity, self.initial_eta, self.expires_on, self.location)
         again = (batch.sku, batch.initial_quantity, batch.initial_eta, batch.expires_on, batch.location)
         if created != again:
-            raise BatchConflict(self)
+            raise BatchConflict(self.reference, *created)
+
+    def check_quantity(self, qty: int) -> None:
+        """Raise `CountBelowShipped` if more of the batch was shipped than that."""
+        if qty < self._shipped_quantity:
+            raise CountBelowShipped(self.reference, qty, self._shipped_quantity)
 
     def can_allocate(self, line: OrderLine) -> bool:
         """Whether the whole line fits, and the batch may be sold."""
@@ -101,109 +107,73 @@ class Batch:
             and self.quarantine is None
         )
 
+    def can_repair(self, miscount: Miscount) -> bool:
+        """Whether the counters may be corrected: not to more sold than was purchased."""
+        allocated = self._allocated_quantity - miscount.excess
+        return 0 <= self._shipped_quantity - miscount.shipped_excess <= allocated <= self._purchased_quantity
+
     def allocate(self, line: OrderLine) -> None:
-        """Hold stock for the whole line."""
-        self._allocated_quantity += line.qty
+        """Hold stock for the whole line; the same line again changes nothing."""
+        if line not in self._lines[line.priority]:
+            self.hold(Promise(line, self.reference))
+
+    def deallocate(self, line: OrderLine) -> None:
+        """Free the line's stock; a line that the batch does not have changes nothing."""
+        if line in self._lines[line.priority]:
+            self.let_go(Promise(line, self.reference))
+
+    def deallocate_one(self) -> OrderLine:
+        """Free the line that is the first to lose its stock, and return it."""
+        line = next(self.lines_to_lose(), None)
+        if line is None:
+            raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
+        self.let_go(Promise(line, self.reference))
+        return line
+
+    def lines_to_lose(self) -> Iterator[OrderLine]:
+        """The open lines, the first to lose its stock first: by priority, the lowest first, then the newest first.
+
+        They are read as far as needed. The batch must not change meanwhile.
+        """
+        for priority in sorted({0, *self._lines, *self._records.priorities(self.reference)}):
+            here = reversed(self._lines[priority])
+            yield from heapq.merge(self._stored_lines(priority), here, key=_by_youth)
+
+    def lines_over(self, qty: int, is_spared: Callable[[OrderLine], bool] = lambda _: False) -> list[OrderLine]:
+        """The lines that no longer fit into that quantity: the first to lose their stock, no more than needed.
+
+        Spared lines are the last.
+        """
+        found: list[OrderLine] = []
+        missing = self._allocated_quantity - qty
+        lines = self._sparing(is_spared)
+        while missing > 0:
+            line = next(lines, None)
+            if line is None:
+                raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
+            found.append(line)
+            missing -= line.qty
+        return found
+
+    def leave_lines(self, records: StoredLines) -> None:
+        """Forget the lines: the records have them all."""
+        self._records = records
+        self._lines.clear()
+        self._left.clear()
+        self.is_rewritten = False
+
+    def _keep(self, line: OrderLine) -> None:
         here = self._lines[line.priority]
         if here and here[-1].position > line.position:
             insort(here, line, key=by_age)
         else:
             here.append(line)
 
-    def deallocate(self, line: OrderLine) -> None:
-        """Free a line that stands on the batch."""
-        self._allocated_quantity -= line.qty
+    def _drop(self, line: OrderLine) -> None:
         self._left.add(line.orderid)
         here = self._lines[line.priority]
         if line in here:
             here.remove(line)
-
-    def deallocate_one(self) -> OrderLine:
-        """Free the line that is to lose its stock first, and return it."""
-        line = next(self.lines_to_lose(), None)
-        if line is None:
-            raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
-        self.deallocate(line)
-        return line
-
-    def lines_to_lose(self) -> Iterator[OrderLine]:
-        """The lines that can leave, from the one to lose its stock first: the lowest priority, and of it the newest.
-
-        They are drawn as far as needed. The batch must not change meanwhile.
-        """
-        for priority in sorted({0, *self._lines, *self._records.priorities(self.reference)}):
-            here = reversed(self._lines[priority])
-            yield from heapq.merge(self._stored_lines(priority), here, key=_by_youth)
-
-    def check_quantity(self, qty: int) -> None:
-        """Raise `CountBelowShipped` if more left the batch than the count leaves room for."""
-        if qty < self._shipped_quantity:
-            raise CountBelowShipped(self, qty)
-
-    def change_quantity(self, qty: int, is_spared: Callable[[OrderLine], bool] = lambda _: False) -> list[OrderLine]:
-        """Set the purchased quantity; free the lines to lose it first, no more than needed, and return them.
-
-        The lines that are spared are the last.
-        """
-        if qty < 0:
-            raise ValueError(f"batch {self.reference} cannot hold {qty}")
-        self._purchased_quantity = qty
-        freed: list[OrderLine] = []
-        missing = -self.available_quantity
-        lines = self._sparing(is_spared)
-        while missing > 0:
-            line = next(lines, None)
-            if line is None:
-                raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
-            freed.append(line)
-            missing -= line.qty
-        for line in freed:
-            self.deallocate(line)
-        return freed
-
-    def change_eta(self, eta: date | None) -> None:
-        """It is due on another day, or in the warehouse (None)."""
-        self.eta = eta
-        self.is_rewritten = True
-
-    def put_in_quarantine(self, reason: str | None) -> None:
-        """It must not be sold now for that reason, or may be again (None)."""
-        self.quarantine = reason
-        self.is_rewritten = True
-
-    def ship(self, line: OrderLine) -> None:
-        """The line leaves with its stock."""
-        self._shipped_quantity += line.qty
-        self.is_rewritten = True
-        self._left.add(line.orderid)
-        here = self._lines[line.priority]
-        if line in here:
-            here.remove(line)
-
-    def take_back(self, qty: int, *, scrapped: bool) -> None:
-        """Shipped stock comes back; what is scrapped was as good as never purchased."""
-        self._allocated_quantity -= qty
-        self._shipped_quantity -= qty
-        self.is_rewritten = True
-        if scrapped:
-            self._purchased_quantity -= qty
-
-    def repair(self, miscount: Miscount) -> bool:
-        """Correct what is allocated and what was shipped; not if it would say that more is sold than was purchased."""
-        allocated = self._allocated_quantity - miscount.excess
-        shipped = self._shipped_quantity - miscount.shipped_excess
-        if not 0 <= shipped <= allocated <= self._purchased_quantity:
-            return False
-        self._allocated_quantity, self._shipped_quantity = allocated, shipped
-        self.is_rewritten = self.is_rewritten or miscount.shipped_excess != 0
-        return True
-
-    def leave_lines(self, records: Records) -> None:
-        """Know none of the lines any more: the records have them all."""
-        self._records = records
-        self._lines.clear()
-        self._left.clear()
-        self.is_rewritten = False
 
     def _sparing(self, is_spared: Callable[[OrderLine], bool]) -> Iterator[OrderLine]:
         spared = []

@@ -6,15 +6,9 @@ bug) is not here: that is a failure, and failures are loud.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import date, datetime
 
-from allocation.domain.lines import own_priority
-
-if TYPE_CHECKING:
-    from datetime import date, datetime
-
-    from allocation.domain.batches import Batch
-    from allocation.domain.lines import OrderLine
+from allocation.domain.lines import OrderLine, own_priority
 
 
 class Refusal(Exception):
@@ -128,12 +122,13 @@ class BatchConflict(Refusal):
 
     cure = "Repeat the batch as it was created, or use another reference."
 
-    def __init__(self, known: Batch) -> None:
-        told = [f"due {known.initial_eta}" if known.initial_eta else "in the warehouse"]
-        told += [f"expires on {known.expires_on}"] if known.expires_on else []
-        told += [f"location {known.location}"] if known.location else []
-        bought = f"{known.initial_quantity} of {known.sku}"
-        super().__init__(f"Batch {known.reference} already exists: {bought}, {', '.join(told)}")
+    def __init__(
+        self, ref: str, sku: str, qty: int, eta: date | None, expires_on: date | None, location: str | None
+    ) -> None:
+        told = [f"due {eta}" if eta else "in the warehouse"]
+        told += [f"expires on {expires_on}"] if expires_on else []
+        told += [f"location {location}"] if location else []
+        super().__init__(f"Batch {ref} already exists: {qty} of {sku}, {', '.join(told)}")
 
 
 class IdempotencyKeyReused(Refusal):
@@ -235,8 +230,8 @@ class CountBelowShipped(Refusal):
 
     cure = "Count what was purchased less what is lost; what was shipped stays counted."
 
-    def __init__(self, batch: Batch, qty: int) -> None:
-        super().__init__(f"Batch {batch.reference} cannot have {qty}: {batch.shipped_quantity} of it were shipped")
+    def __init__(self, ref: str, qty: int, shipped: int) -> None:
+        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} of it were shipped")
 
 
 class BatchArrived(Refusal):
@@ -244,8 +239,8 @@ class BatchArrived(Refusal):
 
     cure = "Count it anew if its quantity is wrong, or put it in quarantine if it is not there."
 
-    def __init__(self, batch: Batch, eta: date) -> None:
-        super().__init__(f"Batch {batch.reference} cannot be due on {eta}: it is in the warehouse")
+    def __init__(self, ref: str, eta: date) -> None:
+        super().__init__(f"Batch {ref} cannot be due on {eta}: it is in the warehouse")
 
 
 class HoldEndedAlready(Refusal):

@@ -18,6 +18,33 @@ from allocation.domain.rules import Choice, Rules, is_hold, late_days
 MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
 
 
+class Plan:
+    """Where lines that lose their batch go: to another batch, or into the queue of backorders."""
+
+    def __init__(self) -> None:
+        self._batchrefs: dict[str, str | None] = {}  # by order id; None: the line is to wait
+
+    def __bool__(self) -> bool:
+        return bool(self._batchrefs)
+
+    def __contains__(self, line: OrderLine) -> bool:
+        return line.orderid in self._batchrefs
+
+    def add(self, placings: Iterable[Placing]) -> None:
+        self._batchrefs |= {line.orderid: ref for line, ref in placings}
+
+    def batch_of(self, line: OrderLine) -> str | None:
+        """The batch that the line is to get, if any."""
+        return self._batchrefs.get(line.orderid)
+
+    def take(self, line: OrderLine) -> str | None:
+        """The batch that the line is to get, if any; the line is done."""
+        return self._batchrefs.pop(line.orderid, None)
+
+    def clear(self) -> None:
+        self._batchrefs = {}
+
+
 class Leaving(NamedTuple):
     """The batches of a product as they are, its rules, and the key that puts lines in the order they are served."""
 

@@ -1,16 +1,12 @@
-"""Order lines, where they stand, and what storage knows of them."""
+"""Order lines, and the place each one has: on a batch, in the queue of backorders, or closed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from allocation.domain.events import MAX_PRIORITY
-
-if TYPE_CHECKING:
-    from allocation.domain.batches import Batch
+from allocation.domain.events import MAX_PRIORITY, AllocationRequired
 
 HELD_PRIORITY: Final = -1  # a cart goes after every order
 PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # on top of its own: a line put on its batch by hand goes before all others
@@ -25,6 +21,12 @@ CONFIRMED: Final = "confirmed"
 RELEASED: Final = "released"
 EXPIRED: Final = "expired"
 LOST: Final = "lost"
+
+# A line that has no place while its message is being handled. None of these is ever stored.
+ASKED: Final = "asked"  # it was ordered and has had no place yet
+FREED: Final = "freed"  # it lost its batch
+BY_HAND: Final = "by hand"  # it was pinned, and its batch comes next
+PASSING: Final = frozenset({ASKED, FREED, BY_HAND})
 
 # What a line is while it is open.
 ALLOCATED: Final = "allocated"
@@ -52,6 +54,23 @@ class OrderLine:
     expires_at: datetime | None = None
     part: int = 0
     rest: int = 0
+
+    @classmethod
+    def asked_for(cls, event: AllocationRequired) -> OrderLine:
+        """The line that an event asks for; it has no position yet."""
+        return cls(
+            event.orderid,
+            event.sku,
+            event.qty,
+            need_by=event.need_by,
+            priority=event.priority,
+            part=1 if event.split else 0,
+        )
+
+    def at(self, position: int) -> OrderLine:
+        """The same line at that position."""
+        terms = (position, self.need_by, self.priority, self.expires_at, self.part, self.rest)
+        return OrderLine(self.orderid, self.sku, self.qty, *terms)  # `replace` would take a dozen calls
 
     @property
     def next_part(self) -> str:
@@ -106,86 +125,27 @@ def days_late(need_by: date | None, day: date | None) -> int:
 
 
 class Promise(NamedTuple):
-    """Where a line stands: on a batch, or waiting (``batchref`` is None), unless it is closed, and how."""
+    """A line and its place: a batch, or the queue of backorders (``batchref`` is None), unless the line is closed.
+
+    ``closed`` is how the line ended; what was shipped keeps its batch. While a message is being handled it may also be
+    one of `PASSING`: the line has no place at this moment, and gets one before the message is done.
+    """
 
     line: OrderLine
     batchref: str | None
     closed: str | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        return self.batchref is None and self.closed is None
+
 
 class Miscount(NamedTuple):
-    """By how much counters are above what the lines say: a batch's, or that of the lines that wait (None).
+    """By how much a counter in storage exceeds the sum over the lines: of a batch, or of the waiting lines (None).
 
-    ``excess`` is that of its allocated quantity, or of their number; ``shipped_excess`` that of its shipped quantity.
+    ``excess`` is that of the allocated quantity, or of the number of lines; ``shipped_excess`` of the shipped quantity.
     """
 
     batchref: str | None
     excess: int
     shipped_excess: int = 0
-
-
-class Records(Protocol):
-    """What storage knows of one product. Pages may be of any length; an empty page is the last.
-
-    Lines that were shipped, or ended in another way, are in no page.
-    """
-
-    def promise(self, orderid: str) -> Promise | None:
-        """Where the order's line stands or how it ended, or None if it was never taken."""
-
-    def batch(self, ref: str) -> Batch | None:
-        """The batch of this product with that reference, exhausted or not."""
-
-    def priorities(self, ref: str | None) -> Sequence[int]:
-        """The priorities besides 0 that lines on a batch have, or waiting lines (None)."""
-
-    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
-        """A page of the lines of a priority on a batch, newest first, of positions below ``before``."""
-
-    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
-        """A page of waiting lines of a priority, oldest first, of positions above ``after``.
-
-        None is larger than ``max_qty``, unless it may be split.
-        """
-
-    def late_lines(
-        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
-    ) -> Sequence[Promise]:
-        """A page of the lines promised too late that are needed on a day or later, none above ``max_qty``.
-
-        They are by priority, the highest first, and then by position; it begins behind those of ``after``. Of batches
-        that were ``rewritten`` since, storage cannot tell the day, so it may have more of their lines.
-        """
-
-    def miscounts(self) -> Sequence[Miscount]:
-        """The counters that are off in storage."""
-
-
-class _NoRecords:
-    """The records of a product that knows everything it has."""
-
-    def promise(self, orderid: str) -> Promise | None:
-        return None
-
-    def batch(self, ref: str) -> Batch | None:
-        return None
-
-    def priorities(self, ref: str | None) -> Sequence[int]:
-        return ()
-
-    def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
-        return ()
-
-    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return ()
-
-    def late_lines(
-        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
-    ) -> Sequence[Promise]:
-        return ()
-
-    def miscounts(self) -> Sequence[Miscount]:
-        return ()
-
-
-NO_RECORDS: Records = _NoRecords()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from allocation.domain.batches import Batch
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
 from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, days_late, is_pinned
+from allocation.domain.stock import Stock
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
 FIRST_EXPIRED: Final = "first-expired"
@@ -23,7 +23,8 @@ EXPIRES: Final = "expires too early"
 SAFETY_STOCK: Final = "safety stock"
 TOO_LATE: Final = "too late"
 
-Order = Callable[[Batch], tuple[object, ...]]
+B = TypeVar("B", bound=Stock)
+Order = Callable[[Stock], tuple[object, ...]]
 Room = Mapping[str, int]  # what is available, by batch
 
 
@@ -78,36 +79,36 @@ class Rules:
 USUAL: Final = Rules()
 
 
-def preference(batch: Batch) -> tuple[date, int]:
+def preference(batch: Stock) -> tuple[date, int]:
     """Warehouse batches first, then the earliest ETA; among equals the one created first."""
     return (batch.eta or date.min, batch.position)
 
 
-class Candidate(NamedTuple):
+class Candidate(NamedTuple, Generic[B]):
     """A batch that was looked at for a line, and why it was passed over; empty if it can take the line."""
 
-    batch: Batch
+    batch: B
     obstacle: str
 
 
-class Piece(NamedTuple):
+class Piece(NamedTuple, Generic[B]):
     """So much of a line, of that batch."""
 
-    batch: Batch
+    batch: B
     qty: int
 
 
-class Choice:
+class Choice(Generic[B]):
     """Looks at batches for a line: those of one product, in order, with so much room in each."""
 
-    def __init__(self, batches: Sequence[Batch], rules: Rules, today: date, room: Room) -> None:
+    def __init__(self, batches: Sequence[B], rules: Rules, today: date, room: Room) -> None:
         self._batches = tuple(batches)  # others may be drawn from the records meanwhile
         self._rules = rules
         self._today = today
         self._room = room
         self._on_sale = [batch for batch in batches if batch.quarantine is None and self._lasts(batch, None)]
 
-    def of(self, line: OrderLine) -> Batch | None:
+    def of(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line.
 
         A day after the one it is needed by is better than none: then it is the earliest there is.
@@ -118,7 +119,7 @@ class Choice:
                     return batch
             return None
         on_time = None
-        late: Batch | None = None
+        late: B | None = None
         for batch, obstacle in self.candidates(line):
             if not obstacle:
                 on_time = batch
@@ -128,7 +129,7 @@ class Choice:
                 late = batch
         return on_time or late
 
-    def piece(self, line: OrderLine) -> Piece | None:
+    def piece(self, line: OrderLine) -> Piece[B] | None:
         """What can be had of a line that no batch takes whole: all that the batch has which comes first for it."""
         batch = self.of(replace(line, qty=1))
         if batch is None:
@@ -138,16 +139,16 @@ class Choice:
             room = min(room, self._in_warehouse() - self._rules.safety_stock)
         return Piece(batch, room)
 
-    def on_time(self, line: OrderLine) -> Batch | None:
+    def on_time(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line by the day it is needed."""
         batch = self.of(line)
         return batch if batch is not None and not self._is_late(batch, line) else None
 
-    def can_take(self, batch: Batch, line: OrderLine) -> bool:
+    def can_take(self, batch: B, line: OrderLine) -> bool:
         """Whether the batch can take the whole line, on time or not."""
         return self._obstacle(batch, line) in {"", TOO_LATE}
 
-    def most_room(self, only: Batch | None) -> int:
+    def most_room(self, only: B | None) -> int:
         """How large a line may be that finds room: in that batch, or in any (None).
 
         What a safety stock keeps back may come free in another batch than the one that grew, so then it is any.
@@ -161,11 +162,11 @@ class Choice:
                 most = max(most, min(room, spare) if safety_stock and batch.eta is None else room)
         return most
 
-    def candidates(self, line: OrderLine) -> Iterator[Candidate]:
+    def candidates(self, line: OrderLine) -> Iterator[Candidate[B]]:
         """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
         return (Candidate(batch, self._obstacle(batch, line)) for batch in self._batches)
 
-    def _obstacle(self, batch: Batch, line: OrderLine) -> str:
+    def _obstacle(self, batch: B, line: OrderLine) -> str:
         if batch.quarantine is not None:
             return QUARANTINED
         if not self._lasts(batch, line.need_by):
@@ -180,14 +181,14 @@ class Choice:
             return SAFETY_STOCK
         return TOO_LATE if self._is_late(batch, line) else ""
 
-    def _is_late(self, batch: Batch, line: OrderLine) -> bool:
+    def _is_late(self, batch: B, line: OrderLine) -> bool:
         return line.need_by is not None and batch.day(self._today) > line.need_by
 
-    def last_day(self, batch: Batch) -> date | None:
+    def last_day(self, batch: B) -> date | None:
         """The last day for which it can be promised; None: whichever."""
         return batch.expires_on and batch.expires_on - timedelta(days=self._rules.shelf_life_days)
 
-    def _lasts(self, batch: Batch, need_by: date | None) -> bool:
+    def _lasts(self, batch: B, need_by: date | None) -> bool:
         """Whether it can be used for long enough after the day it is there and needed."""
         if batch.expires_on is None:
             return True

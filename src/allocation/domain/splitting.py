@@ -12,7 +12,7 @@ from allocation.domain.rules import Choice
 
 
 def parts_of(
-    line: OrderLine, choice: Choice, room: dict[str, int], is_free: Callable[[str], bool]
+    line: OrderLine, choice: Choice[Batch], room: dict[str, int], is_free: Callable[[str], bool]
 ) -> Iterator[tuple[OrderLine, Batch | None]]:
     """A line, or what it is split into, each with its batch; the last has none if it is to wait.
 

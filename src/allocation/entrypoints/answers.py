@@ -7,18 +7,15 @@ from datetime import date
 from typing import Any, Literal, TypedDict
 
 from allocation.domain.events import (
-    Allocated,
     AllocatedQuantityRepaired,
     AllocationCancelled,
     AllocationRequired,
-    Backordered,
     BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
-    Deallocated,
     Event,
     HoldConfirmed,
     HoldExpired,
@@ -32,11 +29,11 @@ from allocation.domain.events import (
     RepairRequired,
     RulesChanged,
     ShippedQuantityRepaired,
-    Split,
     StockHeld,
     WaitingLinesRepaired,
 )
 from allocation.service_layer.messages import Outcome
+from allocation.service_layer.previewing.line_changes import ways
 
 
 class BatchAnswer(TypedDict):
@@ -224,30 +221,21 @@ def answer(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def moves(raised: Iterable[Event]) -> list[Move]:
-    """The net change of each line, in the order first touched; lines that end where they were are left out.
+    """The lines and holds that are elsewhere now, in the order first touched.
 
-    What was cut off a line comes from where that line was.
+    The part that was cut off a line comes from the batch of the line.
     """
-    moved: dict[tuple[str, str], Move] = {}
-    before: str | None
-    after: str | None
-    for event in raised:
-        match event:
-            case Deallocated(orderid, sku, qty, batchref):
-                before, after = batchref, None
-            case Allocated(orderid, sku, qty, batchref):
-                before, after = None, batchref
-            case Backordered(orderid, sku, qty):
-                before, after = None, None
-            case Split(orderid, sku, qty, rest, next_part, _):
-                before, after = moved[orderid, sku]["from"] if (orderid, sku) in moved else None, None
-                moved[next_part, sku] = {"orderid": next_part, "sku": sku, "qty": rest, "from": before, "to": None}
-            case _:
-                continue
-        first: Move = {"orderid": orderid, "sku": sku, "qty": qty, "from": before, "to": after}
-        move = moved.setdefault((orderid, sku), first)
-        move["qty"], move["to"] = qty, after
-    return [move for move in moved.values() if move["from"] != move["to"]]
+    return [
+        {
+            "orderid": orderid,
+            "sku": sku,
+            "qty": way.end.line.qty,
+            "from": None if way.start is None else way.start.batchref,
+            "to": way.end.batchref,
+        }
+        for (orderid, sku), way in ways(raised).items()
+        if way.is_move
+    ]
 
 
 def _repairs(raised: Iterable[Event]) -> Iterator[Repair]:

@@ -12,7 +12,8 @@ from allocation.domain.errors import Refusal
 from allocation.domain.lines import WAITING
 from allocation.entrypoints.answers import answer
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.previewing.preview import LineChange, Preview, Previews
+from allocation.service_layer.previewing.line_changes import LineChange
+from allocation.service_layer.previewing.preview import Preview, Previews
 from allocation.views import DEFAULT_PAGE
 
 MAX_LINES = 10_000  # of a list of events that are previewed together

@@ -20,7 +20,6 @@ from allocation.domain.errors import (
 )
 from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
-from allocation.domain.rules import Rules
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
 STOCK_TEAM = "stock@made.com"
@@ -36,9 +35,7 @@ class Notifications(Protocol):
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Take bought stock in; lines that wait for it are called."""
     with uow:
-        batch = model.Batch(
-            event.ref, event.sku, event.qty, event.eta, expires_on=event.expires_on, location=event.location
-        )
+        batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
         if product is None:
             product = model.Product(event.sku, batches=[])
@@ -50,14 +47,7 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
 
 def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | list[dict[str, Any]] | None:
     """Promise a line from a batch, or from several if it may be split, or let it wait."""
-    line = OrderLine(
-        event.orderid,
-        event.sku,
-        event.qty,
-        need_by=event.need_by,
-        priority=event.priority,
-        part=1 if event.split else 0,
-    )
+    line = OrderLine.asked_for(event)
     with uow:
         product = uow.products.get(sku=line.sku)
         if product is None:
@@ -200,7 +190,7 @@ def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
     """Allocate a product by other rules from now on; promises stay as they are."""
     with uow:
         product = _of_sku(event.sku, uow)
-        product.change_rules(Rules.of(event, uow.usual_rules))
+        product.change_rules(event)
         uow.commit()
     return event.sku
 

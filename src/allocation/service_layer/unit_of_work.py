@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,6 @@ from typing import Self
 from allocation.domain.events import Event
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.model import Product
-from allocation.domain.rules import USUAL, Rules
 
 
 class AbstractRepository(abc.ABC):
@@ -57,13 +56,12 @@ class AbstractRepository(abc.ABC):
 class AbstractUnitOfWork(abc.ABC):
     """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back.
 
-    ``now`` is the moment all of it is recorded as; ``usual_rules`` are those of a product that has none of its own.
-    ``solve`` finds the least harmful way to place lines anew, for products whose rules ask for it.
+    ``now`` is the moment all of it is recorded as. ``solve`` finds the least harmful way to re-place lines, for the
+    products whose rules ask for it.
     """
 
     products: AbstractRepository
     now: datetime
-    usual_rules: Rules = USUAL
     solve: Solver = staticmethod(no_solver)
 
     def __enter__(self) -> Self:
@@ -83,6 +81,9 @@ class AbstractUnitOfWork(abc.ABC):
     def collect_new_events(self) -> Iterator[Event]:
         """Yield the events of every product seen since the last time, each once, in the order they were raised."""
         for product in self.products.seen:
+            if product.given:
+                given, product.given = product.given, []
+                self.record_given(given)
             raised, product.events = product.events, []
             yield from raised
         self.products.seen.clear()
@@ -90,6 +91,9 @@ class AbstractUnitOfWork(abc.ABC):
     def record(self, event: Event, cause: int | None) -> int:
         """Note that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""
         return 0
+
+    def record_given(self, facts: Iterable[Event]) -> None:  # noqa: B027 - without a ledger there is nothing to note
+        """Note facts of kinds that also come from outside: a rule told them, and they have happened already."""
 
     @abc.abstractmethod
     def _commit(self) -> None: ...

@@ -116,7 +116,7 @@ def _now(batches: Iterable[Batch], safety_stock: int) -> int:
     return max(0, in_stock - safety_stock)
 
 
-def _timeline(choice: Choice, batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
+def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
     """By day, from today on. What is overdue may come any day, so it counts for today; what expires goes again."""
     in_stock, incoming = Counter({now: 0}), Counter[date]()
     for batch in batches:
@@ -130,5 +130,5 @@ def _timeline(choice: Choice, batches: Sequence[Batch], safety_stock: int, now: 
     return [Promisable(day, max(0, stock - safety_stock) + due) for day, stock, due in zip(days, *sums, strict=True)]
 
 
-def _earliest(choice: Choice, line: OrderLine, now: date) -> date | None:
+def _earliest(choice: Choice[Batch], line: OrderLine, now: date) -> date | None:
     return min((batch.day(now) for batch, obstacle in choice.candidates(line) if not obstacle), default=None)

@@ -14,16 +14,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
-from allocation.domain.batches import Batch
 from allocation.domain.errors import UnknownLine
-from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned, RulesChanged
+from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned
 from allocation.domain.lines import OrderLine, state_of
-from allocation.domain.model import Product
-from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Rules
-from allocation.service_layer.messages import message_id, recall
-from allocation.service_layer.proving.books import BOOKED, BookedBatch, Fact
-from allocation.service_layer.proving.history import PastProduct
+from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Rules
+from allocation.domain.stock import Stock
+from allocation.service_layer.messages import message_id
 from allocation.views import as_moment, late_and_due, opening, today, unusual
+from allocation.views.facts import Place, facts_before
+from allocation.views.past import replayed, rules_of
 
 MAX_REPLAYED = 10_000  # messages of a product
 MAX_CONSIDERED = 100
@@ -132,8 +131,8 @@ def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rule
         found.need_by,
         late_days,
         as_of,
-        state.product.rules.strategy if by_rule else None,
-        unusual(state.product.rules),
+        state.rules.strategy if by_rule else None,
+        unusual(state.rules),
         [each for place, each in enumerate(considered) if place < MAX_CONSIDERED or each.chosen],
         len(considered) > MAX_CONSIDERED,
         decision,
@@ -143,56 +142,34 @@ def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rule
 
 
 class _State(NamedTuple):
-    """A product at a moment, and who held its stock, the first few of each batch."""
+    """A product at a moment: its rules, its batches to choose from, and the first few lines with stock of each."""
 
-    product: Product
+    rules: Rules
+    choice: Choice[Stock]
     holders: Mapping[str, Sequence[Holder]]
 
 
+def _state(batches: Iterable[Stock], rules: Rules, day: date, holders: Mapping[str, Sequence[Holder]]) -> _State:
+    in_order = sorted(batches, key=rules.order)
+    room = {batch.reference: batch.available_quantity for batch in in_order}
+    return _State(rules, Choice(in_order, rules, day, room), holders)
+
+
 def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -> _State | None:
-    """The product just before the line was placed; None if the messages that tell it are too many, or gone."""
+    """The product just before the line was placed; None if too many messages lead there, or some are deleted."""
     begins = opening(connection, sku)
     if placed.position <= begins.position:
         return None
-    asked = {"sku": sku, "position": placed.position, "place": placed.place, "most": MAX_REPLAYED + 1}
-    facts = [Fact._make(row) for row in connection.execute(_FACTS, asked)]
+    facts = facts_before(connection, sku, Place(placed.position, placed.place), MAX_REPLAYED + 1)
     if len(facts) > MAX_REPLAYED:
         return None
-    past = PastProduct(sku, facts, begins)
-    fixed = {row.ref: row for row in connection.execute(_FIXED, {"refs": list(past.books.batches)})}
-    batches = [_batch(ref, sku, booked, fixed[ref]) for ref, booked in past.books.batches.items() if ref in fixed]
-    rules = _rules_of(facts, usual_rules)
+    past = replayed(connection, sku, facts, begins)
     holders: defaultdict[str, list[Holder]] = defaultdict(list)
-    for orderid, line in past.lines.items():
-        if line.batchref is not None and len(holders[line.batchref]) < MAX_HOLDERS:
-            state = state_of(line.batchref, line.closed, -1 if orderid in past.holds else 0)
-            holders[line.batchref].append(Holder(orderid, line.qty, state))
-    return _State(Product(sku, batches, rules=rules, today=as_moment(placed.recorded_at).date()), holders)
-
-
-def _rules_of(facts: Iterable[Fact], usual_rules: Rules) -> Rules:
-    rules = usual_rules
-    for fact in facts:
-        if fact.type == RulesChanged.__name__:
-            event = recall(fact.type, fact.body)
-            assert isinstance(event, RulesChanged)  # noqa: S101 - as its type says
-            rules = Rules.of(event, usual_rules)
-    return rules
-
-
-def _batch(ref: str, sku: str, booked: BookedBatch, fixed: Any) -> Batch:
-    return Batch(
-        ref,
-        sku,
-        booked.purchased_quantity,
-        booked.eta,
-        expires_on=fixed.expires_on,
-        location=fixed.location,
-        quarantine=booked.quarantine,
-        allocated_quantity=booked.allocated_quantity,
-        shipped_quantity=booked.shipped_quantity,
-        position=booked.position,
-    )
+    for orderid, (line, batchref, closed) in past.lines.items():
+        if batchref is not None and len(holders[batchref]) < MAX_HOLDERS:
+            holders[batchref].append(Holder(orderid, line.qty, state_of(batchref, closed, line.priority)))
+    day = as_moment(placed.recorded_at).date()
+    return _state(past.books.batches.values(), rules_of(past, usual_rules), day, holders)
 
 
 def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules) -> _State:
@@ -201,7 +178,7 @@ def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: 
     stored = connection.scalar(text("SELECT rules FROM products WHERE sku = :sku"), {"sku": line.sku})
     rules = usual_rules if stored is None else msgspec.json.decode(stored, type=Rules)
     batches = [
-        Batch(
+        Stock(
             row.ref,
             line.sku,
             row.purchased_quantity,
@@ -215,7 +192,7 @@ def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: 
         for row in rows
     ]
     holders = {row.ref: _holders(connection, row.ref) for row in rows}
-    return _State(Product(line.sku, batches, rules=rules, today=today()), holders)
+    return _state(batches, rules, today(), holders)
 
 
 def _holders(connection: Connection, ref: str) -> list[Holder]:
@@ -225,15 +202,14 @@ def _holders(connection: Connection, ref: str) -> list[Holder]:
 
 def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_them: bool) -> Iterable[Considered]:
     """The batches in order, up to the one that was taken; all of them where another could still have been."""
-    rules = state.product.rules
-    for batch, obstacle in state.product.choice().candidates(line):
-        is_chosen = batch.reference == chosen
-        yield _looked_at(state, Candidate(batch, obstacle), is_chosen=is_chosen)
-        if is_chosen and not obstacle and not all_of_them and rules.strategy != JUST_IN_TIME:
+    for candidate in state.choice.candidates(line):
+        is_chosen = candidate.batch.reference == chosen
+        yield _looked_at(state, candidate, is_chosen=is_chosen)
+        if is_chosen and not candidate.obstacle and not all_of_them and state.rules.strategy != JUST_IN_TIME:
             return
 
 
-def _looked_at(state: _State, candidate: Candidate, *, is_chosen: bool) -> Considered:
+def _looked_at(state: _State, candidate: Candidate[Stock], *, is_chosen: bool) -> Considered:
     batch, obstacle = candidate
     holders = state.holders.get(batch.reference, ()) if obstacle in {NO_ROOM, SAFETY_STOCK} else ()
     return Considered(
@@ -289,16 +265,6 @@ _LATEST = "ORDER BY position DESC, place DESC LIMIT"
 _HISTORY = text(f"{_HAPPENED} {_LATEST} :most")
 _PLACED = text(f"{_HAPPENED} AND type IN :types {_LATEST} 1").bindparams(
     bindparam("types", list(PLACED), expanding=True)
-)
-_FACTS = text("""
-    SELECT position, sku, type, orderid, body FROM messages
-    WHERE sku = :sku AND type IN :types AND position <= :position AND (position < :position OR place < :place)
-    ORDER BY position, place LIMIT :most
-""").bindparams(bindparam("types", [kind.__name__ for kind in BOOKED], expanding=True))
-_FIXED = (
-    text("SELECT ref, location, expires_on FROM batches WHERE ref IN :refs")
-    .bindparams(bindparam("refs", expanding=True))
-    .columns(expires_on=Date)
 )
 _BATCHES = text("""
     SELECT ref, eta, purchased_quantity, allocated_quantity, position, location, expires_on, quarantine

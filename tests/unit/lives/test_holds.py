@@ -21,6 +21,7 @@ from allocation.domain.events import (
     AllocationCancelled,
     BatchCreated,
     BatchQuantityChanged,
+    Deallocated,
     Held,
     HoldConfirmed,
     HoldEnded,
@@ -56,7 +57,7 @@ def test_the_same_hold_again_is_the_same_and_a_later_moment_extends_it() -> None
 
 def test_a_confirmed_hold_is_a_line_of_the_order_where_it_was_held() -> None:
     shop = Shop(bought("b1", 5), bought("b0", 5, due=1), held("h1", 4))
-    assert shop.send(CONFIRMED) == [HoldEnded("h1", SKU, 4, "b1", "confirmed"), Allocated("o1", SKU, 4, "b1")]
+    assert shop.send(CONFIRMED) == [Allocated("o1", SKU, 4, "b1"), HoldEnded("h1", SKU, 4, "b1", "confirmed")]
     assert (shop.stands, shop.result, shop.available["b1"]) == ({"h1": "confirmed", "o1": "b1"}, "b1", 1)
 
 
@@ -104,6 +105,8 @@ def test_holds_lose_their_stock_before_lines_and_move_if_they_can() -> None:
     shop = Shop(bought("b1", 9), held("h1", 2), ordered("o1", 4), held("h2", 3), bought("b2", 2))
     raised = shop.send(BatchQuantityChanged("b1", 4))
     assert raised == [
+        Deallocated("h2", SKU, 3, "b1"),
+        Deallocated("h1", SKU, 2, "b1"),
         Held("h1", SKU, 2, "b2", at(1)),
         HoldEnded("h2", SKU, 3, None, "lost"),
     ]

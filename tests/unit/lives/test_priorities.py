@@ -33,7 +33,7 @@ def test_stock_is_lost_by_priority_then_by_youth_holds_first() -> None:
     lost = []
     for left in (8, 6, 4, 2, 0):
         lost += [each.orderid for each in shop.send(BatchQuantityChanged("b1", left)) if isinstance(each, Deallocated)]
-    assert (lost, shop.stands["h1"]) == (["new", "old", "low", "high"], "lost")
+    assert (lost, shop.stands["h1"]) == (["h1", "new", "old", "low", "high"], "lost")
 
 
 def test_freed_lines_are_placed_by_priority_among_those_who_wait() -> None:

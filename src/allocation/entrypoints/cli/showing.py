@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 import typer
 from rich.table import Table
-from sqlalchemy import Connection
 
 from allocation import views
 from allocation.config import Settings
-from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
 from allocation.domain.lines import ALLOCATED, WAITING
 from allocation.entrypoints.cli.exits import DONE, complain, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read
 from allocation.entrypoints.refusals import EXIT_UNKNOWN
+from allocation.views.named import Found, find
 
 Columns = Mapping[str, Sequence[object]]  # by title
 
 MORE = "There are more: allocation export has them all."
-
-
-class Found(msgspec.Struct, omit_defaults=True):
-    """What has the name; None or no lines: nothing of that kind has it."""
-
-    product: views.ProductDetail | None = None
-    batch: views.BatchDetail | None = None
-    order: list[views.PromisedLine] = []
 
 
 def show(settings: Settings, name: str, *, as_json: bool) -> int:
@@ -51,18 +41,6 @@ def print_found(name: str, found: Found, *, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(found).decode())
     else:
         console().print(*tables(name, found), sep="\n")
-
-
-def find(connection: Connection, name: str) -> Found:
-    """Everything that has the name."""
-    found = Found()
-    with suppress(UnknownSku):
-        found.product = views.product(connection, name)
-    with suppress(UnknownBatch):
-        found.batch = views.batch(connection, name)
-    with suppress(UnknownOrder):
-        found.order = views.allocations(connection, name, limit=views.MAX_PAGE)
-    return found
 
 
 def tables(name: str, found: Found) -> list[Table]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from allocation.domain.lines import WAITING
 from allocation.entrypoints.previews import Effect, effect_of
-from allocation.service_layer.previewing.preview import LineChange, Preview
+from allocation.service_layer.previewing.line_changes import LineChange
+from allocation.service_layer.previewing.preview import Preview
 
 MOST_SHOWN = 200
 

@@ -9,43 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
-from typing import NamedTuple, TypeVar
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from allocation.domain.errors import Refusal
-from allocation.domain.events import Event, PromiseChanged, Split
+from allocation.domain.events import Event
 from allocation.domain.harm import Solver, no_solver
-from allocation.domain.lines import days_late, state_of, stock_day
+from allocation.domain.lines import Promise
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
-from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Lookout, Session, Wanted
+from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
+from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, promise_of, wanted_by
+from allocation.service_layer.writing.store import Changes, Lookout, Session, Wanted
 from allocation.service_layer.writing.writer import Unavailable
 
-T = TypeVar("T", bound=Event)
-
 MAX_PREVIEWS = 4
-
-Key = tuple[str, str]  # of a line: its order id and SKU
-
-
-class LineChange(NamedTuple):
-    """What would become of a line. ``start`` and ``end`` are batches, ``before`` and ``after`` the promised days.
-
-    They are None while it waits, was not taken yet, or is a promise no more. Stock in the warehouse is promised for
-    today. A part that would be cut off a line was what that line was.
-    """
-
-    orderid: str
-    sku: str
-    qty: int
-    start: str | None
-    end: str | None
-    before: date | None
-    after: date | None
-    late_days: int
-    state: str
-    was: str | None  # its state before; None: it is new
 
 
 class Preview(NamedTuple):
@@ -119,7 +97,8 @@ class Previews:
             except _Spoiled as spoiled:  # again, without the one that was refused after a part of it was done
                 items[items.index(spoiled.message)] = spoiled.refusal
             else:
-                lines = line_changes(session, uow.changes(), outcomes, now.date())
+                told = _told(items, outcomes)
+                lines = line_changes(told, *_places(session, told, uow.changes()), now.date())
                 return Preview(outcomes, lines, uow.products.loaded_versions)
 
 
@@ -147,60 +126,17 @@ def _handled(item: Message | Refusal, uow: GroupUnitOfWork) -> Outcome | Refusal
         raise
 
 
-def line_changes(
-    session: Session, changes: Changes, outcomes: Sequence[Outcome | Refusal], today: date
-) -> list[LineChange]:
-    """How the lines that would change stand before and after; the session still has them as they are."""
-    after = {row[:2]: row for row in (*changes.new_lines, *changes.lines)}
-    told = [(event.orderid, event.sku) for event in _raised(PromiseChanged, outcomes)]
-    lines = session.load(Wanted(lines={*after, *told})).lines
-    before: dict[Key, LineRow] = {(row.orderid, row.sku): row for row in lines}
-    for cut in _raised(Split, outcomes):
-        if (cut.orderid, cut.sku) in before:
-            before.setdefault((cut.next_part, cut.sku), before[cut.orderid, cut.sku])
-    refs = {row.batchref for row in (*after.values(), *lines) if row.batchref is not None}
-    batches = {row.ref: row for row in session.load(Wanted(refs=refs)).batches}
+def _told(items: Sequence[Message | Refusal], outcomes: Sequence[Outcome | Refusal]) -> list[Event]:
+    """The messages and all they would set off; a message that is in the ledger already sets nothing off."""
+    new = [out for item, out in zip(items, outcomes, strict=True) if isinstance(out, Outcome) and out.message is item]
+    return [event for outcome in new for event in (outcome.message.event, *outcome.raised)]
+
+
+def _places(session: Session, told: Sequence[Event], changes: Changes) -> tuple[Mapping[Key, Promise], Etas, Etas]:
+    """The lines as they are, which the session still has, and the ETA of their batches before and after."""
+    after = [*changes.new_lines, *changes.lines]
+    lines = session.load(Wanted(lines={*keys_of(told), *(row[:2] for row in after)})).lines
+    refs = {row.batchref for row in (*after, *lines) if row.batchref is not None}
+    before = {row.ref: row.eta for row in session.load(Wanted(refs=refs)).batches}
     changed = (*changes.new_batches, *changes.batches, *changes.rewritten_batches)
-    batches_after = batches | {row.ref: row for row in changed}
-    found = [
-        _change(before.get(key), after.get(key) or before[key], batches, batches_after, today)
-        for key in dict.fromkeys([*after, *told])
-    ]
-    return [
-        change
-        for change in found
-        if (change.was, change.start, change.before) != (change.state, change.end, change.after)
-        or before[change.orderid, change.sku].qty != change.qty
-    ]
-
-
-def _raised(kind: type[T], outcomes: Sequence[Outcome | Refusal]) -> list[T]:
-    raised = [event for outcome in outcomes if isinstance(outcome, Outcome) for event in outcome.raised]
-    return [event for event in raised if isinstance(event, kind)]
-
-
-def _change(
-    before: LineRow | None,
-    after: LineRow,
-    batches: Mapping[str, BatchRow],
-    batches_after: Mapping[str, BatchRow],
-    today: date,
-) -> LineChange:
-    day = _day(after, batches_after, today)
-    return LineChange(
-        after.orderid,
-        after.sku,
-        after.qty,
-        before and before.batchref,
-        after.batchref,
-        before and _day(before, batches, today),
-        day,
-        days_late(after.need_by, day),
-        state_of(after.batchref, after.closed, after.priority),
-        before and state_of(before.batchref, before.closed, before.priority),
-    )
-
-
-def _day(line: LineRow, batches: Mapping[str, BatchRow], today: date) -> date | None:
-    """The day the line's stock is there."""
-    return None if line.batchref is None else stock_day(batches[line.batchref].eta, today)
+    return {row[:2]: promise_of(row) for row in lines}, before, before | {row.ref: row.eta for row in changed}

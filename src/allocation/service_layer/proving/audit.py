@@ -18,14 +18,13 @@ import msgspec
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import STRATEGIES, RulesChanged
-from allocation.domain.lines import HELD_PRIORITY, PART_MARK, is_pinned, own_priority
+from allocation.domain.lines import HELD_PRIORITY, PART_MARK, PASSING, OrderLine, is_pinned, own_priority
 from allocation.domain.rules import USUAL, Rules
+from allocation.domain.stock import Stock
 from allocation.service_layer.messages import UNREADABLE
 from allocation.service_layer.proving.books import (
-    AS_USUAL,
     NOTHING_GONE,
-    BookedBatch,
-    BookedLine,
+    Booked,
     Books,
     Difference,
     Fact,
@@ -114,7 +113,7 @@ class _Audit:
         self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._waiting = 0
-        self._early_parts: list[tuple[LineRow, BookedLine]] = []
+        self._early_parts: list[tuple[LineRow, Booked]] = []
         self._version = rows.product.version_number if rows.product else 0
 
     def run(self) -> None:
@@ -124,7 +123,7 @@ class _Audit:
         else:
             self._check_product(self._rows.product)
         for ref in sorted(self._stored.keys() | self._books.batches.keys() | self._rows.opening.shipped.keys()):
-            self._check_batch(ref, self._stored.get(ref), self._books.batches.get(ref))
+            self._check_batch(ref, self._stored.get(ref), self._books.batches.get(ref), self._books.last.get(ref))
         for contradiction in self._books.contradictions:
             self._report.add(contradiction)
         self._report.products += 1
@@ -142,25 +141,25 @@ class _Audit:
                 self._check_line(line, booked)
                 line = next(lines, None)
             else:
-                self._differ("line-missing", orderid, None, f"{booked.qty}, {booked.place}", booked.last)
+                self._differ("line-missing", orderid, None, f"{booked.line.qty}, {booked.place}", booked.last)
         while line is not None:
             self._check_line(line, None)
             line = next(lines, None)
         for line, booked in self._early_parts:
-            self._compare_terms(line, booked._replace(terms=self._books.terms_of_part(line.orderid)))
+            self._compare_terms(line, self._books.terms_of(booked.line), booked.last)
 
-    def _booked_lines(self) -> Iterator[tuple[str, BookedLine]]:
+    def _booked_lines(self) -> Iterator[tuple[str, Booked]]:
         for orderid, facts in groupby(self._rows.facts, key=attrgetter("orderid")):
-            booked: BookedLine | None = None
+            booked: Booked | None = None
             for fact in facts:
                 self._report.messages += 1
                 booked = self._books.book(fact, booked)
             if orderid is not None and booked is not None:
-                if booked.freed:
+                if booked.promise.closed in PASSING:
                     self._differ("ledger", orderid, "freed", "placed again", booked.last)
                 yield orderid, booked
 
-    def _check_line(self, line: LineRow, booked: BookedLine | None) -> None:
+    def _check_line(self, line: LineRow, booked: Booked | None) -> None:
         self._report.lines += 1
         ref = line.batchref
         if ref is None:
@@ -175,29 +174,30 @@ class _Audit:
         if booked is None:
             self._differ("line-unexplained", line.orderid, f"{line.qty}, {place_of(ref, line.closed)}", None)
             return
-        if (ref, line.closed) != (booked.batchref, booked.closed):
+        _, batchref, closed = booked.promise
+        if (ref, line.closed) != (batchref, closed):
             self._differ("line-elsewhere", line.orderid, place_of(ref, line.closed), booked.place, booked.last)
-        if line.qty != booked.qty:
-            self._differ("line-differs", line.orderid, line.qty, booked.qty, booked.last)
-        if _is_unusual(line) or booked.terms is not AS_USUAL or booked.pinned or booked.expires_at:
+        if line.qty != booked.line.qty:
+            self._differ("line-differs", line.orderid, line.qty, booked.line.qty, booked.last)
+        if _is_unusual(line) or _is_unusual(booked.line):
             self._check_terms(line, booked)
 
-    def _check_terms(self, line: LineRow, booked: BookedLine) -> None:
-        """The tenth part of a line comes before the second, and so before what tells from what it was cut: it waits."""
-        if PART_MARK in line.orderid and booked.terms is AS_USUAL:
+    def _check_terms(self, line: LineRow, booked: Booked) -> None:
+        """The tenth part of a line sorts before the second, so before the split that gives it its terms: it waits."""
+        if PART_MARK in line.orderid and not _has_terms(booked.line):
             self._early_parts.append((line, booked))
         else:
-            self._compare_terms(line, booked)
+            self._compare_terms(line, booked.line, booked.last)
 
-    def _compare_terms(self, line: LineRow, booked: BookedLine) -> None:
+    def _compare_terms(self, line: LineRow, booked: OrderLine, last: int) -> None:
         for stored, expected in (
-            (_needed(line.need_by), _needed(booked.terms.need_by)),
+            (_needed(line.need_by), _needed(booked.need_by)),
             (_ranked(line.priority), _ranked(booked.priority)),
             (_held_until(line.expires_at), _held_until(booked.expires_at)),
-            (_cut(line.part, line.rest), _cut(booked.terms.part, booked.rest)),
+            (_cut(line.part, line.rest), _cut(booked.part, booked.rest)),
         ):
             if stored != expected:
-                self._differ("line-differs", line.orderid, stored, expected, booked.last)
+                self._differ("line-differs", line.orderid, stored, expected, last)
 
     def _check_product(self, product: ProductRow) -> None:
         if product.waiting_lines != self._waiting:
@@ -211,8 +211,7 @@ class _Audit:
                 "rules-differ", product.sku, _ruled(product.rules), _ruled(expected), self._books.rules_position
             )
 
-    def _check_batch(self, ref: str, stored: BatchRow | None, booked: BookedBatch | None) -> None:
-        last = booked.last if booked else None
+    def _check_batch(self, ref: str, stored: BatchRow | None, booked: Stock | None, last: int | None) -> None:
         if stored is None:
             self._differ("batch-missing", ref, None, booked and f"{booked.purchased_quantity} purchased", last)
             return
@@ -228,7 +227,7 @@ class _Audit:
         if booked is None:
             self._differ("batch-unexplained", ref, f"{stored.purchased_quantity} purchased", None)
         else:
-            self._compare_batch(ref, stored, booked)
+            self._compare_batch(ref, stored, booked, last)
 
     def _is_opening_wrong(self, stored: BatchRow) -> bool:
         """Where what lines took with them was brought forward wrongly, both counters are off by that."""
@@ -236,8 +235,7 @@ class _Audit:
         excess = stored.allocated_quantity - self._held[ref], stored.shipped_quantity - self._shipped[ref]
         return ref in self._rows.opening.shipped and excess[0] == excess[1]
 
-    def _compare_batch(self, ref: str, stored: BatchRow, booked: BookedBatch) -> None:
-        last = booked.last
+    def _compare_batch(self, ref: str, stored: BatchRow, booked: Stock, last: int | None) -> None:
         if stored.purchased_quantity != booked.purchased_quantity:
             self._differ("purchased-quantity", ref, stored.purchased_quantity, booked.purchased_quantity, last)
         bought = (stored.initial_quantity, stored.initial_eta)
@@ -280,9 +278,14 @@ def _usable(expires_on: date | None) -> str:
     return f"expires {expires_on}" if expires_on else "never expires"
 
 
-def _is_unusual(line: LineRow) -> bool:
-    """Whether there is more to a stored line than to most."""
+def _is_unusual(line: LineRow | OrderLine) -> bool:
+    """Whether the line has more to compare than most."""
     return bool(line.priority or line.need_by or line.expires_at or line.part or line.rest)
+
+
+def _has_terms(line: OrderLine) -> bool:
+    """Whether it is known with which terms the line was ordered."""
+    return bool(line.part or line.need_by or own_priority(line.priority))
 
 
 def _needed(need_by: date | None) -> str:

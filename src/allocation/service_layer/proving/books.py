@@ -1,85 +1,47 @@
-"""The books: what the ledger alone says of a product, replayed into a second state.
+"""The books: a product as the ledger has it, one fact applied after the other.
 
-Nothing here reads or writes. `Books` books one message after the other, and remembers batches but no lines, however
-many there are. What a line was asked for with is told to the books where it is unusual: of most lines there is nothing
-to tell.
+Nothing here reads or writes. `Books` applies the table of `allocation.domain.standing`, as the product does when it
+tells the fact, and names the contradictions. It remembers batches but no lines, however many there are; `PastProduct`
+remembers the lines, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from allocation.domain.events import (
     Allocated,
-    AllocatedQuantityRepaired,
     AllocationRequired,
     Backordered,
     BatchCreated,
-    BatchEtaChanged,
-    BatchQuantityChanged,
-    BatchQuarantined,
-    BatchReceived,
-    BatchReleased,
-    Cancelled,
     Deallocated,
     Event,
     Held,
-    HoldEnded,
-    MoveUpRequired,
-    Pinned,
-    Resized,
-    Returned,
     RulesChanged,
-    Shipped,
-    ShippedQuantityRepaired,
     Split,
-    StockScrapped,
-    WaitingLinesRepaired,
 )
-from allocation.domain.lines import (
-    CANCELLED,
-    HELD_PRIORITY,
-    LOST,
-    PINNED_PRIORITY,
-    RETURNED,
-    SHIPPED,
-)
+from allocation.domain.lines import ASKED, FREED, OrderLine, Promise
+from allocation.domain.standing import FACTS, LINES, STOCK, apply, cut_off
+from allocation.domain.stock import Stock
 from allocation.service_layer.messages import recall
 
-# The events that change the books. The others ask for something, or tell somebody.
-BOOKED: Final[Sequence[type[Event]]] = (
-    BatchCreated,
-    BatchQuantityChanged,
-    BatchEtaChanged,
-    BatchReceived,
-    BatchQuarantined,
-    BatchReleased,
-    RulesChanged,
-    MoveUpRequired,
-    Allocated,
-    Deallocated,
-    Backordered,
-    Cancelled,
-    Resized,
-    Split,
-    Shipped,
-    Returned,
-    StockScrapped,
-    Pinned,
-    Held,
-    HoldEnded,
-    AllocatedQuantityRepaired,
-    ShippedQuantityRepaired,
-    WaitingLinesRepaired,
+BOOKED: Final[Sequence[type[Event]]] = FACTS
+# The terms that an order line was asked for with matter to the books where they are unusual. This is that condition on
+# the ledger, in SQL: the body names the optional fields if any is set; a line with the name of a part may be a part.
+ASKED_FOR_MORE: Final = (
+    "type = 'AllocationRequired' AND orderid IS NOT NULL"
+    " AND (body LIKE '%\"need_by\"%' OR substr(orderid, length(orderid) - 3) LIKE '%/%')"
 )
-WAITING = "waiting"
+WAITING: Final = "waiting"
+# Facts that may be the first about a line; all others need a line with a place.
+_FIRST: Final = (Allocated, Backordered, Deallocated, Held, Split, AllocationRequired)
 
 
 class Fact(NamedTuple):
-    """A message of the ledger that changed the books; ``orderid`` is None if it is about no line."""
+    """A message of the ledger that changes the books; ``orderid`` is None if it is about no line."""
 
     position: int
     sku: str
@@ -90,10 +52,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where a product's books begin: what the lines that are kept no longer came to.
+    """Where a product's books begin: the sums over closed lines that were deleted.
 
-    ``version_number`` counts their changes; ``shipped`` is by batch what they took with them, and counts as allocated.
-    All of their messages were recorded by this moment (None: there are none), at positions up to this one.
+    ``version_number`` counts their changes; ``shipped`` is what they shipped, by batch, and counts as allocated. All
+    their messages were recorded by ``recorded_at`` (None: there are none), at positions up to ``position``.
     """
 
     version_number: int = 0
@@ -106,7 +68,7 @@ NOTHING_GONE: Final = Opening()
 
 
 class Difference(NamedTuple):
-    """What is stored and what it should be; ``position`` is that of the last message about it, as far as known."""
+    """A stored value and the expected one; ``position`` is that of the last message about it, as far as known."""
 
     kind: str
     sku: str
@@ -116,265 +78,185 @@ class Difference(NamedTuple):
     position: int | None = None
 
 
-@dataclass(slots=True)
-class BookedBatch:
-    """A batch as the ledger has it; ``last`` is the position in the ledger of the last message about it."""
+class Booked(NamedTuple):
+    """A line or hold as the ledger has it; ``last`` is the position of the last message about it."""
 
-    eta: date | None
-    purchased_quantity: int
-    position: int
-    initial_quantity: int
+    promise: Promise
     last: int
-    initial_eta: date | None = None
-    quarantine: str | None = None
-    allocated_quantity: int = 0
-    shipped_quantity: int = 0
-    location: str | None = None
-    expires_on: date | None = None
-
-
-class Terms(NamedTuple):
-    """What a line was asked for with; ``part`` is which part it is of one that may be split, 0: it stays whole."""
-
-    need_by: date | None = None
-    priority: int = 0
-    part: int = 0
-
-
-AS_USUAL: Final = Terms()
-
-
-class BookedLine(NamedTuple):
-    """A line or hold as the ledger has it. ``freed``: it lost its batch and has not found its place yet.
-
-    ``pinned`` is the position in the ledger of the message that put it on its batch by hand, 0: none did; ``rest`` is
-    what was cut off it.
-    """
-
-    qty: int
-    batchref: str | None
-    last: int
-    freed: bool = False
-    closed: str | None = None
-    expires_at: datetime | None = None
-    terms: Terms = AS_USUAL
-    pinned: int = 0
-    rest: int = 0
 
     @property
-    def priority(self) -> int:
-        """As storage has it: that of a hold, or its own and that of being pinned."""
-        if self.expires_at is not None:
-            return HELD_PRIORITY
-        return self.terms.priority + (PINNED_PRIORITY if self.pinned else 0)
+    def line(self) -> OrderLine:
+        return self.promise.line
 
     @property
     def place(self) -> str:
-        return "freed" if self.freed else place_of(self.batchref, self.closed)
+        return place_of(self.promise.batchref, self.promise.closed)
 
 
 class Books:
     """One product as the ledger has it.
 
-    The messages about no line come first or in between, in their order; those about one line in theirs. What two
-    lines did first does not matter, but that a part knows what it was asked for with only once it was cut off.
-    ``rules`` are those the product was last given, None: it never was given any.
+    Facts about no line come in their order, and so do the facts about one line; the order of different lines does not
+    matter. One exception: a part of a line gets its terms from the `Split` of the part before it. ``rules`` is the last
+    `RulesChanged`, None if there was none; ``last`` is the position of the last message, by batch.
     """
 
     def __init__(self, sku: str, opening: Opening = NOTHING_GONE) -> None:
         self.sku = sku
         self.version_number = opening.version_number
-        self.batches: dict[str, BookedBatch] = {}
+        self.waiting_lines = 0
+        self.batches: dict[str, Stock] = {}
+        self.last: dict[str, int] = {}
         self.contradictions: list[Difference] = []
         self.rules: RulesChanged | None = None
-        self.rules_position: int | None = None  # in the ledger
+        self.rules_position: int | None = None
+        self._position = 0  # of the message now booked
         self._opening = opening
-        self._asked: dict[str, BookedLine] = {}  # what is known of lines that have no place yet, by order id
-        self._cut_from: dict[str, str] = {}  # the parts of parts of which that is not known
+        self._asked: dict[str, Promise] = {}  # lines without a place yet, by order id
+        self._cut_from: dict[str, str] = {}  # parts cut off a part that has no terms yet
 
-    def terms_of_part(self, orderid: str) -> Terms:
-        """What a part was asked for with that was cut off only after its own messages were booked."""
-        if orderid in self._asked:
-            return self._asked[orderid].terms
-        if orderid not in self._cut_from:
-            return AS_USUAL
-        terms = self.terms_of_part(self._cut_from[orderid])
-        return terms._replace(part=terms.part + 1)
-
-    def book(  # noqa: PLR0911 - a way to be booked each
-        self, fact: Fact, line: BookedLine | None = None
-    ) -> BookedLine | None:
-        """Book the next message; ``line`` is what the line it is about was before, returned is what it is now."""
+    def book(self, fact: Fact, line: Booked | None = None) -> Booked | None:
+        """Book the next message; ``line`` is the line it is about as it was, returned is the line as it is now."""
         event = recall(fact.type, fact.body)
-        match event:
-            case Allocated():
-                return self._allocated(event, line, fact.position)
-            case Deallocated():
-                return self._deallocated(event, line, fact.position)
-            case Backordered():
-                return self._backordered(event, line, fact.position)
-            case Held():
-                return self._held(event, line, fact.position)
-            case AllocationRequired() | Split():  # which come before the line is placed, or first of all
-                return self._asked_for(event, line, fact)
-            case Cancelled() | Resized() | Shipped() | Returned() | Pinned() | HoldEnded():
-                if line is None:
-                    self._contradiction(fact.orderid or "", f"nowhere, then {fact.type}", "taken first", fact.position)
-                    line = BookedLine(event.qty, None, last=fact.position)
-                return self._book_change(event, line, fact.position)
-        self._book_batch(event, fact.position)
-        return None
-
-    def _allocated(self, event: Allocated, line: BookedLine | None, position: int) -> BookedLine:
-        if line is not None and line.batchref is not None:
-            self._contradiction(
-                event.orderid, f"{line.place}, then {place_of(event.batchref)}", "freed first", position
-            )
-        elif line is not None and line.qty != event.qty:
-            self._contradiction(event.orderid, f"quantity {event.qty}", f"quantity {line.qty}", position)
-        self._change_unless_freed(line)
-        batch = self._touched(event.batchref, position)
-        batch.allocated_quantity += event.qty
-        known = line or self._asked.pop(event.orderid, None)
-        if known is None:  # as nearly always
-            return BookedLine(event.qty, event.batchref, position)
-        by_hand = known.pinned if known.pinned == position else 0
-        return known._replace(
-            qty=event.qty, batchref=event.batchref, last=position, freed=False, closed=None, pinned=by_hand
-        )
-
-    def _deallocated(self, event: Deallocated, line: BookedLine | None, position: int) -> BookedLine:
-        if line is None or line.batchref != event.batchref:
-            place = "nowhere" if line is None else line.place
-            freed_from = place_of(event.batchref)
-            self._contradiction(event.orderid, f"{place}, then freed", f"{freed_from}, then freed", position)
-        self._touched(event.batchref, position).allocated_quantity -= event.qty
-        known = line or BookedLine(event.qty, None, position)
-        return known._replace(qty=event.qty, batchref=None, last=position, freed=True, closed=None)
-
-    def _backordered(self, event: Backordered, line: BookedLine | None, position: int) -> BookedLine:
-        if line is not None and not line.freed:
-            self._contradiction(event.orderid, f"{line.place}, then {WAITING}", "freed first", position)
-        self._change_unless_freed(line)
-        known = line or self._asked.pop(event.orderid, None) or BookedLine(event.qty, None, position)
-        return known._replace(qty=event.qty, batchref=None, last=position, freed=False, closed=None)
-
-    def _asked_for(self, event: AllocationRequired | Split, line: BookedLine | None, fact: Fact) -> BookedLine | None:
-        """What is known of a line before it has a place. Asked for again it is as it was."""
-        if isinstance(event, Split):
-            return self._split(event, line, fact.position)
-        if line is None and fact.orderid is not None:  # kept for others, the message is not about its line any more
-            terms = Terms(event.need_by, event.priority, int(event.split))
-            self._asked[event.orderid] = BookedLine(event.qty, None, fact.position, terms=terms)
-        return line
-
-    def _split(self, event: Split, line: BookedLine | None, position: int) -> BookedLine | None:
-        known = line or self._asked.get(event.orderid) or BookedLine(event.qty, None, position)
-        cut = known._replace(qty=event.qty, last=position, rest=event.rest)
-        if cut.terms is AS_USUAL:
-            self._cut_from[event.next_part] = event.orderid
-        else:
-            part = cut.terms._replace(part=cut.terms.part + 1)
-            self._asked[event.next_part] = cut._replace(qty=event.rest, rest=0, terms=part, freed=False)
-        if line is None:
-            self._asked[event.orderid] = cut
+        self._position = fact.position
+        if type(event) in STOCK:
+            STOCK[type(event)](self, event)
             return None
-        return cut
+        if type(event) not in LINES or fact.orderid is None:  # a row kept for others is no longer about its line
+            return line
+        if isinstance(event, AllocationRequired) and line is not None:
+            return line
+        return self._book_line(event, fact.orderid, line)
 
-    def _held(self, event: Held, line: BookedLine | None, position: int) -> BookedLine:
-        """A new hold and a longer one are changes; one that lost its batch and found another is part of one."""
-        self.version_number += line is None or line.expires_at != event.expires_at
-        self._move(line, event.batchref, event.qty, position)
-        return BookedLine(event.qty, event.batchref, last=position, expires_at=event.expires_at)
+    def terms_of(self, line: OrderLine) -> OrderLine:
+        """The line with its terms, for a part that was booked before its `Split`."""
+        asked = self._asked.get(line.orderid)
+        if asked is not None:
+            known = asked.line
+        elif line.orderid in self._cut_from:
+            whole = self.terms_of(OrderLine(self._cut_from[line.orderid], line.sku, 1))
+            known = replace(whole, part=whole.part + 1)
+        else:
+            return line
+        return replace(line, need_by=known.need_by, priority=line.priority + known.priority, part=known.part)
 
-    def _book_change(self, event: Event, line: BookedLine, position: int) -> BookedLine:
-        """What happens to a line besides being placed."""
-        self.version_number += not (isinstance(event, HoldEnded) and event.how == LOST)
-        line = line._replace(last=position)
+    def _book_line(self, event: Event, orderid: str, line: Booked | None) -> Booked | None:
+        before = self._checked(event, orderid, line)
+        after = apply(self, before, event)
+        if isinstance(event, Split):
+            if after.line.part:
+                self._asked[event.next_part] = cut_off(after, event)
+            else:
+                self._cut_from[event.next_part] = event.orderid
+        if after.closed == ASKED:
+            self._asked[orderid] = after
+            return None
+        return Booked(after, self._position)
+
+    def _checked(self, event: Event, orderid: str, line: Booked | None) -> Promise | None:
+        """The line before the event; if the two do not fit, the ledger contradicts itself."""
+        if line is None:
+            if not isinstance(event, _FIRST):
+                self._contradict(orderid, f"nowhere, then {type(event).__name__}", "taken first")
+            elif isinstance(event, Deallocated):
+                self._contradict(orderid, "nowhere, then freed", f"{place_of(event.batchref)}, then freed")
+            return self._asked.get(orderid) if isinstance(event, Split) else self._asked.pop(orderid, None)
+        before, place = line.promise, line.place
         match event:
-            case Cancelled() | HoldEnded():
-                self._move(line, None, 0, position)
-                how = CANCELLED if isinstance(event, Cancelled) else event.how
-                return line._replace(batchref=None, closed=how)
-            case Resized():
-                self._move(line, line.batchref, event.qty, position)
-                return line._replace(qty=event.qty)
-            case Shipped():
-                self._touched(event.batchref, position).shipped_quantity += event.qty
-                return line._replace(closed=SHIPPED)
-            case Returned():
-                self._touched(event.batchref, position).shipped_quantity -= event.qty
-                self._move(line, event.batchref, event.kept, position)
-                return line._replace(qty=event.kept) if event.kept else line._replace(batchref=None, closed=RETURNED)
-            case Pinned():
-                return line._replace(pinned=position)
-        return line
+            case Allocated(batchref=ref) if before.batchref is not None:
+                self._contradict(orderid, f"{place}, then {place_of(ref)}", "freed first")
+            case Allocated(qty=qty) if before.line.qty != qty:
+                self._contradict(orderid, f"quantity {qty}", f"quantity {before.line.qty}")
+                return before._replace(line=replace(before.line, qty=qty))
+            case Deallocated(batchref=ref) if before.batchref != ref:
+                self._contradict(orderid, f"{place}, then freed", f"{place_of(ref)}, then freed")
+            case Backordered() if before.closed != FREED:
+                self._contradict(orderid, f"{place}, then {WAITING}", "freed first")
+        return before
 
-    def _move(self, line: BookedLine | None, ref: str | None, qty: int, position: int) -> None:
-        """So much is held of a batch now, and what the line held before is not any more."""
-        if line is not None and line.batchref is not None:
-            self._touched(line.batchref, position).allocated_quantity -= line.qty
-        if ref is not None:
-            self._touched(ref, position).allocated_quantity += qty
+    # `standing.Evolving`
 
-    def _book_batch(self, event: Event, position: int) -> None:
-        match event:
-            case BatchCreated(ref, _, qty, eta, expires_on, location):
-                if ref not in self.batches:  # the same batch again changes nothing
-                    self.version_number += 1
-                    batch = BookedBatch(eta, qty, self.version_number, qty, position, eta)
-                    batch.location, batch.expires_on = location, expires_on
-                    self.batches[ref] = self._opened(ref, batch)
-            case BatchQuantityChanged(ref, qty):
-                batch = self._touched(ref, position)
-                self.version_number += batch.purchased_quantity != qty
-                batch.purchased_quantity = qty
-            case StockScrapped(_, batchref, qty):
-                self._touched(batchref, position).purchased_quantity -= qty
-            case AllocatedQuantityRepaired(_, batchref) | ShippedQuantityRepaired(_, batchref):
-                self.version_number += 1
-                self._touched(batchref, position)
-            case _:
-                self.version_number += 1
-                self._book_state(event, position)
-
-    def _book_state(self, event: Event, position: int) -> None:
-        """What is always a change, even where all stays as it was."""
-        match event:
-            case BatchEtaChanged(ref, eta):
-                self._touched(ref, position).eta = eta
-            case BatchReceived(ref, qty):
-                batch = self._touched(ref, position)
-                batch.eta = None
-                batch.purchased_quantity = batch.purchased_quantity if qty is None else qty
-            case BatchQuarantined(ref, reason):
-                self._touched(ref, position).quarantine = reason
-            case BatchReleased(ref):
-                self._touched(ref, position).quarantine = None
-            case RulesChanged():
-                self.rules, self.rules_position = event, position
-
-    def _opened(self, ref: str, batch: BookedBatch) -> BookedBatch:
-        """The batch with what was taken of it by lines that are kept no longer."""
-        batch.allocated_quantity = batch.shipped_quantity = self._opening.shipped.get(ref, 0)
-        return batch
-
-    def _change_unless_freed(self, line: BookedLine | None) -> None:
-        """A line that is new or was served is a change; that one was freed has been one already."""
-        if line is None or not line.freed:
-            self.version_number += 1
-
-    def _touched(self, ref: str, position: int) -> BookedBatch:
+    def stock(self, ref: str) -> Stock:
         batch = self.batches.get(ref)
         if batch is None:
-            self._contradiction(ref, "used", "created first", position)
-            batch = self.batches[ref] = BookedBatch(None, 0, 0, 0, position)
-        elif batch.last < position:
-            batch.last = position
+            self._contradict(ref, "used", "created first")
+            batch = self.batches[ref] = Stock(ref, self.sku, 0)
+        self.last[ref] = max(self.last.get(ref, 0), self._position)
         return batch
 
-    def _contradiction(self, name: str, stored: str, expected: str, position: int) -> None:
-        self.contradictions.append(Difference("ledger", self.sku, name, stored, expected, position))
+    def take_in(self, event: BatchCreated) -> Stock:
+        if event.ref not in self.batches:
+            gone = self._opening.shipped.get(event.ref, 0)
+            batch = self.batches[event.ref] = Stock.bought(event)
+            batch.correct(allocated=gone, shipped=gone)
+            self.last[event.ref] = self._position
+        return self.batches[event.ref]
+
+    def take_rules(self, event: RulesChanged) -> None:
+        self.rules, self.rules_position = event, self._position
+
+    def begin_waiting(self, line: OrderLine) -> None:
+        self.waiting_lines += 1
+
+    def end_waiting(self, line: OrderLine) -> None:
+        self.waiting_lines -= 1
+
+    def correct_waiting(self, number: int) -> None:
+        """The books count the lines themselves."""
+
+    def _contradict(self, name: str, stored: str, expected: str) -> None:
+        self.contradictions.append(Difference("ledger", self.sku, name, stored, expected, self._position))
+
+
+class PastProduct:
+    """A product at a moment: its books after the facts recorded until then, and every line by order id."""
+
+    def __init__(self, sku: str, facts: Iterable[Fact], opening: Opening = NOTHING_GONE) -> None:
+        """``facts`` are those of the product, in the order of the ledger, at least as far as its opening."""
+        self.sku = sku
+        self.books = Books(sku, opening)
+        self.lines: dict[str, Promise] = {}
+        booked: dict[str, Booked] = {}
+        for fact in facts:
+            if fact.orderid is None:
+                self.books.book(fact)
+            elif (line := self.books.book(fact, booked.get(fact.orderid))) is not None:
+                booked[fact.orderid] = line
+        self.lines = {orderid: line.promise for orderid, line in booked.items()}
+
+    def set_positions(self, positions: Mapping[str, int]) -> None:
+        """Give lines the positions that storage has, by order id: those of deleted lines are not in the ledger."""
+        for orderid, position in positions.items():
+            line, batchref, closed = self.lines[orderid]
+            self.lines[orderid] = Promise(line.at(position), batchref, closed)
+
+    def lines_on(self, ref: str | None) -> list[Promise]:
+        """The lines with stock of a batch, shipped ones too, or the waiting lines (None); oldest first."""
+        found = [
+            promise
+            for promise in self.lines.values()
+            if promise.batchref == ref and (ref is not None or promise.closed is None)
+        ]
+        return sorted(found, key=lambda promise: promise.line.position)
+
+
+def past_order(facts: Iterable[Fact]) -> Mapping[tuple[str, str], Promise]:
+    """Lines by SKU and order id. ``facts`` are those of an order and of its parts, in the order of the ledger."""
+    books: dict[str, Books] = {}
+    lines: dict[tuple[str, str], Booked] = {}
+    for fact in facts:
+        assert fact.orderid is not None  # noqa: S101 - as they are about lines
+        of_line = fact.sku, fact.orderid
+        line = books.setdefault(fact.sku, Books(fact.sku)).book(fact, lines.get(of_line))
+        if line is not None:
+            lines[of_line] = line
+    return {of_line: line.promise for of_line, line in lines.items()}
+
+
+def parts_cut_off(facts: Iterable[Fact]) -> list[str]:
+    """The order ids of the parts that were cut off."""
+    events = (recall(fact.type, fact.body) for fact in facts if fact.type == Split.__name__)
+    return [event.next_part for event in events if isinstance(event, Split)]
 
 
 def place_of(ref: str | None, closed: str | None = None) -> str:

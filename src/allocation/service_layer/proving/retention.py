@@ -25,7 +25,8 @@ import msgspec
 import structlog
 
 from allocation.domain.lines import SHIPPED
-from allocation.service_layer.proving.books import BOOKED, BookedBatch, BookedLine, Books, Fact, Opening
+from allocation.domain.stock import Stock
+from allocation.service_layer.proving.books import BOOKED, Booked, Books, Fact, Opening
 from allocation.service_layer.writing.store import StoreUnavailable
 
 LOOK_INTERVAL_S = 300.0
@@ -212,7 +213,7 @@ def plan(
 def share_of(line: ClosedLine, rows: Sequence[LedgerRow]) -> Opening | None:
     """What a line added to the books of its product; None if its rows do not lead to where it stands."""
     books = Books(line.sku)
-    booked: BookedLine | None = None
+    booked: Booked | None = None
     for row in rows:
         for _, type_, body in row.told():
             if type_ in _BOOKED:
@@ -221,18 +222,18 @@ def share_of(line: ClosedLine, rows: Sequence[LedgerRow]) -> Opening | None:
     held = {ref: batch.allocated_quantity for ref, batch in books.batches.items() if batch.allocated_quantity}
     shipped = {ref: batch.shipped_quantity for ref, batch in books.batches.items() if batch.shipped_quantity}
     stored = (line.qty, line.batchref, line.closed)
-    if books.contradictions or booked is None or stored != (booked.qty, booked.batchref, booked.closed):
+    if books.contradictions or booked is None or stored != (booked.line.qty, *booked.promise[1:]):
         return None
     if held != shipped or shipped != ({line.batchref: line.qty} if line.closed == SHIPPED else {}):
         return None
     return Opening(books.version_number, shipped, rows[-1].position, max(row.recorded_at for row in rows))
 
 
-def _book(books: Books, fact: Fact, line: BookedLine | None) -> BookedLine | None:
+def _book(books: Books, fact: Fact, line: Booked | None) -> Booked | None:
     """Book a fact of a line alone: its batches are known from others."""
     ref = msgspec.json.decode(fact.body).get("batchref")
     if ref is not None:
-        books.batches.setdefault(ref, BookedBatch(None, 0, 0, 0, fact.position))
+        books.batches.setdefault(ref, Stock(ref, fact.sku, 0))
     return books.book(fact, line)
 
 

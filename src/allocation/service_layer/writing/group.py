@@ -22,6 +22,8 @@ from allocation.domain.lines import Miscount, OrderLine, Promise, part_id
 from allocation.domain.model import Product
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer import messagebus
+from allocation.service_layer.handlers import HANDLERS, RAISES
+from allocation.service_layer.messagebus import UndeclaredEvent
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
 from allocation.service_layer.writing.ledger import EffectsOf, declared_effects, fold, unfold
@@ -63,7 +65,7 @@ class StoredRecords:
         promises, key = self.looked_up.promises, (orderid, self._sku)
         if key not in promises:
             row = self.looked_up.session.line(self._sku, orderid)
-            promises[key] = _promise(row) if row else None
+            promises[key] = promise_of(row) if row else None
         return promises[key]
 
     def batch(self, ref: str) -> Batch | None:
@@ -85,7 +87,7 @@ class StoredRecords:
         self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
         session = self.looked_up.session
-        return [_promise(row) for row in session.late_lines(self._sku, by, max_qty, rewritten, after)]
+        return [promise_of(row) for row in session.late_lines(self._sku, by, max_qty, rewritten, after)]
 
     def miscounts(self) -> Sequence[Miscount]:
         return self.looked_up.session.miscounts(self._sku)
@@ -127,7 +129,7 @@ class StoredProducts(AbstractRepository):
             batches[batch.sku].append(batch)
         looked_up.promises |= dict.fromkeys(wanted.lines)
         for line in found.lines:
-            looked_up.promises[line.orderid, line.sku] = _promise(line)
+            looked_up.promises[line.orderid, line.sku] = promise_of(line)
         self._learn_skus(found, wanted)
         for sku in wanted.skus:
             self._products.setdefault(sku, None)
@@ -189,6 +191,7 @@ class StoredProducts(AbstractRepository):
         for sku, product in sorted(self._products.items()):
             if product is None or sku not in self._used:
                 continue
+            product.check_told()
             loaded = self._loaded_versions.get(sku, 0)
             numbers = (sku, product.version_number, product.waiting_lines)
             rules = None if product.rules is self._usual_rules else _json(product.rules)  # which few products have
@@ -233,8 +236,7 @@ class StoredProducts(AbstractRepository):
         self._loaded_versions[product.sku] = self._accepted_versions[product.sku] = product.version_number
 
     def _add(self, product: Product) -> None:
-        product.rules = self._usual_rules
-        product.today = self._today
+        product.begin(self._usual_rules, self._today)
         self._products[product.sku] = product
         self._loaded_versions[product.sku] = 0
 
@@ -267,7 +269,6 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         kept: Mapping[str, Kept] = NOTHING_KEPT,
     ) -> None:
         self.now = recorded_at
-        self.usual_rules = usual_rules
         self.solve = solve
         self.products = StoredProducts(session, recorded_at.date(), usual_rules, kept)
         self._effects_of = effects_of
@@ -317,6 +318,21 @@ class GroupUnitOfWork(AbstractUnitOfWork):
     def record(self, event: Event, cause: int | None) -> int:
         self._trail.append((event, cause))
         return len(self._trail) - 1
+
+    def record_given(self, facts: Iterable[Event]) -> None:
+        """Facts that a rule told while the last event of the trail is handled; one that is this event is there already.
+
+        The others have happened, so the bus does not handle them.
+        """
+        step = len(self._trail) - 1
+        event, _ = self._trail[step]
+        for fact in facts:
+            if fact != event:
+                if not any(type(fact) in RAISES[handler] for handler in HANDLERS[type(event)]):
+                    raise UndeclaredEvent(
+                        f"{type(event).__name__} led to {type(fact).__name__}: declare it in handlers.RAISES"
+                    )
+                self._trail.append((fact, step))
 
     def _commit(self) -> None:
         self._accepted = True
@@ -393,6 +409,7 @@ def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, lo
         row.version_number,
         waiting_lines=row.waiting_lines,
         rules=usual_rules if row.rules is None else _rules(row.rules),
+        usual_rules=usual_rules,
         records=records,
     )
     return Kept(product, records)
@@ -403,7 +420,7 @@ def _line(row: LineRow) -> OrderLine:
     return OrderLine(*about, row.part or 0, row.rest or 0)
 
 
-def _promise(row: LineRow) -> Promise:
+def promise_of(row: LineRow) -> Promise:
     return Promise(_line(row), row.batchref, row.closed)
 
 

@@ -1,0 +1,65 @@
+"""What storage knows of a product beyond what is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import Final, Protocol
+
+from allocation.domain.batches import Batch, NoStoredLines, StoredLines
+from allocation.domain.lines import Miscount, OrderLine, Promise
+
+
+class Records(StoredLines, Protocol):
+    """The stored rows of one product. Pages may have any length; an empty page is the last.
+
+    Closed lines are in no page.
+    """
+
+    def promise(self, orderid: str) -> Promise | None:
+        """The order's line and its place, or None if it was never ordered."""
+
+    def batch(self, ref: str) -> Batch | None:
+        """The batch of this product with that reference, exhausted or not."""
+
+    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        """A page of backorders of a priority, oldest first, with positions above ``after``.
+
+        No line is larger than ``max_qty``, except lines that may be split.
+        """
+
+    def late_lines(
+        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[Promise]:
+        """A page of the lines promised too late that are needed on day ``by`` or later, none above ``max_qty``.
+
+        They are sorted by priority, the highest first, then by position; the page begins behind the line ``after``.
+        Storage has an outdated ETA of the batches that were ``rewritten`` since, so it may return more of their lines.
+        """
+
+    def miscounts(self) -> Sequence[Miscount]:
+        """The counters that are wrong in storage."""
+
+
+class _NoRecords(NoStoredLines):
+    """The records of a product that has everything in memory."""
+
+    def promise(self, orderid: str) -> Promise | None:
+        return None
+
+    def batch(self, ref: str) -> Batch | None:
+        return None
+
+    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+        return ()
+
+    def late_lines(
+        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[Promise]:
+        return ()
+
+    def miscounts(self) -> Sequence[Miscount]:
+        return ()
+
+
+NO_RECORDS: Final[Records] = _NoRecords()

@@ -1,0 +1,112 @@
+"""Who is served when there is room: lines that lost their batch, backorders, and lines that are promised too late.
+
+Nothing is changed here. The result is a plan, for the product to carry out.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+from allocation.domain.batches import Batch
+from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.leaving import Plan, stays
+from allocation.domain.lines import OrderLine, Promise
+from allocation.domain.records import Records
+from allocation.domain.rules import Choice, is_hold, late_days
+from allocation.domain.splitting import parts_of
+
+ServiceKey = Callable[[OrderLine], tuple[int, int]]
+
+
+class Called(NamedTuple):
+    """The lines that need allocation now, in the order of service; and the holds, each with its new batch, if any."""
+
+    lines: Sequence[OrderLine]
+    holds: Sequence[tuple[OrderLine, Batch | None]]
+
+
+class Serving(NamedTuple):
+    """The room left in each batch, the choice made from it, and the key that sorts lines by the order of service.
+
+    ``is_free`` says whether an order id is unused, so that a part of a line may have it.
+    """
+
+    room: dict[str, int]
+    choice: Choice[Batch]
+    service_key: ServiceKey
+    is_free: Callable[[str], bool]
+
+    def called(self, freed: Sequence[OrderLine], waiting: Iterable[OrderLine], plan: Plan) -> Called:
+        """All freed lines, and the backorders that will find room.
+
+        A dry run on the room left decides which ones fit, because one line can use up what the next one needs. Lines
+        with a planned batch come first, so that no other line takes their room. Holds come last.
+        """
+        freed = sorted(freed, key=self.service_key)
+        planned = [line for line in freed if plan.batch_of(line)]
+        others = [line for line in freed if not plan.batch_of(line)]
+        orderids = {line.orderid for line in freed}
+        lines, holds = [], []
+        for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
+            if is_hold(line):
+                holds.append(line)
+            elif self._has_room(line, plan.batch_of(line)) or line.orderid in orderids:
+                lines.append(line)
+        return Called(lines, [(hold, self._batch_for(hold)) for hold in holds])
+
+    def _has_room(self, line: OrderLine, planned: str | None) -> bool:
+        """Whether the line gets a batch, or a part of it does; the room is used up."""
+        if planned is not None:
+            self.room[planned] -= line.qty
+            return True
+        if line.part:
+            (_, batch), *_ = parts_of(line, self.choice, self.room, self.is_free)
+            return batch is not None
+        return self._batch_for(line) is not None
+
+    def _batch_for(self, line: OrderLine) -> Batch | None:
+        batch = self.choice.of(line)
+        if batch is not None:
+            self.room[batch.reference] -= line.qty
+        return batch
+
+
+class LateLines(NamedTuple):
+    """The open lines on batches that are due after they are needed: those changed since loading, and those stored.
+
+    ``changed`` are the changed lines by order id; ``day_of`` is the day of a batch's stock.
+    """
+
+    records: Records
+    changed: Mapping[str, Promise]
+    rewritten: Collection[str]
+    day_of: Callable[[str], date]
+    today: date
+
+    def in_order(self, choice: Choice[Batch]) -> Iterator[Promise]:
+        """By priority, the highest first, then by age; only lines that some batch has room for."""
+        new = sorted(filter(self._is_late, self.changed.values()), key=_by_priority)
+        return heapq.merge(new, self._stored(choice), key=_by_priority)
+
+    def _stored(self, choice: Choice[Batch]) -> Iterator[Promise]:
+        after = (-MAX_PRIORITY - 1, 0)
+        while (most := choice.most_room(None)) > 0:
+            page = self.records.late_lines(self.today, most, self.rewritten, after)
+            if not page:
+                return
+            yield from (each for each in page if each.line.orderid not in self.changed and self._is_late(each))
+            after = _by_priority(page[-1])
+
+    def _is_late(self, promise: Promise) -> bool:
+        line, batchref, closed = promise
+        if batchref is None or closed is not None or stays(line):
+            return False
+        return late_days(line, self.day_of(batchref)) > 0
+
+
+def _by_priority(promise: Promise) -> tuple[int, int]:
+    return -promise.line.priority, promise.line.position

@@ -1,0 +1,311 @@
+"""What each event makes of a line, a batch and a product: the only place where they change.
+
+An event that changes something is a fact. A product decides (`allocation.domain.model`) and tells facts; the books
+replay the facts of the ledger (`allocation.service_layer.proving.books`). Both apply the same function of `EVOLVE`,
+so a fact has one meaning. The counters follow from it: a line takes up stock of the batch it is on, whatever put it
+there (`apply`).
+
+A function changes the product's ``version_number`` by the number of changes that the fact is. The position of a new
+line or batch is the version that its fact leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from allocation.domain import events
+from allocation.domain.events import Event
+from allocation.domain.lines import (
+    ASKED,
+    BY_HAND,
+    CANCELLED,
+    FREED,
+    HELD_PRIORITY,
+    LOST,
+    PASSING,
+    PINNED_PRIORITY,
+    RETURNED,
+    SHIPPED,
+    OrderLine,
+    Promise,
+    own_priority,
+)
+from allocation.domain.stock import Stock
+
+
+class Evolving(Protocol):
+    """What a fact is applied to: a product, or the books of one."""
+
+    version_number: int
+
+    def stock(self, ref: str) -> Stock:
+        """The batch, for one change."""
+
+    def take_in(self, event: events.BatchCreated) -> Stock:
+        """The new batch, without a position; or the one that has its reference."""
+
+    def take_rules(self, event: events.RulesChanged) -> None:
+        """The product is allocated by these rules from now on."""
+
+    def begin_waiting(self, line: OrderLine) -> None:
+        """One backorder more."""
+
+    def end_waiting(self, line: OrderLine) -> None:
+        """One backorder less."""
+
+    def correct_waiting(self, number: int) -> None:
+        """So many backorders, after a wrong count."""
+
+
+def apply(product: Evolving, before: Promise | None, fact: Event) -> Promise:
+    """Apply a fact about a line, and return the line with its place; ``before`` is None for a line that is new."""
+    after = LINES[type(fact)](product, before, fact)
+    if before is not None and before.closed not in PASSING:
+        if before.batchref is not None:
+            product.stock(before.batchref).let_go(before)
+        elif before.closed is None:
+            product.end_waiting(before.line)
+    if after.batchref is not None:
+        product.stock(after.batchref).hold(after)
+    elif after.closed is None:
+        product.begin_waiting(after.line)
+    return after
+
+
+def follow(before: Promise | None, fact: Event) -> Promise:
+    """The line after the fact, for those who follow lines alone and count nothing."""
+    return LINES[type(fact)](_Uncounted(), before, fact)
+
+
+class _Uncounted:
+    version_number = 0
+
+
+def name_of(event: Event) -> str | None:
+    """The id of the order or hold that an event is about; None: it is about no line."""
+    name: str | None = getattr(event, "orderid", None) or getattr(event, "holdid", None)
+    return name
+
+
+def cut_off(first: Promise, fact: events.Split) -> Promise:
+    """The part that was cut off a line: it has the line's terms, and no place yet."""
+    line = first.line
+    part = replace(line, orderid=fact.next_part, qty=fact.rest, position=fact.position, part=line.part + 1, rest=0)
+    return Promise(part, None, ASKED)
+
+
+# Lines
+
+
+def asked(product: Evolving, before: Promise | None, fact: events.AllocationRequired) -> Promise:
+    return before or Promise(OrderLine.asked_for(fact), None, ASKED)
+
+
+def allocated(product: Evolving, before: Promise | None, fact: events.Allocated) -> Promise:
+    if before is None:
+        line, passing = OrderLine(fact.orderid, fact.sku, fact.qty), None
+    else:
+        line, _, passing = before
+    line = _placed(product, line, passing)
+    if line.priority >= PINNED_PRIORITY and passing != BY_HAND:  # a pin ends where its batch does
+        line = replace(line, priority=own_priority(line.priority))
+    return Promise(line, fact.batchref)
+
+
+def deallocated(product: Evolving, before: Promise | None, fact: events.Deallocated) -> Promise:
+    return Promise(_known(before, fact).line, None, FREED)
+
+
+def backordered(product: Evolving, before: Promise | None, fact: events.Backordered) -> Promise:
+    line, _, passing = _known(before, fact)
+    return Promise(_placed(product, line, passing), None)
+
+
+def split(product: Evolving, before: Promise | None, fact: events.Split) -> Promise:
+    line, batchref, closed = before or Promise(OrderLine(fact.orderid, fact.sku, fact.qty), None, ASKED)
+    return Promise(replace(line, qty=fact.qty, rest=fact.rest), batchref, closed)
+
+
+def cancelled(product: Evolving, before: Promise | None, fact: events.Cancelled) -> Promise:
+    product.version_number += 1
+    return Promise(_known(before, fact).line, None, CANCELLED)
+
+
+def resized(product: Evolving, before: Promise | None, fact: events.Resized) -> Promise:
+    product.version_number += 1
+    line, batchref, closed = _known(before, fact)
+    return Promise(replace(line, qty=fact.qty), batchref, closed)
+
+
+def shipped(product: Evolving, before: Promise | None, fact: events.Shipped) -> Promise:
+    product.version_number += 1
+    return Promise(_known(before, fact).line, fact.batchref, SHIPPED)
+
+
+def returned(product: Evolving, before: Promise | None, fact: events.Returned) -> Promise:
+    product.version_number += 1
+    line = _known(before, fact).line
+    if fact.kept:
+        return Promise(replace(line, qty=fact.kept), fact.batchref, SHIPPED)
+    return Promise(line, None, RETURNED)
+
+
+def pinned(product: Evolving, before: Promise | None, fact: events.Pinned) -> Promise:
+    """Being pinned is a change; so is the end of its waiting, of a line that waited."""
+    line, batchref, closed = _known(before, fact)
+    product.version_number += 1 + (batchref is None and closed is None)
+    return Promise(replace(line, priority=PINNED_PRIORITY + own_priority(line.priority)), None, BY_HAND)
+
+
+def held(product: Evolving, before: Promise | None, fact: events.Held) -> Promise:
+    """A new hold and a longer one are changes. A move to another batch is part of the change that caused it."""
+    if before is None:
+        product.version_number += 1
+        return Promise(_hold(fact, product.version_number), fact.batchref)
+    product.version_number += before.line.expires_at != fact.expires_at
+    return Promise(replace(before.line, expires_at=fact.expires_at), fact.batchref)
+
+
+def hold_ended(product: Evolving, before: Promise | None, fact: events.HoldEnded) -> Promise:
+    product.version_number += fact.how != LOST
+    return Promise(_known(before, fact).line, None, fact.how)
+
+
+def _known(before: Promise | None, fact: Any) -> Promise:
+    """The line before the fact. One that is new was asked for with nothing but its quantity."""
+    return before or Promise(OrderLine(name_of(fact) or "", fact.sku, fact.qty), None, ASKED)
+
+
+def _hold(fact: events.Held, position: int) -> OrderLine:
+    return OrderLine(fact.holdid, fact.sku, fact.qty, position, None, HELD_PRIORITY, fact.expires_at)
+
+
+def _placed(product: Evolving, line: OrderLine, passing: str | None) -> OrderLine:
+    """A line gets a place: that is a change, unless it is part of the change by which the line lost its last one."""
+    if passing in (FREED, BY_HAND):
+        return line
+    product.version_number += 1
+    return line if line.position else line.at(product.version_number)
+
+
+# Batches
+
+
+def created(product: Evolving, fact: events.BatchCreated) -> None:
+    """The same batch again changes nothing."""
+    batch = product.take_in(fact)
+    if not batch.position:
+        product.version_number += 1
+        batch.position = product.version_number
+
+
+def recounted(product: Evolving, fact: events.BatchQuantityChanged) -> None:
+    batch = product.stock(fact.ref)
+    product.version_number += batch.purchased_quantity != fact.qty
+    batch.count(fact.qty)
+
+
+def delayed(product: Evolving, fact: events.BatchEtaChanged) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).change_eta(fact.eta)
+
+
+def received(product: Evolving, fact: events.BatchReceived) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).change_eta(None)
+    if fact.qty is not None:
+        product.stock(fact.ref).count(fact.qty)
+
+
+def quarantined(product: Evolving, fact: events.BatchQuarantined) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).change_quarantine(fact.reason)
+
+
+def released(product: Evolving, fact: events.BatchReleased) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).change_quarantine(None)
+
+
+def scrapped(product: Evolving, fact: events.StockScrapped) -> None:
+    """Part of the change by which the stock came back."""
+    batch = product.stock(fact.batchref)
+    batch.count(batch.purchased_quantity - fact.qty)
+
+
+def allocated_repaired(product: Evolving, fact: events.AllocatedQuantityRepaired) -> None:
+    product.version_number += 1
+    product.stock(fact.batchref).correct(allocated=fact.counted)
+
+
+def shipped_repaired(product: Evolving, fact: events.ShippedQuantityRepaired) -> None:
+    product.version_number += 1
+    product.stock(fact.batchref).correct(shipped=fact.counted)
+
+
+# Products
+
+
+def ruled(product: Evolving, fact: events.RulesChanged) -> None:
+    product.version_number += 1
+    product.take_rules(fact)
+
+
+def moved_up(product: Evolving, fact: events.MoveUpRequired) -> None:
+    """A change even if no line moves."""
+    product.version_number += 1
+
+
+def waiting_repaired(product: Evolving, fact: events.WaitingLinesRepaired) -> None:
+    product.version_number += 1
+    product.correct_waiting(fact.counted)
+
+
+LINES: Final[Mapping[type[Event], Callable[..., Promise]]] = {
+    events.AllocationRequired: asked,
+    events.Allocated: allocated,
+    events.Deallocated: deallocated,
+    events.Backordered: backordered,
+    events.Split: split,
+    events.Cancelled: cancelled,
+    events.Resized: resized,
+    events.Shipped: shipped,
+    events.Returned: returned,
+    events.Pinned: pinned,
+    events.Held: held,
+    events.HoldEnded: hold_ended,
+}
+STOCK: Final[Mapping[type[Event], Callable[..., None]]] = {
+    events.BatchCreated: created,
+    events.BatchQuantityChanged: recounted,
+    events.BatchEtaChanged: delayed,
+    events.BatchReceived: received,
+    events.BatchQuarantined: quarantined,
+    events.BatchReleased: released,
+    events.StockScrapped: scrapped,
+    events.AllocatedQuantityRepaired: allocated_repaired,
+    events.ShippedQuantityRepaired: shipped_repaired,
+    events.RulesChanged: ruled,
+    events.MoveUpRequired: moved_up,
+    events.WaitingLinesRepaired: waiting_repaired,
+}
+EVOLVE: Final[Mapping[type[Event], Callable[..., Promise | None]]] = {**STOCK, **LINES}
+
+# The events that change something. A line is asked for before it has a place, so that changes nothing yet.
+FACTS: Final[Sequence[type[Event]]] = tuple(kind for kind in EVOLVE if kind is not events.AllocationRequired)
+
+# Facts of kinds that come from outside, too: the message itself, or a consequence of another one.
+GIVEN: Final = frozenset(
+    {
+        events.BatchCreated,
+        events.BatchQuantityChanged,
+        events.BatchEtaChanged,
+        events.BatchReceived,
+        events.BatchQuarantined,
+        events.BatchReleased,
+        events.RulesChanged,
+        events.MoveUpRequired,
+    }
+)

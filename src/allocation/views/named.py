@@ -1,0 +1,33 @@
+"""What a name names: a product, a batch, an order, or several of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+from sqlalchemy import Connection
+
+from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
+from allocation.views.lines import PromisedLine, allocations
+from allocation.views.paging import MAX_PAGE
+from allocation.views.stock import BatchDetail, ProductDetail, batch, product
+
+
+class Found(msgspec.Struct, omit_defaults=True):
+    """All that has the name; None or no lines: nothing of that kind has it."""
+
+    product: ProductDetail | None = None
+    batch: BatchDetail | None = None
+    order: list[PromisedLine] = []
+
+
+def find(connection: Connection, name: str) -> Found:
+    """Everything that has the name."""
+    found = Found()
+    with suppress(UnknownSku):
+        found.product = product(connection, name)
+    with suppress(UnknownBatch):
+        found.batch = batch(connection, name)
+    with suppress(UnknownOrder):
+        found.order = allocations(connection, name, limit=MAX_PAGE)
+    return found

@@ -1,0 +1,196 @@
+"""A product, an order or a batch as it was at a moment, replayed from the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from operator import attrgetter
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from allocation.domain.errors import LedgerBeginsLater
+from allocation.domain.lines import PART_MARK, Promise, days_late, part_of, state_of, stock_day
+from allocation.domain.rules import USUAL, Rules
+from allocation.domain.stock import Stock
+from allocation.service_layer.proving.books import Fact, Opening, PastProduct, parts_cut_off, past_order
+from allocation.views.facts import (
+    batch_facts,
+    line_positions,
+    order_facts,
+    product_facts,
+    sku_of_batch,
+    were_inbound,
+)
+from allocation.views.ledger import opening
+from allocation.views.lines import Line, PromisedLine, late_and_due, told_priority
+from allocation.views.named import Found
+from allocation.views.paging import MAX_COUNTED
+from allocation.views.stock import BatchDetail, ProductDetail, StockedBatch, unusual
+
+
+def find_past(connection: Connection, name: str, moment: datetime, usual_rules: Rules = USUAL) -> Found:
+    """Everything that had the name at that moment. Raises `LedgerBeginsLater`."""
+    found = Found()
+    day = moment.astimezone(UTC).date()
+    product = past_product(connection, name, moment)
+    if product.books.batches:
+        found.product = _product(product, day, usual_rules)
+    sku = sku_of_batch(connection, name)
+    if sku is not None:
+        product = past_product(connection, sku, moment)
+        if name in product.books.batches:
+            found.batch = _batch(product, name, day)
+    found.order = _order(connection, name, moment)
+    return found
+
+
+def past_product(connection: Connection, sku: str, moment: datetime) -> PastProduct:
+    """The product at that moment. Raises `LedgerBeginsLater`."""
+    begins = opening(connection, sku)
+    if begins.recorded_at is not None and moment < begins.recorded_at:
+        raise LedgerBeginsLater(sku, begins.recorded_at)
+    return replayed(connection, sku, product_facts(connection, sku, moment, begins.position), begins)
+
+
+def replayed(connection: Connection, sku: str, facts: Iterable[Fact], begins: Opening) -> PastProduct:
+    """The product after these facts. Where lines were deleted, the positions of the others are read from storage."""
+    product = PastProduct(sku, facts, begins)
+    if begins.recorded_at is not None:
+        product.set_positions(line_positions(connection, sku, list(product.lines)))
+    return product
+
+
+def rules_of(product: PastProduct, usual_rules: Rules) -> Rules:
+    """The rules that the product had."""
+    return usual_rules if product.books.rules is None else Rules.of(product.books.rules, usual_rules)
+
+
+def _product(product: PastProduct, day: date, usual_rules: Rules) -> ProductDetail:
+    batches = sorted(product.books.batches.values(), key=lambda batch: (batch.eta or date.min, batch.position))
+    purchased = sum(batch.purchased_quantity for batch in batches)
+    allocated = sum(batch.allocated_quantity for batch in batches)
+    waiting = [_line(promise, None) for promise in product.lines_on(None)]
+    still_open = [promise for promise in product.lines.values() if promise.closed is None]
+    rules = rules_of(product, usual_rules)
+    return ProductDetail(
+        product.sku,
+        purchased,
+        allocated,
+        purchased - allocated,
+        len(waiting),
+        [StockedBatch(batch.reference, *_stock(batch)) for batch in batches],
+        None,
+        waiting,
+        None,
+        {} if rules is usual_rules else unusual(rules),
+        sum(promise.line.qty for promise in still_open if promise.line.expires_at is not None),
+        min(sum(_is_late(product, promise, day) for promise in still_open), MAX_COUNTED),
+    )
+
+
+def _is_late(product: PastProduct, promise: Promise, day: date) -> bool:
+    batch = product.books.batches.get(promise.batchref or "")
+    return batch is not None and days_late(promise.line.need_by, batch.day(day)) > 0
+
+
+def _batch(product: PastProduct, ref: str, day: date) -> BatchDetail:
+    batch = product.books.batches[ref]
+    newest_first = [_line(promise, stock_day(batch.eta, day)) for promise in product.lines_on(ref)[::-1]]
+    return BatchDetail(ref, *_stock(batch), sku=product.sku, lines=newest_first, next_before=None)
+
+
+class _Stocked(NamedTuple):
+    eta: date | None
+    purchased_quantity: int
+    allocated_quantity: int
+    available_quantity: int
+    shipped_quantity: int
+    on_hand_quantity: int
+    location: str | None
+    expires_on: date | None
+    quarantine: str | None
+
+
+def _stock(batch: Stock) -> _Stocked:
+    on_hand = batch.purchased_quantity - batch.shipped_quantity if batch.eta is None else 0
+    return _Stocked(
+        batch.eta,
+        batch.purchased_quantity,
+        batch.allocated_quantity,
+        batch.available_quantity,
+        batch.shipped_quantity,
+        on_hand,
+        batch.location,
+        batch.expires_on,
+        batch.quarantine,
+    )
+
+
+def _line(promise: Promise, day: date | None) -> Line:
+    """``day`` is that of its stock."""
+    line, batchref, closed = promise
+    return Line(
+        line.orderid,
+        line.qty,
+        line.position,
+        state_of(batchref, closed, line.priority),
+        line.need_by,
+        0 if closed else days_late(line.need_by, day),
+        told_priority(line.priority),
+        line.expires_at,
+    )
+
+
+def _order(connection: Connection, orderid: str, moment: datetime) -> list[PromisedLine]:
+    """An order's lines by SKU, each with the parts that follow it."""
+    lines = past_order(_facts_of(connection, orderid, moment))
+    own = {sku: promise for (sku, name), promise in lines.items() if name == orderid}
+    wanted: list[Promise] = []
+    for sku, promise in sorted(own.items()):
+        wanted.append(promise)
+        if promise.line.part == 1:
+            parts = [part for (of, _), part in lines.items() if of == sku and part.line.part > 1]
+            wanted += sorted(parts, key=lambda part: part.line.part)
+    etas = _etas(connection, wanted, moment)
+    day = moment.astimezone(UTC).date()
+    return [_promised(promise, etas.get(promise.batchref or ""), day) for promise in wanted]
+
+
+def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fact]:
+    """What happened to the lines of an order, and to the parts that they are or were split into."""
+    whole, _, number = orderid.rpartition(PART_MARK)
+    names = [whole, orderid] if whole and number.isdecimal() else [orderid]
+    facts = []
+    for name in names:  # which become more
+        found = list(order_facts(connection, name, moment))
+        names += [part for part in parts_cut_off(found) if part not in names]
+        facts += found
+    return sorted(facts, key=attrgetter("position"))
+
+
+def _etas(connection: Connection, lines: Iterable[Promise], moment: datetime) -> Mapping[str, date | None]:
+    """The days that their batches were due, of those that were bought inbound."""
+    inbound = were_inbound(connection, {promise.batchref for promise in lines if promise.batchref is not None})
+    books = {sku: PastProduct(sku, batch_facts(connection, sku, moment)).books for sku in set(inbound.values())}
+    return {ref: books[sku].batches[ref].eta for ref, sku in inbound.items()}
+
+
+def _promised(promise: Promise, eta: date | None, day: date) -> PromisedLine:
+    line, batchref, closed = promise
+    is_later = line.part > 1
+    promised, late_days = late_and_due(batchref, closed, line.need_by, eta, day)
+    return PromisedLine(
+        line.sku,
+        line.qty,
+        batchref,
+        state_of(batchref, closed, line.priority),
+        promised,
+        line.need_by,
+        late_days,
+        told_priority(line.priority),
+        line.expires_at,
+        line.rest,
+        line.orderid if is_later else None,
+        part_of(line.orderid, line.part) if is_later else None,
+    )
