@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, Protocol
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
-from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.lines import Miscount, OrderLine
 from allocation.domain.stock import Stock
 
 
@@ -115,19 +115,19 @@ class Batch(Stock):
     def allocate(self, line: OrderLine) -> None:
         """Hold stock for the whole line; the same line again changes nothing."""
         if line not in self._lines[line.priority]:
-            self.hold(Promise(line, self.reference))
+            self.hold(line)
 
     def deallocate(self, line: OrderLine) -> None:
         """Free the line's stock; a line that the batch does not have changes nothing."""
         if line in self._lines[line.priority]:
-            self.let_go(Promise(line, self.reference))
+            self.let_go(line)
 
     def deallocate_one(self) -> OrderLine:
         """Free the line that is the first to lose its stock, and return it."""
         line = next(self.lines_to_lose(), None)
         if line is None:
             raise LookupError(f"batch {self.reference} counts more allocated than it has lines for")
-        self.let_go(Promise(line, self.reference))
+        self.let_go(line)
         return line
 
     def lines_to_lose(self) -> Iterator[OrderLine]:

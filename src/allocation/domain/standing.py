@@ -62,15 +62,19 @@ class Evolving(Protocol):
 def apply(product: Evolving, before: Promise | None, fact: Event) -> Promise:
     """Apply a fact about a line, and return the line with its place; ``before`` is None for a line that is new."""
     after = LINES[type(fact)](product, before, fact)
-    if before is not None and before.closed not in PASSING:
-        if before.batchref is not None:
-            product.stock(before.batchref).let_go(before)
-        elif before.closed is None:
-            product.end_waiting(before.line)
-    if after.batchref is not None:
-        product.stock(after.batchref).hold(after)
-    elif after.closed is None:
-        product.begin_waiting(after.line)
+    if before is not None:
+        line, batchref, closed = before
+        if closed in PASSING:
+            pass
+        elif batchref is not None:
+            product.stock(batchref).let_go(line, closed)
+        elif closed is None:
+            product.end_waiting(line)
+    line, batchref, closed = after
+    if batchref is not None:
+        product.stock(batchref).hold(line, closed)
+    elif closed is None:
+        product.begin_waiting(line)
     return after
 
 
@@ -187,7 +191,10 @@ def _placed(product: Evolving, line: OrderLine, passing: str | None) -> OrderLin
     if passing in (FREED, BY_HAND):
         return line
     product.version_number += 1
-    return line if line.position else line.at(product.version_number)
+    if line.position:
+        return line
+    terms = (product.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
+    return OrderLine(line.orderid, line.sku, line.qty, *terms)  # `replace` would take a dozen calls
 
 
 # Batches

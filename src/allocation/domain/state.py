@@ -182,9 +182,9 @@ class ProductState:
     # For facts alone: `standing.Evolving`
 
     def stock(self, ref: str) -> Batch:
-        batch = self._changed_batches.get(ref)
-        if batch is None:
-            batch = self._changed_batches[ref] = self._known_batch(ref)
+        if ref not in self._changed_batches:
+            self._changed_batches[ref] = self._known_batch(ref)
+        batch = self._changed_batches[ref]
         batch.unexplained -= 1
         return batch
 

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Self
 
 from allocation.domain.events import BatchCreated
-from allocation.domain.lines import OrderLine, Promise, stock_day
+from allocation.domain.lines import OrderLine, stock_day
 
 
 class Stock:
@@ -80,24 +80,24 @@ class Stock:
 
     # For facts alone
 
-    def hold(self, promise: Promise) -> None:
-        """A line takes stock of the batch, or was shipped with it."""
+    def hold(self, line: OrderLine, closed: str | None = None) -> None:
+        """A line takes stock of the batch, or was shipped with it (``closed``)."""
         self.unexplained += 1
-        self._allocated_quantity += promise.line.qty
-        if promise.closed is None:
-            self._keep(promise.line)
+        self._allocated_quantity += line.qty
+        if closed is None:
+            self._keep(line)
         else:
-            self._shipped_quantity += promise.line.qty
+            self._shipped_quantity += line.qty
             self.is_rewritten = True
 
-    def let_go(self, promise: Promise) -> None:
+    def let_go(self, line: OrderLine, closed: str | None = None) -> None:
         """The line does not have this stock any more."""
         self.unexplained += 1
-        self._allocated_quantity -= promise.line.qty
-        if promise.closed is None:
-            self._drop(promise.line)
+        self._allocated_quantity -= line.qty
+        if closed is None:
+            self._drop(line)
         else:
-            self._shipped_quantity -= promise.line.qty
+            self._shipped_quantity -= line.qty
             self.is_rewritten = True
 
     def count(self, qty: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, text
+from sqlalchemy import BindParameter, Connection, Row, Text, bindparam, text
 
 from allocation.service_layer.proving.books import ASKED_FOR_MORE, BOOKED, Fact
 
@@ -103,13 +103,13 @@ _BEFORE = text(
 _OF_LINES_BEFORE = text(
     f"{_FACTS} WHERE sku = :sku AND orderid IN :orderids AND {_BOOKED} AND position < :position"
     " ORDER BY orderid, position, place"
-).bindparams(_TYPES, bindparam("orderids", expanding=True))
+).bindparams(_TYPES, bindparam("orderids", type_=Text, expanding=True))
 _OF_BATCHES_BEFORE = text(
     f"{_FACTS} WHERE sku = :sku AND orderid IS NULL AND {_BOOKED} AND position < :position ORDER BY position, place"
 ).bindparams(_TYPES)
 _INBOUND = text("SELECT ref, sku FROM batches WHERE ref IN :refs AND initial_eta IS NOT NULL").bindparams(
-    bindparam("refs", expanding=True)
+    bindparam("refs", type_=Text, expanding=True)
 )
 _POSITIONS = text("SELECT orderid, position FROM order_lines WHERE orderid IN :orderids AND sku = :sku").bindparams(
-    bindparam("orderids", expanding=True)
+    bindparam("orderids", type_=Text, expanding=True)
 )

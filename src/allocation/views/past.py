@@ -150,7 +150,8 @@ def _order(connection: Connection, orderid: str, moment: datetime) -> list[Promi
     for sku, promise in sorted(own.items()):
         wanted.append(promise)
         if promise.line.part == 1:
-            parts = [part for (of, _), part in lines.items() if of == sku and part.line.part > 1]
+            others = [part for (of, _), part in lines.items() if of == sku and part.line.part > 1]
+            parts = [part for part in others if part_of(part.line.orderid, part.line.part) == orderid]
             wanted += sorted(parts, key=lambda part: part.line.part)
     etas = _etas(connection, wanted, moment)
     day = moment.astimezone(UTC).date()

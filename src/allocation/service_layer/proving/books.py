@@ -36,8 +36,6 @@ ASKED_FOR_MORE: Final = (
     " AND (body LIKE '%\"need_by\"%' OR substr(orderid, length(orderid) - 3) LIKE '%/%')"
 )
 WAITING: Final = "waiting"
-# Facts that may be the first about a line; all others need a line with a place.
-_FIRST: Final = (Allocated, Backordered, Deallocated, Held, Split, AllocationRequired)
 
 
 class Fact(NamedTuple):
@@ -156,11 +154,7 @@ class Books:
     def _checked(self, event: Event, orderid: str, line: Booked | None) -> Promise | None:
         """The line before the event; if the two do not fit, the ledger contradicts itself."""
         if line is None:
-            if not isinstance(event, _FIRST):
-                self._contradict(orderid, f"nowhere, then {type(event).__name__}", "taken first")
-            elif isinstance(event, Deallocated):
-                self._contradict(orderid, "nowhere, then freed", f"{place_of(event.batchref)}, then freed")
-            return self._asked.get(orderid) if isinstance(event, Split) else self._asked.pop(orderid, None)
+            return self._before_first(event, orderid)
         before, place = line.promise, line.place
         match event:
             case Allocated(batchref=ref) if before.batchref is not None:
@@ -173,6 +167,21 @@ class Books:
             case Backordered() if before.closed != FREED:
                 self._contradict(orderid, f"{place}, then {WAITING}", "freed first")
         return before
+
+    def _before_first(self, event: Event, orderid: str) -> Promise | None:
+        """What is known of a line that this event is the first about."""
+        match event:
+            case AllocationRequired():  # the name may have been another line's
+                return None
+            case Split():
+                return self._asked.get(orderid)
+            case Deallocated(batchref=ref):
+                self._contradict(orderid, "nowhere, then freed", f"{place_of(ref)}, then freed")
+            case Allocated() | Backordered() | Held():
+                pass
+            case _:
+                self._contradict(orderid, f"nowhere, then {type(event).__name__}", "taken first")
+        return self._asked.pop(orderid, None)
 
     # `standing.Evolving`
 
