@@ -19,7 +19,7 @@ from allocation.entrypoints.console.forms import form_routes
 from allocation.entrypoints.console.importing import importing_routes
 from allocation.entrypoints.console.imports import Imports
 from allocation.entrypoints.console.live import Hub
-from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pacing import Paced
 from allocation.entrypoints.console.pages import PAGES, Console
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.protection import guarded

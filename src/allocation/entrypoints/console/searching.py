@@ -10,7 +10,7 @@ from allocation import views
 from allocation.domain.errors import UnknownMessage
 from allocation.entrypoints.console.pages import Console
 from allocation.entrypoints.console.rendering import url
-from allocation.entrypoints.http.reads import MAX_ID_LENGTH, Text
+from allocation.entrypoints.parameters import MAX_ID_LENGTH, Text
 
 SEE_OTHER = 303
 QUERY = Text("q", "A SKU, a batch, an order or a message", MAX_ID_LENGTH)
