@@ -93,26 +93,26 @@ class StoredRecords:
         return self.looked_up.session.miscounts(self._sku)
 
 
-class Kept(NamedTuple):
+class WarmProduct(NamedTuple):
     """A product that a group leaves in memory for the next, and its records."""
 
     product: Product
     records: StoredRecords
 
 
-NOTHING_KEPT: Final[Mapping[str, Kept]] = {}
+NOTHING_WARM: Final[Mapping[str, WarmProduct]] = {}
 
 
 class StoredProducts(AbstractRepository):
     """The products of one group. Each is there from a group before, or is loaded once, in part."""
 
-    def __init__(self, session: Session, today: date, usual_rules: Rules, kept: Mapping[str, Kept]) -> None:
+    def __init__(self, session: Session, today: date, usual_rules: Rules, kept: Mapping[str, WarmProduct]) -> None:
         super().__init__()
         self._looked_up = LookedUp(session)
         self._today = today
         self._usual_rules = usual_rules
         self._products: dict[str, Product | None] = {}
-        self._held: dict[str, Kept] = {}  # those that storage knows
+        self._held: dict[str, WarmProduct] = {}  # those that storage knows
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
         self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
@@ -205,7 +205,7 @@ class StoredProducts(AbstractRepository):
                 rows = changes.new_lines if promise.line.position > loaded else changes.lines
                 rows.append(_line_row(promise))
 
-    def leave(self) -> Sequence[Kept]:
+    def leave(self) -> Sequence[WarmProduct]:
         """The products as the next group finds them: what they had to write was taken out, and is storage's to tell.
 
         Those that the group created are not among them. Nothing can be asked for here any more.
@@ -228,7 +228,7 @@ class StoredProducts(AbstractRepository):
                 return False
         return True
 
-    def _hold(self, kept: Kept) -> None:
+    def _hold(self, kept: WarmProduct) -> None:
         product = kept.product
         product.today = self._today
         self._held[product.sku] = kept
@@ -266,7 +266,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         effects_of: EffectsOf = declared_effects,
         usual_rules: Rules = USUAL,
         solve: Solver = no_solver,
-        kept: Mapping[str, Kept] = NOTHING_KEPT,
+        kept: Mapping[str, WarmProduct] = NOTHING_WARM,
     ) -> None:
         self.now = recorded_at
         self.solve = solve
@@ -401,7 +401,7 @@ def _want(event: Event, wanted: Wanted) -> None:
         wanted.holdids.add(holdid)
 
 
-def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, looked_up: LookedUp) -> Kept:
+def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, looked_up: LookedUp) -> WarmProduct:
     records = StoredRecords(row.sku, looked_up)
     product = Product(
         row.sku,
@@ -412,7 +412,7 @@ def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, lo
         usual_rules=usual_rules,
         records=records,
     )
-    return Kept(product, records)
+    return WarmProduct(product, records)
 
 
 def _line(row: LineRow) -> OrderLine:
