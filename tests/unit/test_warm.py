@@ -16,7 +16,7 @@ from allocation.domain.events import (
 )
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writing.group import LookedUp, StoredRecords, WarmProduct
+from allocation.service_layer.writing.products import LookedUp, StoredRecords, WarmProduct
 from allocation.service_layer.writing.store import Loaded, StoreConflict, Wanted
 from allocation.service_layer.writing.warm import MAX_BATCHES, WarmProducts
 from allocation.service_layer.writing.writer import Writer

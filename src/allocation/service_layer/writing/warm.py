@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from allocation.service_layer.writing.group import WarmProduct
+from allocation.service_layer.writing.products import WarmProduct
 from allocation.service_layer.writing.store import Wanted
 
 MAX_PRODUCTS = 10_000
