@@ -17,6 +17,7 @@ import typer
 from allocation import views
 from allocation.config import LEAST_KEPT_DAYS, PREFIX, Settings
 from allocation.domain.events import Event
+from allocation.entrypoints.bodies import MAX_BODY_BYTES
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
 from allocation.entrypoints.http import bulk, openapi, previews
@@ -24,7 +25,6 @@ from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.pages import ABOUT
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS, Parameter, Read
-from allocation.entrypoints.http.requests import MAX_BODY_BYTES
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
 from allocation.entrypoints.previews import MAX_LINES
 from allocation.entrypoints.refusals import KINDS

@@ -26,7 +26,7 @@ from allocation.domain.model import Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.domain.splitting import can_be_split
 from allocation.service_layer import messagebus
-from allocation.service_layer.writing.group import _batch_row, _line_row
+from allocation.service_layer.writing.rows import row_of_batch, row_of_line
 from allocation.service_layer.writing.store import BatchRow, LineRow
 from tests.fakes import FakeUnitOfWork
 
@@ -105,9 +105,9 @@ class PlainShop:
         batches: dict[str, BatchRow] = {}
         lines: dict[tuple[str, str], LineRow] = {}
         for product in products:
-            batches |= {batch.reference: _batch_row(batch) for batch in product.batches}
+            batches |= {batch.reference: row_of_batch(batch) for batch in product.batches}
             for promise in product.changed_promises.values():
-                lines[promise.line.orderid, product.sku] = _line_row(promise)
+                lines[promise.line.orderid, product.sku] = row_of_line(promise)
         versions = {product.sku: (product.version_number, product.waiting_lines) for product in products}
         return versions, batches, lines
 

@@ -23,6 +23,7 @@ PLANTED = {
     "settings-stand-alone": ("config.py", "import allocation.domain.events"),
     "pure-domain": ("domain/model.py", "import msgspec"),
     "entrypoints-send-messages": ("entrypoints/__init__.py", "import allocation.domain.model"),
+    "entrypoints-independent": ("entrypoints/console/imports.py", "import allocation.entrypoints.cli.exits"),
     "adapters-serve": ("adapters/memory.py", "import allocation.service_layer.handlers"),
     "adapters-independent": ("adapters/memory.py", "import allocation.adapters.sqlite"),
 }

@@ -18,7 +18,7 @@ import pytest
 import allocation
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.entrypoints.cli.exits import EXIT_CODES
-from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import field_rules

@@ -17,7 +17,8 @@ from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
 from allocation.domain.events import AllocationRequired, BatchCreated, Event
 from allocation.entrypoints.cli import exporting
-from allocation.entrypoints.cli.kinds import What
+from allocation.entrypoints.cli.options import What
+from allocation.views import exports
 from tests.builders import select
 from tests.e2e.program import PROGRAM, given, run
 
@@ -102,12 +103,12 @@ def test_pages_join_without_gap_or_repetition(filled: str, what: What, monkeypat
 
 def read_pages(
     url: str, what: What, size: int, monkeypatch: pytest.MonkeyPatch, after_first: Callable[[], object] = lambda: None
-) -> list[list[exporting.Row]]:
+) -> list[list[exports.Row]]:
     """What `write_all` encodes, page by page; ``after_first`` happens when the first page was read."""
-    monkeypatch.setattr(exporting, "PAGE_ROWS", size)
-    pages: list[list[exporting.Row]] = []
+    monkeypatch.setattr(exports, "PAGE_ROWS", size)
+    pages: list[list[exports.Row]] = []
 
-    def encode(rows: Sequence[exporting.Row]) -> bytes:
+    def encode(rows: Sequence[exports.Row]) -> bytes:
         pages.append(list(rows))
         if len(pages) == 2:
             after_first()
@@ -115,7 +116,7 @@ def read_pages(
 
     async def read() -> None:
         reader = Reader(parse_url(url))
-        await reader.run(exporting.write_all, exporting.QUERIES[what], encode, io.BytesIO())
+        await reader.run(exporting.write_all, exports.TABLES[what], encode, io.BytesIO())
         await reader.close()
 
     asyncio.run(read())

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from allocation.adapters.database import parse_url
-from allocation.entrypoints.cli.lines import CHUNK_BYTES, MAX_LINE_BYTES
+from allocation.entrypoints.intake.lines import CHUNK_BYTES, MAX_LINE_BYTES
 from journey import books, plan, sample
 from tests.builders import Contents, contents, select
 from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, run

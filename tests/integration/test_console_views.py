@@ -18,6 +18,7 @@ from allocation.console_views import deliveries, ledger, overview, product, stoc
 from allocation.domain.errors import UnknownMessage, UnknownOrder, UnknownSku
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, RepairRequired
 from allocation.entrypoints.console.tally import Tally
+from allocation.service_layer.writing.store import as_moment
 from tests.e2e.program import given
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ def test_the_first_position_of_a_time_is_found(database: str) -> None:
     assert read(database, ledger.first_position_since, now - timedelta(days=1)) == 1
     assert read(database, ledger.first_position_since, now + timedelta(days=1)) == end + 1
     for position, recorded_at in rows(database, "SELECT position, recorded_at FROM ledger ORDER BY position"):
-        found = read(database, ledger.first_position_since, ledger.moment(recorded_at))
+        found = read(database, ledger.first_position_since, as_moment(recorded_at))
         assert found <= position
 
 

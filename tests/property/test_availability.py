@@ -21,7 +21,7 @@ from allocation.service_layer.writing.writer import Writer
 from allocation.views import availability as views
 from allocation.views.availability import availability
 from tests.builders import message, new_database
-from tests.property.life import BEGINNING, NOW, TODAY, TROUBLE
+from tests.property.strategies import BEGINNING, NOW, TODAY, TROUBLE
 
 EXAMPLES = int(os.environ.get("ALLOCATION_TEST_AVAILABILITY", "60"))
 SKU = "POSTER"

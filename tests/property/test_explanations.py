@@ -24,7 +24,7 @@ from allocation.domain.rules import JUST_IN_TIME, TOO_LATE
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.explain import Explanation, explain
 from tests.builders import change, message, new_database, select
-from tests.property.life import BEGINNING, NOW, TROUBLE
+from tests.property.strategies import BEGINNING, NOW, TROUBLE
 
 EXAMPLES = int(os.environ.get("ALLOCATION_TEST_EXPLANATIONS", "25"))
 

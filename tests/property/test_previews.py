@@ -28,7 +28,7 @@ from allocation.service_layer.previewing.line_changes import LineChange
 from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.writing.writer import Writer
 from tests.builders import Contents, contents, dsn, message, new_database
-from tests.property.life import BEGINNING, NOW, TODAY, TROUBLE
+from tests.property.strategies import BEGINNING, NOW, TODAY, TROUBLE
 from tests.servers import PostgresServer
 
 EXAMPLES = int(os.environ.get("ALLOCATION_TEST_PREVIEWS", "25"))

@@ -21,7 +21,8 @@ from allocation.service_layer.delivering.effects import Delivery
 from allocation.service_layer.delivering.relay import Relay, Results
 from allocation.service_layer.messages import Message
 from allocation.service_layer.writing import ahead, group, ledger, writer
-from allocation.service_layer.writing.group import GroupUnitOfWork, StoredProducts
+from allocation.service_layer.writing.group import GroupUnitOfWork
+from allocation.service_layer.writing.products import StoredProducts
 from allocation.service_layer.writing.store import Changes, Loaded, Wanted
 from allocation.service_layer.writing.warm import WarmProducts
 from allocation.service_layer.writing.writer import Writer

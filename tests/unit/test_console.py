@@ -17,9 +17,8 @@ from allocation.console_views.stock import Stock
 from allocation.entrypoints.console import live
 from allocation.entrypoints.console.drawing import Curve, chart, step_curve, stock_bar
 from allocation.entrypoints.console.live import Hub, Rendered, Topics
-from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pacing import Paced, timed
 from allocation.entrypoints.console.rendering import environment, few, shown, url
-from allocation.entrypoints.console.timed import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
 from allocation.service_layer.writing.meter import Meter, Second
@@ -53,7 +52,7 @@ def test_paced_work_is_done_once_for_all_and_then_rests() -> None:
 
     async def ask() -> None:
         paced = Paced(work, least_pause_s=0.1, rest=1)
-        assert [kept.value for kept in await asyncio.gather(*(paced.get() for _ in range(5)))] == [1] * 5
+        assert [result.value for result in await asyncio.gather(*(paced.get() for _ in range(5)))] == [1] * 5
         assert (await paced.get()).value == 1
         await asyncio.sleep(0.15)
         assert (await paced.get()).value == 2

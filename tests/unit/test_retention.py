@@ -59,7 +59,7 @@ def story(tables: MemoryTables, orderid: str) -> tuple[ClosedLine, Sequence[Ledg
     return ClosedLine(orderid, SKU, line.qty, line.batchref, line.closed or ""), about
 
 
-LIVES: Mapping[str, tuple[Sequence[Event], int, Mapping[str, int]]] = {
+HISTORIES: Mapping[str, tuple[Sequence[Event], int, Mapping[str, int]]] = {
     "cancelled": ([AllocationRequired("o1", SKU, 4), AllocationCancelled("o1", SKU)], 2, {}),
     "cancelled while it waited": ([AllocationRequired("o1", SKU, 40), AllocationCancelled("o1", SKU)], 2, {}),
     "shipped": ([AllocationRequired("o1", SKU, 4), LineShipped("o1", SKU)], 2, {"b1": 4}),
@@ -93,17 +93,17 @@ LIVES: Mapping[str, tuple[Sequence[Event], int, Mapping[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("life", LIVES)
-def test_a_line_has_added_to_the_books_what_its_messages_did(life: str) -> None:
-    events, changes, shipped = LIVES[life]
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_line_has_added_to_the_books_what_its_messages_did(name: str) -> None:
+    events, changes, shipped = HISTORIES[name]
     tables = played(*events)
     line, rows = story(tables, "o1")
     assert share_of(line, rows) == Opening(changes, shipped, rows[-1].position, NOON)
 
 
-@pytest.mark.parametrize("life", LIVES)
-def test_the_books_of_the_rest_go_on_from_there(life: str) -> None:
-    tables = played(*LIVES[life][0], AllocationRequired("other", SKU, 3))
+@pytest.mark.parametrize("name", HISTORIES)
+def test_the_books_of_the_rest_go_on_from_there(name: str) -> None:
+    tables = played(*HISTORIES[name][0], AllocationRequired("other", SKU, 3))
     share = share_of(*story(tables, "o1"))
     assert share is not None
     books = Books(SKU, share)

@@ -16,7 +16,7 @@ from allocation.domain.events import (
 )
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writing.group import Kept, LookedUp, StoredRecords
+from allocation.service_layer.writing.products import LookedUp, StoredRecords, WarmProduct
 from allocation.service_layer.writing.store import Loaded, StoreConflict, Wanted
 from allocation.service_layer.writing.warm import MAX_BATCHES, WarmProducts
 from allocation.service_layer.writing.writer import Writer
@@ -219,9 +219,9 @@ def test_what_a_product_had_to_write_is_written_once() -> None:
     run(scenario)
 
 
-def kept(sku: str, batches: int = 1) -> Kept:
+def kept(sku: str, batches: int = 1) -> WarmProduct:
     product = Product(sku, [Batch(f"{sku}-{number}", sku, 1) for number in range(batches)])
-    return Kept(product, StoredRecords(sku, LookedUp(session=None)))  # type: ignore[arg-type]
+    return WarmProduct(product, StoredRecords(sku, LookedUp(session=None)))  # type: ignore[arg-type]
 
 
 def test_the_product_not_used_for_longest_is_given_up() -> None:

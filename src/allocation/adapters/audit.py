@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engi
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.proving.audit import ProductRows, Report, audit
 from allocation.service_layer.proving.books import ASKED_FOR_MORE, BOOKED, Difference, Fact, Opening
-from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, StoreUnavailable
+from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, StoreUnavailable, as_moment
 
 PAGE_ROWS = 2_000
 SQLITE_SORT_KIB = 8 * 1024  # of memory for each sort; the rest is sorted on disk
@@ -181,7 +181,7 @@ def _side_by_side(*streams: Groups) -> Iterator[tuple[str, Sequence[Iterable[Row
 def _opening(rows: Iterable[Row], taken: Iterable[Row]) -> Opening:
     shipped = {ref: qty for ref, _, qty in taken}
     _, version_number, position, recorded_at = next(iter(rows), (None, 0, 0, None))
-    return Opening(version_number, shipped, position, recorded_at and _moment(recorded_at))
+    return Opening(version_number, shipped, position, recorded_at and as_moment(recorded_at))
 
 
 def _batch(row: Row) -> BatchRow:
@@ -193,7 +193,7 @@ def _line(row: Row) -> LineRow:
     line = LineRow._make(row)
     if line.need_by is None and line.expires_at is None:  # as of most
         return line
-    return line._replace(need_by=_day(line.need_by), expires_at=line.expires_at and _moment(line.expires_at))
+    return line._replace(need_by=_day(line.need_by), expires_at=line.expires_at and as_moment(line.expires_at))
 
 
 def _day(value: str | date | None) -> date | None:
@@ -209,8 +209,4 @@ def _cause(connection: Connection, difference: Difference) -> Cause | None:
     if row is None:
         return None
     correlation_id, step, type_, actor, recorded_at = row
-    return Cause(message_id(correlation_id, step), type_, actor, _moment(recorded_at))
-
-
-def _moment(value: str | datetime) -> datetime:
-    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+    return Cause(message_id(correlation_id, step), type_, actor, as_moment(recorded_at))

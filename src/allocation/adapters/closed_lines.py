@@ -17,7 +17,8 @@ from sqlalchemy.engine import URL
 from allocation.adapters.connection import OwnConnection, Statements, numbers
 from allocation.adapters.database import is_sqlite
 from allocation.domain.lines import part_id, part_of
-from allocation.service_layer.proving.retention import Cascade, ClosedLine, LedgerRow, Place, Removal, Tidied, plan
+from allocation.service_layer.proving.retention import AgeKey, Cascade, ClosedLine, LedgerRow, Removal, Tidied, plan
+from allocation.service_layer.writing.store import as_moment
 
 OLDEST = """
     SELECT closed_at, orderid, sku FROM order_lines
@@ -84,8 +85,10 @@ class SqlClosedLines:
         self._connection = OwnConnection(url)
         self._is_sqlite = is_sqlite(url)
 
-    async def remove(self, until: datetime, after: Place, limit: int, *, dry_run: bool) -> tuple[Tidied, Place | None]:
-        def remove(statements: Statements) -> tuple[Tidied, Place | None]:
+    async def remove(
+        self, until: datetime, after: AgeKey, limit: int, *, dry_run: bool
+    ) -> tuple[Tidied, AgeKey | None]:
+        def remove(statements: Statements) -> tuple[Tidied, AgeKey | None]:
             oldest = self._oldest(statements, until, after, limit)
             tidied, removal = _planned(statements, oldest, until) if oldest else (Tidied(), Removal())
             if removal.lines and not dry_run:
@@ -98,15 +101,15 @@ class SqlClosedLines:
     async def close(self) -> None:
         await self._connection.close()
 
-    def _oldest(self, statements: Statements, until: datetime, after: Place, limit: int) -> Sequence[Place]:
+    def _oldest(self, statements: Statements, until: datetime, after: AgeKey, limit: int) -> Sequence[AgeKey]:
         values: dict[str, Any] = after._asdict() | {"until": until}
         if self._is_sqlite:  # which keeps moments as text
             values |= {name: values[name].isoformat() for name in ("until", "closed_at")}
         rows = statements.rows(OLDEST, **values, limit=limit)
-        return [Place(_moment(closed_at), orderid, sku) for closed_at, orderid, sku in rows]
+        return [AgeKey(as_moment(closed_at), orderid, sku) for closed_at, orderid, sku in rows]
 
 
-def _planned(statements: Statements, places: Sequence[Place], until: datetime) -> tuple[Tidied, Removal]:
+def _planned(statements: Statements, places: Sequence[AgeKey], until: datetime) -> tuple[Tidied, Removal]:
     """What becomes of these lines, now that nobody else can change them."""
     locked = {sku for (sku,) in statements.rows(LOCK, texts=_listed({place.sku for place in places}))}
     wanted = [(place.orderid, place.sku) for place in places if place.sku in locked]
@@ -143,7 +146,7 @@ def _lines(statements: Statements, wanted: Sequence[tuple[str, str]]) -> Sequenc
 def _rows_about(statements: Statements, lines: Sequence[ClosedLine]) -> Mapping[tuple[str, str], Sequence[LedgerRow]]:
     rows: defaultdict[tuple[str, str], list[LedgerRow]] = defaultdict(list)
     for values in statements.rows(LEDGER, texts=_listed({line.orderid for line in lines})):
-        row = LedgerRow._make((*values[:-1], _moment(values[-1])))
+        row = LedgerRow._make((*values[:-1], as_moment(values[-1])))
         rows[row.orderid, row.sku].append(row)
     return rows
 
@@ -176,7 +179,3 @@ def _listed(values: Iterable[Any]) -> str:
 def _told(moment: datetime | None) -> str:
     assert moment is not None  # noqa: S101 - of what has rows
     return moment.isoformat()
-
-
-def _moment(value: str | datetime) -> datetime:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value

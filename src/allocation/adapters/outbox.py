@@ -7,15 +7,14 @@ import os
 import socket
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 
 from sqlalchemy.engine import URL
 
 from allocation.adapters.connection import OwnConnection, Statements, numbers
 from allocation.service_layer.delivering.effects import Delivery
 from allocation.service_layer.delivering.leases import PARTITIONS, Lease, partition_of, share
-from allocation.service_layer.delivering.relay import Failure, Held, Results
-from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.delivering.relay import Failure, Leased, Results
+from allocation.service_layer.writing.store import StoreUnavailable, as_moment
 
 RELAY_MEMORY_S = 3_600.0  # how long the row of a relay that died stays
 ALL_PARTITIONS = numbers(range(PARTITIONS))
@@ -114,13 +113,13 @@ class Outbox:
         rows = await self._connection.run(
             lambda statements: statements.rows(statement, effect=effect, numbers=numbers(partitions), limit=limit)
         )
-        return [Delivery._make((*row[:8], _moment(row[8]))) for row in rows]
+        return [Delivery._make((*row[:8], row[8] and as_moment(row[8]))) for row in rows]
 
-    async def lease(self, in_use: Collection[int], lease_s: float) -> Held:
+    async def lease(self, in_use: Collection[int], lease_s: float) -> Leased:
         self._known = True
         return await self._connection.run_in_transaction(lambda statements: self._share(statements, in_use, lease_s))
 
-    def _share(self, statements: Statements, in_use: Collection[int], lease_s: float) -> Held:
+    def _share(self, statements: Statements, in_use: Collection[int], lease_s: float) -> Leased:
         statements.do(ALIVE, me=self._me, seconds=lease_s)
         leases = _locked(statements)
         relays = {self._me, *(name for (name,) in statements.rows(RELAYS))}
@@ -131,7 +130,7 @@ class Outbox:
         statements.do(RELEASE, me=self._me, numbers=numbers(plan.released))
         if plan.taken:
             statements.do(FORGET_RELAYS, seconds=-RELAY_MEMORY_S)
-        return Held(epochs, epochs.keys() - plan.draining)
+        return Leased(epochs, epochs.keys() - plan.draining)
 
     async def release(self) -> None:
         def release(statements: Statements) -> None:
@@ -180,10 +179,6 @@ def _locked(statements: Statements) -> Sequence[Lease]:
             statements.do(NEW_LEASE, partition=partition)
         rows = statements.rows(LEASES, numbers=ALL_PARTITIONS)
     return [Lease(partition, holder, epoch, bool(free)) for partition, holder, epoch, free in rows]
-
-
-def _moment(value: str | datetime | None) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _write_down(statements: Statements, failure: Failure) -> None:

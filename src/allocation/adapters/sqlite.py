@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import date
 from typing import TypeVar
 
 import msgspec
@@ -36,6 +36,7 @@ from allocation.service_layer.writing.store import (
     StoreConflict,
     StoreUnavailable,
     Wanted,
+    as_moment,
 )
 
 T = TypeVar("T")
@@ -251,11 +252,7 @@ def _line(row: Sequence[object]) -> LineRow:
     line = LineRow(*row)  # type: ignore[arg-type]
     if line.need_by is None and line.expires_at is None:
         return line
-    return line._replace(need_by=_as_date(line.need_by), expires_at=_as_moment(line.expires_at))
-
-
-def _as_moment(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+    return line._replace(need_by=_as_date(line.need_by), expires_at=line.expires_at and as_moment(line.expires_at))
 
 
 def _as_date(text: object) -> date | None:

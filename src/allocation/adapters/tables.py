@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from allocation.service_layer.writing.store import as_moment
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC: ``timestamptz`` on PostgreSQL, ISO 8601 text on SQLite."""
@@ -44,8 +46,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.isoformat() if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return moment.astimezone(UTC) if moment is not None else None
+        return as_moment(value) if value is not None else None
 
 
 metadata = MetaData(

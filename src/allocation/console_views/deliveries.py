@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from allocation.console_views.ledger import moment
 from allocation.console_views.overview import MOST_COUNTED
+from allocation.service_layer.writing.store import as_moment
 
 
 class EffectRow(NamedTuple):
@@ -61,7 +61,7 @@ def _effect(connection: Connection, effect: str) -> EffectRow:
     pending, held, dead = (_count(connection, state, about) for state in (_PENDING, _HELD, _DEAD))
     oldest = connection.execute(text(_OLDEST), about).scalar_one_or_none()
     trouble = connection.execute(text(_TROUBLE), about).scalar_one_or_none() if held else None
-    return EffectRow(effect, pending, held, dead, moment(oldest) if oldest else None, trouble)
+    return EffectRow(effect, pending, held, dead, as_moment(oldest) if oldest else None, trouble)
 
 
 def _count(connection: Connection, state: str, about: Mapping[str, str]) -> int:

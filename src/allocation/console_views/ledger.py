@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, text
 from allocation import views
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import message_id, split_id
+from allocation.service_layer.writing.store import as_moment
 
 PAGE = 50
 HISTORY = 20  # rows of the history of something, beside what else is shown of it
@@ -116,7 +117,7 @@ def cascade(connection: Connection, id_: str) -> Cascade:
     found = connection.execute(text(_CASCADE), about).all()
     effects = connection.execute(text(_EFFECTS), about).all()
     messages = [
-        Told(row[0], row[1], row[2], row[3], row[4], row[5], msgspec.json.decode(row[6]), row[7], moment(row[8]))
+        Told(row[0], row[1], row[2], row[3], row[4], row[5], msgspec.json.decode(row[6]), row[7], as_moment(row[8]))
         for row in found[:MOST_TOLD]
     ]
     return Cascade(messages, [EffectOf._make(row) for row in effects[:MOST_TOLD]], len(found) > MOST_TOLD)
@@ -141,7 +142,7 @@ def first_position_since(connection: Connection, since: datetime) -> int:
     while low < high:
         middle = (low + high) // 2
         recorded_at = connection.execute(text(_RECORDED_FROM), {"position": middle}).scalar_one()
-        low, high = (low, middle) if moment(recorded_at) >= since else (middle + 1, high)
+        low, high = (low, middle) if as_moment(recorded_at) >= since else (middle + 1, high)
     return low
 
 
@@ -157,11 +158,6 @@ def tally(connection: Connection, after: int, until: int) -> Counter[Pair]:
         for fact, number in zip(FACTS, kept, strict=True):
             counts[type_, fact] += number
     return +counts
-
-
-def moment(value: datetime | str) -> datetime:
-    """A moment as the database has it, in UTC."""
-    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
 def _mark(type_: str) -> str:
@@ -219,5 +215,5 @@ def _unfolded(row: Any) -> Iterator[Told]:
     told += [(step, row.step, type_, fields) for step, type_, fields in msgspec.json.decode(row.facts or "[]")]
     for step, cause, type_, fields in reversed(told):
         yield Told(
-            row.position, row.correlation_id, step, cause, type_, row.sku, fields, row.actor, moment(row.recorded_at)
+            row.position, row.correlation_id, step, cause, type_, row.sku, fields, row.actor, as_moment(row.recorded_at)
         )

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Date, bindparam, text
 
-from allocation.console_views.ledger import moment
 from allocation.console_views.stock import LATE, SUMS, LateLine, Stock
 from allocation.console_views.waiting import spelled, steps
+from allocation.service_layer.writing.store import as_moment
 
 MOST_SHOWN = 5
 MOST_COUNTED = 10_000  # of what may be very many; more is shown as "10,000+"
@@ -84,7 +84,7 @@ def totals(connection: Connection, today: date) -> Totals:
         overdue,
         [OverdueBatch._make(row) for row in past],
         [WaitingProduct._make(row) for row in most],
-        [WaitingLine(orderid, sku, qty, moment(since)) for orderid, sku, qty, since in oldest],
+        [WaitingLine(orderid, sku, qty, as_moment(since)) for orderid, sku, qty, since in oldest],
         late_count,
         [LateLine._make(row) for row in late_lines],
     )

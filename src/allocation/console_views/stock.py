@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Connection, Date, TextClause, bindparam, text
 
 from allocation import views
-from allocation.console_views.ledger import moment
 from allocation.console_views.waiting import spelled, steps
 from allocation.domain.errors import UnknownOrder
 from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, state_of, stock_day
+from allocation.service_layer.writing.store import as_moment
 
 PAGE = 50
 WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
@@ -162,7 +162,7 @@ def late_lines(connection: Connection, sku: str, today: date, limit: int = PAGE)
 def holds(connection: Connection, sku: str, limit: int = PAGE) -> Sequence[Hold]:
     """What carts hold of a product, the one that ends first first."""
     rows = connection.execute(_HOLDS, {"sku": sku, "limit": limit})
-    return [Hold(holdid, qty, batchref, moment(expires_at)) for holdid, qty, batchref, expires_at in rows]
+    return [Hold(holdid, qty, batchref, as_moment(expires_at)) for holdid, qty, batchref, expires_at in rows]
 
 
 def order(connection: Connection, orderid: str, *, after: str = "", limit: int = PAGE) -> Sequence[OrderedLine]:

@@ -1,4 +1,4 @@
-"""What is answered to a preview: the same over HTTP and on the command line."""
+"""What is answered to a preview: the same over HTTP, in the console and on the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from allocation.service_layer.previewing.preview import Preview, Previews
 from allocation.views import DEFAULT_PAGE
 
 MAX_LINES = 10_000  # of a list of events that are previewed together
+MOST_SHOWN = 200  # lines, on a page
 
 
 class ChangedLine(msgspec.Struct):
@@ -78,6 +79,11 @@ def effect_of(preview: Preview, limit: int) -> Effect:
     return Effect(_summary(lines), [_told(line) for line in lines[:limit]], len(lines) > limit)
 
 
+def effect_of_lines(lines: Sequence[LineChange]) -> Effect:
+    """The lines that come to wait, the latest, then all others by order; counts of all, and as many as are shown."""
+    return effect_of(Preview((), sorted(lines, key=_harm), {}), MOST_SHOWN)
+
+
 def repeats(item: Message | Refusal, outcome: Outcome | Refusal) -> bool:
     """Whether the outcome is the first one of a message that was in the ledger already."""
     return isinstance(outcome, Outcome) and outcome.message is not item
@@ -93,6 +99,10 @@ def _summary(lines: Sequence[LineChange]) -> Summary:
         earlier=sum(after < before for before, after in days),
         later=sum(after > before for before, after in days),
     )
+
+
+def _harm(line: LineChange) -> tuple[bool, int, str]:
+    return (line.state != WAITING, -line.late_days, line.orderid)
 
 
 def _told(line: LineChange) -> ChangedLine:

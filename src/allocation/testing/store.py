@@ -41,7 +41,7 @@ GROUP: Final = 1_000  # messages that the writer may put into one group
 Parts = Mapping[str, Any]  # of `Changes`
 
 
-class Kept:
+class StoreUnderTest:
     """A store under test, and what it keeps."""
 
     def __init__(self, suite: StoreCompliance, runner: asyncio.Runner) -> None:
@@ -105,10 +105,10 @@ class StoreCompliance:
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Kept]:
+    def opened(self) -> Iterator[StoreUnderTest]:
         """An empty store, for tests of one's own too; closed in the end."""
         with asyncio.Runner() as runner:
-            kept = Kept(self, runner)
+            kept = StoreUnderTest(self, runner)
             try:
                 yield kept
             finally:

@@ -4,6 +4,7 @@ Each reads one page by an index, never a whole table. ``next_…`` in a result i
 for the next page; null on the last one.
 """
 
+from allocation.service_layer.writing.store import as_moment
 from allocation.views.ledger import MAX_STEP, Events, RecordedEvent, event, events, opening
 from allocation.views.letters import DeadLetter, DeadLetterDetail, DeadLetters, dead_letter, dead_letters
 from allocation.views.lines import (
@@ -16,7 +17,7 @@ from allocation.views.lines import (
     told_priority,
     with_parts,
 )
-from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_PAGE, MAX_POSITION, as_moment
+from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_PAGE, MAX_POSITION
 from allocation.views.stock import (
     BatchDetail,
     ProductDetail,

@@ -21,7 +21,7 @@ from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, 
 from allocation.domain.stock import Stock
 from allocation.service_layer.messages import message_id
 from allocation.views import as_moment, late_and_due, opening, today, unusual
-from allocation.views.facts import Place, facts_before
+from allocation.views.facts import LedgerPlace, facts_before
 from allocation.views.past import replayed, rules_of
 
 MAX_REPLAYED = 10_000  # messages of a product
@@ -160,7 +160,7 @@ def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -
     begins = opening(connection, sku)
     if placed.position <= begins.position:
         return None
-    facts = facts_before(connection, sku, Place(placed.position, placed.place), MAX_REPLAYED + 1)
+    facts = facts_before(connection, sku, LedgerPlace(placed.position, placed.place), MAX_REPLAYED + 1)
     if len(facts) > MAX_REPLAYED:
         return None
     past = replayed(connection, sku, facts, begins)

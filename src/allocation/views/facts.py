@@ -18,7 +18,7 @@ PAGE_ROWS = 2_000
 NAMES_AT_ONCE = 500
 
 
-class Place(NamedTuple):
+class LedgerPlace(NamedTuple):
     """The place of a message in the ledger; facts that are kept in one row share its position."""
 
     position: int
@@ -43,7 +43,7 @@ def batch_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[
     return _facts(connection, f"sku = :sku AND orderid IS NULL AND position <= ({until})", moment, sku=sku)
 
 
-def facts_before(connection: Connection, sku: str, place: Place, most: int) -> list[Fact]:
+def facts_before(connection: Connection, sku: str, place: LedgerPlace, most: int) -> list[Fact]:
     """The first ``most`` messages that changed the product before that place, in order."""
     asked = {"sku": sku, "position": place.position, "place": place.place, "most": most}
     return [Fact._make(row) for row in connection.execute(_BEFORE, asked)]

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 from allocation.domain.errors import UnknownMessage
 from allocation.service_layer.messages import message_id, split_id
 from allocation.service_layer.proving.books import NOTHING_GONE, Opening
-from allocation.views.paging import DEFAULT_PAGE, AnyRow, as_moment, page_of
+from allocation.service_layer.writing.store import as_moment
+from allocation.views.paging import DEFAULT_PAGE, AnyRow, page_of
 
 MAX_STEP = 2**31 - 1
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from allocation.domain.errors import UnknownDeadLetter
 from allocation.service_layer.delivering.dead_letters import seconds
 from allocation.service_layer.messages import message_id
-from allocation.views.paging import DEFAULT_PAGE, MAX_POSITION, AnyRow, as_moment, page_of
+from allocation.service_layer.writing.store import as_moment
+from allocation.views.paging import DEFAULT_PAGE, MAX_POSITION, AnyRow, page_of
 
 
 class DeadLetter(msgspec.Struct):

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.domain.errors import UnknownOrder
 from allocation.domain.lines import days_late, later_parts, own_priority, part_of, state_of, stock_day
-from allocation.views.paging import DEFAULT_PAGE, AnyRow, as_moment, typed
+from allocation.service_layer.writing.store import as_moment
+from allocation.views.paging import DEFAULT_PAGE, AnyRow, typed
 
 _Ordered = TypeVar("_Ordered", bound=Any)  # a line of an order, of whatever type: with its SKU and its part
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
@@ -31,7 +31,3 @@ def typed(statement: str) -> Executable:
         told = told.bindparams(bindparam("today", type_=Date))
     days = {name: Date for name in ("eta", "expires_on", "need_by") if name in statement}
     return told.columns(**days)
-
-
-def as_moment(value: datetime | str) -> datetime:
-    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)

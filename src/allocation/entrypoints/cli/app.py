@@ -17,8 +17,7 @@ from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error
-from allocation.entrypoints.cli.kinds import Format, Past, What
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, settings_for
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, settings_for
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 

@@ -8,10 +8,9 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Self
 
 import msgspec
 import typer
@@ -19,20 +18,17 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from allocation.bootstrap import Service, bootstrap
+from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError, complain, log_to_stderr
-from allocation.entrypoints.cli.lines import ACTOR, Item, Line, read_csv, read_json_lines
 from allocation.entrypoints.cli.options import acting
 from allocation.entrypoints.cli.previewing import Reading, print_files
-from allocation.service_layer.messages import Outcome, incoming
-from allocation.service_layer.writing.stream import handle_stream
+from allocation.entrypoints.intake.importing import STDIN, Count, RefusedLines, import_lines
+from allocation.entrypoints.intake.lines import ACTOR, Item, Line, read_csv, read_json_lines
+from allocation.service_layer.messages import incoming
 from allocation.service_layer.writing.writer import Unavailable
 
-STDIN = "-"
-REFUSED_SUFFIX = ".refused.jsonl"
 GC_THRESHOLD = 100_000
 # Nobody waits for one line of a file; in a large group more lines share what is read and written of a product.
 MAX_GROUP = 4_000
@@ -48,29 +44,6 @@ class Request:
     label: str = ""
     as_json: bool = False
     preview: bool = False
-
-
-@dataclass(slots=True)
-class Count:
-    """What became of the lines of one file."""
-
-    file: str
-    lines: int = 0
-    taken: int = 0
-    refused: int = 0
-    refused_file: str | None = None
-    seconds: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def repeated(self) -> int:
-        """Lines that were in the ledger already."""
-        return self.lines - self.taken - self.refused
-
-    @property
-    def rate(self) -> float:
-        """Lines per second."""
-        return self.lines / max(self.seconds or time.perf_counter() - self.started, 1e-9)
 
 
 def import_files(settings: Settings, request: Request) -> int:
@@ -147,64 +120,6 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         return
     with Path(name).open("rb") as file:
         yield file
-
-
-class Shows(Protocol):
-    """Shows how far an import is."""
-
-    def show(self, count: Count, results: Sequence[tuple[Line, object]]) -> None:
-        """There are more results."""
-
-
-async def import_lines(
-    service: Service, reader: AsyncIterator[Iterator[Item]], count: Count, refused: RefusedLines, display: Shows
-) -> None:
-    """Hand every line to the writer, count what becomes of them, and keep those that are refused."""
-    async with aclosing(handle_stream(service.writer, reader)) as stream:
-        async for results in stream:
-            taken = 0
-            for line, result in results:
-                if isinstance(result, Outcome):
-                    taken += result.message is line.message
-                elif isinstance(result, Refusal):
-                    count.refused += 1
-                    refused.add(line, result)
-                else:
-                    raise result
-            count.lines += len(results)
-            count.taken += taken
-            display.show(count, results)
-
-
-class RefusedLines:
-    """The file of the lines that were refused, each with its number and the reason; made when the first one is."""
-
-    def __init__(self, name: str, path: Path | None) -> None:
-        self.path = path or Path(("stdin" if name == STDIN else name) + REFUSED_SUFFIX)
-        self._name = name
-        self._given = path is not None
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Self:
-        if not self._given:  # what an earlier import left here is out of date
-            self.path.unlink(missing_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, line: Line, refusal: Refusal) -> None:
-        if self._file is None:
-            self._file = self.path.open("ab")
-        told = {
-            "file": self._name,
-            "line": line.number,
-            "reason": refusal.message,
-            "cure": refusal.cure,
-            "text": line.text.decode(errors="backslashreplace"),
-        }
-        self._file.write(msgspec.json.encode(told) + b"\n")
 
 
 class Display:

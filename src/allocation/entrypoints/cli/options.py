@@ -1,9 +1,10 @@
-"""Options that several commands share, and the settings they make."""
+"""Options that several commands share, the choices of options, and the settings they make."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -21,6 +22,28 @@ DatabaseUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be.")]
+
+
+class Past(StrEnum):
+    """What can be done at a time of the past."""
+
+    SHOW = "show"
+
+
+class Format(StrEnum):
+    """How exported rows are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class What(StrEnum):
+    """What can be exported."""
+
+    BATCHES = "batches"
+    ALLOCATIONS = "allocations"
+    BACKORDERS = "backorders"
+    LEDGER = "ledger"
 
 
 def acting(settings: Settings, channel: str) -> str:

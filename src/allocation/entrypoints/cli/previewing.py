@@ -16,9 +16,9 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.errors import Refusal
 from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError
-from allocation.entrypoints.cli.lines import Item, Line
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
+from allocation.entrypoints.intake.lines import Item, Line
 from allocation.entrypoints.previews import (
     MAX_LINES,
     ChangedLine,

@@ -14,7 +14,7 @@ from allocation.config import Settings
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
 from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, acting, settings_for
-from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcome, field_rules, incoming_types
 

@@ -1,14 +1,25 @@
-"""The commands of ``allocation webhooks`` and their options. What they do is in `subscribing`."""
+"""``allocation webhooks``: add, list, test, remove and enable them, and change their secrets."""
 
 # ruff: noqa: PLC0415 - what works with a database is heavy, and loaded only when one is used
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import msgspec
 import typer
 
+from allocation.config import Settings
+from allocation.entrypoints.cli.exits import DONE, UNDELIVERED, complain, log_to_stderr
 from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, settings_for
 
+if TYPE_CHECKING:
+    from allocation.bootstrap import Service
+    from allocation.entrypoints.webhooks import SecretWebhook, Webhook
+
+T = TypeVar("T")
+
+KEEP_IT = "The secret is not shown again: give it to the receiver, who verifies the signatures with it."
 Id = Annotated[str, typer.Argument(metavar="ID", help="The webhook, as list names it.")]
 
 webhooks = typer.Typer(
@@ -35,41 +46,69 @@ def add(
     database: DatabaseUrl = None,
 ) -> int:
     """Have facts, or the events named, posted to a URL from now on, and print the secret that signs them: this once."""
-    from allocation.entrypoints.cli import subscribing
+    from allocation.entrypoints import webhooks as rules
 
-    return subscribing.add(settings_for(database), url, event or [], description, as_json=as_json)
+    added = _run(settings_for(database), lambda service: rules.add(service, url, event or [], description))
+    return _print_secret(added, as_json=as_json)
 
 
 @webhooks.command("list")
 def list_(*, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
     """List all webhooks."""
-    from allocation.entrypoints.cli import subscribing
+    import asyncio
 
-    return subscribing.list_all(settings_for(database), as_json=as_json)
+    from allocation.entrypoints import webhooks as rules
+    from allocation.entrypoints.cli.output import console, table
+    from allocation.entrypoints.cli.reading import read
+
+    log_to_stderr()
+    found = asyncio.run(read(settings_for(database), rules.webhooks))
+    if as_json:
+        _print_json(found)
+    else:
+        console().print(table("Webhooks", ("id", "url", "events", "description", "state"), map(_row, found.webhooks)))
+    return DONE
 
 
 @webhooks.command("test")
 def try_(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
     """Post a message of type webhook.test, and print what the target said."""
-    from allocation.entrypoints.cli import subscribing
+    from allocation.entrypoints import webhooks as rules
 
-    return subscribing.try_(settings_for(database), id_, as_json=as_json)
+    result = _run(settings_for(database), lambda service: rules.try_(service, id_))
+    if as_json:
+        _print_json(result)
+    elif result.delivered:
+        typer.echo(f"delivered: {result.said}")
+    else:
+        complain(f"not delivered: {result.said}")
+    return DONE if result.delivered else UNDELIVERED
 
 
 @webhooks.command()
 def remove(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
     """Post nothing to it any more, and forget it."""
-    from allocation.entrypoints.cli import subscribing
+    from allocation.entrypoints import webhooks as rules
 
-    return subscribing.remove(settings_for(database), id_, as_json=as_json)
+    _run(settings_for(database), lambda service: rules.remove(service, id_))
+    if as_json:
+        _print_json({"removed": id_})
+    else:
+        typer.echo(f"removed: {id_}")
+    return DONE
 
 
 @webhooks.command()
 def enable(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
     """Post to it again, from now on, after it was disabled."""
-    from allocation.entrypoints.cli import subscribing
+    from allocation.entrypoints import webhooks as rules
 
-    return subscribing.enable(settings_for(database), id_, as_json=as_json)
+    result = _run(settings_for(database), lambda service: rules.enable(service, id_))
+    if as_json:
+        _print_json(result)
+    else:
+        typer.echo(f"enabled: {id_}")
+    return DONE
 
 
 @webhooks.command()
@@ -83,6 +122,43 @@ def rotate(
     database: DatabaseUrl = None,
 ) -> int:
     """Give it a new secret, and print that: this once."""
-    from allocation.entrypoints.cli import subscribing
+    from allocation.entrypoints import webhooks as rules
 
-    return subscribing.rotate(settings_for(database), id_, overlap_hours, as_json=as_json)
+    rotated = _run(settings_for(database), lambda service: rules.rotate(service, id_, overlap_hours))
+    return _print_secret(rotated, as_json=as_json)
+
+
+def _run(settings: Settings, work: Callable[[Service], Awaitable[T]]) -> T:
+    import asyncio
+
+    from allocation.bootstrap import bootstrap
+
+    async def run() -> T:
+        async with bootstrap(settings) as service:
+            return await work(service)
+
+    log_to_stderr()
+    return asyncio.run(run())
+
+
+def _print_secret(webhook: SecretWebhook, *, as_json: bool) -> int:
+    if as_json:
+        _print_json(webhook)
+    else:
+        typer.echo(f"webhook: {webhook.id}\nsecret: {webhook.secret}\n{KEEP_IT}")
+    return DONE
+
+
+def _print_json(value: object) -> None:
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def _row(webhook: Webhook) -> tuple[object, ...]:
+    events = ", ".join(webhook.event_types) or "all facts"
+    return webhook.id, webhook.url, events, webhook.description or None, _state(webhook)
+
+
+def _state(webhook: Webhook) -> str:
+    if webhook.disabled_at is None:
+        return "active"
+    return f"disabled {webhook.disabled_at:%Y-%m-%d %H:%M}Z: {webhook.disabled_reason}"

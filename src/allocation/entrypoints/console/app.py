@@ -8,6 +8,8 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -19,14 +21,19 @@ from allocation.entrypoints.console.forms import form_routes
 from allocation.entrypoints.console.importing import importing_routes
 from allocation.entrypoints.console.imports import Imports
 from allocation.entrypoints.console.live import Hub
-from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pacing import Paced
 from allocation.entrypoints.console.pages import PAGES, Console
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.protection import guarded
-from allocation.entrypoints.console.searching import search
+from allocation.entrypoints.console.rendering import url
 from allocation.entrypoints.console.site import Site
 from allocation.entrypoints.console.steering import steering_routes
 from allocation.entrypoints.console.tally import Tally
+from allocation.entrypoints.parameters import MAX_ID_LENGTH, Text
+from allocation.views.search import kind_of
+
+SEE_OTHER = 303
+SEARCH = Text("q", "A SKU, a batch, an order or a message", MAX_ID_LENGTH)
 
 
 def create_console(service: Service, stopping: asyncio.Event) -> Console:
@@ -55,10 +62,19 @@ def console_app(console: Console) -> ASGIApp:
     """To be mounted at `console.ROOT`."""
     assets = read_assets()
     site = Site(console, rendering.environment(assets))
-    routes = [*asset_routes(assets), Route("/search", site.answering(partial(search, console)))]
+    routes = [*asset_routes(assets), Route("/search", site.answering(partial(_search, console)))]
     routes += [*form_routes(site), *steering_routes(site), *importing_routes(site)]
     for place in dict.fromkeys(page.place for page in PAGES):
         routes += site.routes(place)
     app = Starlette(routes=routes, exception_handlers={HTTPException: site.refuse})
     app.router.redirect_slashes = False
     return guarded(app)
+
+
+async def _search(console: Console, request: Request) -> Response:
+    """To what has exactly this name, otherwise to the products whose SKU begins with it."""
+    name = request.query_params.get("q", "").strip()
+    if not name:
+        return RedirectResponse(url("products"), SEE_OTHER)
+    place = await console.service.reader.run(kind_of, SEARCH.parse(name))
+    return RedirectResponse(url(place, name) if place else url("products", q=name), SEE_OTHER)

@@ -22,11 +22,9 @@ from allocation.bootstrap import Service
 from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
-from allocation.entrypoints.cli.exits import UsageError
-from allocation.entrypoints.cli.importing import Count, RefusedLines, import_lines
-from allocation.entrypoints.cli.lines import Item, Line, csv_header, read_csv, read_json_lines
-from allocation.entrypoints.console.outcomes import effect_of_lines
-from allocation.entrypoints.previews import MAX_LINES, Effect, repeats
+from allocation.entrypoints.intake.importing import Count, RefusedLines, import_lines
+from allocation.entrypoints.intake.lines import Item, Line, csv_header, read_csv, read_json_lines
+from allocation.entrypoints.previews import MAX_LINES, Effect, effect_of_lines, repeats
 from allocation.entrypoints.refusals import ImportUnderWay, TooLarge, UnknownImport
 from allocation.service_layer.messages import EVENTS, Message, Outcome, field_rules, incoming, incoming_types
 from allocation.service_layer.writing.writer import Unavailable
@@ -196,14 +194,11 @@ class Imports:
         """As many lines as are tried; and whether there are more."""
         found: list[Item] = []
         with at.path.open("rb") as file:
-            try:
-                async with aclosing(at.lines(file)) as pages:
-                    async for page in pages:
-                        found += page
-                        if len(found) > MAX_LINES:
-                            break
-            except UsageError as error:
-                raise InvalidMessage(str(error), error.cure) from None
+            async with aclosing(at.lines(file)) as pages:
+                async for page in pages:
+                    found += page
+                    if len(found) > MAX_LINES:
+                        break
         return found[:MAX_LINES], len(found) > MAX_LINES
 
     async def _run(self, run: Import, count: Count) -> None:

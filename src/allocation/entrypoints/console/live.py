@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from allocation.adapters.reader import Reader
 from allocation.console_views import ledger
 from allocation.domain.errors import Refusal
-from allocation.entrypoints.console.timed import timed
+from allocation.entrypoints.console.pacing import timed
 from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer.writing.store import StoreUnavailable
 

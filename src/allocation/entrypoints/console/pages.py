@@ -14,7 +14,6 @@ from allocation.adapters.webhooks import all_webhooks
 from allocation.bootstrap import Service
 from allocation.console_views import deliveries, ledger, overview, product, steering, stock
 from allocation.domain.errors import (
-    InvalidMessage,
     Refusal,
     UnknownBatch,
     UnknownDeadLetter,
@@ -22,16 +21,16 @@ from allocation.domain.errors import (
     UnknownOrder,
     UnknownSku,
 )
-from allocation.entrypoints.cli.lines import ID
 from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.drawing import step_curve, time_axis
 from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
 from allocation.entrypoints.console.live import Hub, Topics
-from allocation.entrypoints.console.outcomes import effect_of_lines
-from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pacing import Paced
 from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.tally import Day, Tally
-from allocation.entrypoints.http.reads import FIRST, LAST, MAX_ID_LENGTH, Number, Text
+from allocation.entrypoints.intake.lines import ID
+from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Number, OneOf, Text
+from allocation.entrypoints.previews import effect_of_lines
 from allocation.entrypoints.refusals import UnknownImport
 from allocation.service_layer import flow
 from allocation.service_layer.handlers import EFFECTS
@@ -70,19 +69,6 @@ class Loaded(NamedTuple):
     topics: Topics
     title: str
     crumbs: Sequence[tuple[str, str, str | None]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A parameter with a few values."""
-
-    name: str
-    values: Sequence[str]
-
-    def parse(self, value: str) -> str:
-        if value not in self.values:
-            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {', '.join(self.values)}.")
-        return value
 
 
 @dataclass(frozen=True, slots=True)

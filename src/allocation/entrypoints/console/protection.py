@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from allocation.domain.errors import InvalidMessage, Refusal
-from allocation.entrypoints.http.requests import check_content_type, read_body
+from allocation.entrypoints.bodies import check_content_type, read_body
 from allocation.entrypoints.refusals import Forged
 
 COOKIE = "console"

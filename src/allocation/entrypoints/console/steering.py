@@ -15,14 +15,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from allocation.domain.errors import InvalidMessage, ProductChanged, Refusal
-from allocation.entrypoints.cli.parsing import event_from_texts
 from allocation.entrypoints.console.changes import CHANGES, Change
-from allocation.entrypoints.console.outcomes import effect_of_lines
 from allocation.entrypoints.console.protection import checked_form
 from allocation.entrypoints.console.rendering import url
 from allocation.entrypoints.console.site import Site
 from allocation.entrypoints.console.subjects import Subject, subject_of
-from allocation.entrypoints.http.reads import LAST, Number
+from allocation.entrypoints.intake.texts import event_from_texts
+from allocation.entrypoints.parameters import LAST, Number
+from allocation.entrypoints.previews import effect_of_lines
 from allocation.entrypoints.refusals import UnknownPath
 from allocation.service_layer.messages import new_message
 

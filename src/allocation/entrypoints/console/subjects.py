@@ -11,7 +11,7 @@ from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
 from allocation.domain.rules import Rules
 from allocation.entrypoints.console.changes import Change
 from allocation.entrypoints.console.pages import Console
-from allocation.entrypoints.http.reads import Text
+from allocation.entrypoints.parameters import Text
 
 MOST_SUGGESTED = 100
 _REF, _ORDERID, _SKU = Text("ref", "The batch"), Text("orderid", "The order"), Text("sku", "The product")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from allocation.adapters.reader import Reader
 from allocation.console_views import ledger
 from allocation.console_views.ledger import Pair
-from allocation.entrypoints.console.paced import Paced
+from allocation.entrypoints.console.pacing import Paced
 
 CHUNK = 20_000  # rows that are counted at once
 # What another process writes may be committed after rows with higher positions; after this time it has been.

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from allocation.bootstrap import Service
 from allocation.domain.errors import InvalidMessage
-from allocation.entrypoints.http.requests import check_content_type, read_body
+from allocation.entrypoints.bodies import check_content_type, read_body
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.service_layer.delivering.dead_letters import AGE_RULE, Chosen, Which
 

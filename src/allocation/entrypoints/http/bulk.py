@@ -17,8 +17,9 @@ from starlette.types import Message as AsgiMessage
 
 from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.entrypoints.answers import answer
+from allocation.entrypoints.bodies import Disconnected, check_content_type
 from allocation.entrypoints.http.posts import CREATED
-from allocation.entrypoints.http.requests import Disconnected, actor, check_content_type, check_method
+from allocation.entrypoints.http.requests import actor, check_method
 from allocation.entrypoints.http.responses import encode, send_problem
 from allocation.entrypoints.refusals import FAILURE, TooLarge, tell
 from allocation.service_layer.messages import Message, Outcome

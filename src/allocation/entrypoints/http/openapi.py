@@ -16,10 +16,11 @@ from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action
 from allocation.entrypoints.http.posts import POSTS
-from allocation.entrypoints.http.reads import LIMIT, READS, WEBHOOK, Parameter, Read, Texts
-from allocation.entrypoints.http.reads import Text as TextParameter
+from allocation.entrypoints.http.reads import LIMIT, READS, WEBHOOK, Parameter, Read
 from allocation.entrypoints.http.responses import JSON, PROBLEM_JSON, Problem
 from allocation.entrypoints.http.webhooks import OPERATIONS, Operation
+from allocation.entrypoints.parameters import Text as TextParameter
+from allocation.entrypoints.parameters import Texts
 from allocation.entrypoints.previews import MAX_LINES, EventPreview
 from allocation.entrypoints.refusals import KINDS, Kind
 from allocation.service_layer.delivering.dead_letters import AGE_PATTERN, MAX_NUMBER, Chosen

@@ -13,11 +13,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 import allocation
+from allocation.entrypoints.bodies import MAX_BODY_BYTES
 from allocation.entrypoints.http import bulk, openapi, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS
 from allocation.entrypoints.http.posts import POSTS
 from allocation.entrypoints.http.reads import READS
-from allocation.entrypoints.http.requests import MAX_BODY_BYTES
 from allocation.entrypoints.http.responses import JSON, PROBLEMS, json_response, problem_response
 from allocation.entrypoints.http.webhooks import OPERATIONS
 from allocation.entrypoints.previews import MAX_LINES

@@ -10,14 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
-from allocation.entrypoints.http.requests import (
-    Disconnected,
-    actor,
-    check_content_type,
-    check_method,
-    idempotency_key,
-    read_body,
-)
+from allocation.entrypoints.bodies import Disconnected, check_content_type, read_body
+from allocation.entrypoints.http.requests import actor, check_method, idempotency_key
 from allocation.entrypoints.http.responses import send_json, send_problem
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import decode, new_message

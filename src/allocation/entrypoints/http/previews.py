@@ -13,17 +13,11 @@ from starlette.routing import Route
 from allocation.bootstrap import Service
 from allocation.domain.errors import Refusal
 from allocation.entrypoints.answers import answer
+from allocation.entrypoints.bodies import Disconnected, check_content_type, read_body
 from allocation.entrypoints.http.bulk import JSON_LINES_TYPES
 from allocation.entrypoints.http.posts import CREATED, POSTS
 from allocation.entrypoints.http.reads import LIMIT, query_values
-from allocation.entrypoints.http.requests import (
-    ACTOR,
-    Disconnected,
-    actor,
-    check_content_type,
-    idempotency_key,
-    read_body,
-)
+from allocation.entrypoints.http.requests import ACTOR, actor, idempotency_key
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.entrypoints.previews import MAX_LINES, ChangedLine, EventPreview, Summary, effect_of, preview_event
 from allocation.entrypoints.refusals import TooLarge, UnknownPath, tell

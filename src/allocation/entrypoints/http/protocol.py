@@ -14,8 +14,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
+from allocation.entrypoints.bodies import MAX_BODY_BYTES, check_content_type
 from allocation.entrypoints.http.posts import CREATED, POSTS
-from allocation.entrypoints.http.requests import MAX_BODY_BYTES, actor, check_content_type, idempotency_key
+from allocation.entrypoints.http.requests import actor, idempotency_key
 from allocation.entrypoints.http.responses import Answer, json_answer, problem_answer
 from allocation.service_layer.messages import Outcome, decode, new_message
 from allocation.service_layer.writing.writer import Writer

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -27,138 +25,13 @@ from allocation.domain.errors import (
     UnknownSku,
     UnknownWebhook,
 )
-from allocation.domain.events import MAX_QUANTITY, MAX_TEXT_LENGTH
+from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.service_layer.delivering.dead_letters import AGE_PATTERN, AGE_RULE, seconds
-from allocation.service_layer.messages import STEP_MARK
+from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Age, Day, Number, Text, Texts
 from allocation.views.availability import MAX_SKUS, availabilities, availability
 from allocation.views.cascade import cascade
 from allocation.views.explain import explain
-
-DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-MAX_ID_LENGTH = MAX_TEXT_LENGTH + len(f"{STEP_MARK}{views.MAX_STEP}")
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A parameter that is compared with texts."""
-
-    name: str
-    about: str
-    max_length: int = MAX_TEXT_LENGTH
-
-    def parse(self, value: str) -> str:
-        if not 1 <= len(value) <= self.max_length or not value.isprintable():
-            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
-        return value
-
-    def parse_or(self, unknown: Callable[[str], Refusal], value: str) -> str:
-        """The value; what cannot exist is unknown."""
-        try:
-            return self.parse(value)
-        except InvalidMessage:
-            raise unknown(value) from None
-
-    @property
-    def rule(self) -> str:
-        return f"1 to {self.max_length} printable characters"
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": self.max_length}
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A parameter that is a whole number."""
-
-    name: str
-    about: str
-    least: int
-    most: int
-    default: int | None = None
-
-    def parse(self, value: str) -> int:
-        digits = value.isascii() and value.isdecimal() and len(value) <= len(str(self.most))
-        if not digits or not self.least <= int(value) <= self.most:
-            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
-        return int(value)
-
-    @property
-    def rule(self) -> str:
-        return f"a whole number from {self.least} to {self.most}"
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        limits = {"type": "integer", "minimum": self.least, "maximum": self.most}
-        return limits if self.default is None else {**limits, "default": self.default}
-
-
-@dataclass(frozen=True, slots=True)
-class Age:
-    """A parameter that is a length of time."""
-
-    name: str
-    about: str
-
-    def parse(self, value: str) -> str:
-        seconds(value)
-        return value
-
-    @property
-    def rule(self) -> str:
-        return AGE_RULE
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        return {"type": "string", "pattern": AGE_PATTERN}
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """A parameter that is a date."""
-
-    name: str
-    about: str
-
-    def parse(self, value: str) -> date:
-        try:
-            if DATE.fullmatch(value):
-                return date.fromisoformat(value)
-        except ValueError:
-            pass
-        raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
-
-    @property
-    def rule(self) -> str:
-        return "a date such as 2026-01-31"
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        return {"type": "string", "format": "date"}
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """A parameter that has to be given, once or more often, and is compared with texts."""
-
-    name: str
-    about: str
-    most: int
-
-    def parse(self, value: str) -> str:
-        return Text(self.name, self.about).parse(value)
-
-    @property
-    def rule(self) -> str:
-        return f"1 to {self.most} times 1 to {MAX_TEXT_LENGTH} printable characters"
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        item = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
-        return {"type": "array", "minItems": 1, "maxItems": self.most, "items": item}
-
 
 Parameter = Text | Number | Age | Day | Texts
 
@@ -190,8 +63,6 @@ STOCK = (
     Day("by", "Whether that can be by this day"),
 )
 WEBHOOK = Text("id", "The webhook")
-FIRST = 0
-LAST = views.MAX_POSITION
 
 READS: Sequence[Read] = (
     Read(

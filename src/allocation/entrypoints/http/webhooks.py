@@ -14,10 +14,11 @@ from starlette.routing import Route
 from allocation.bootstrap import Service
 from allocation.domain.errors import InvalidWebhook, UnknownWebhook
 from allocation.entrypoints import webhooks
+from allocation.entrypoints.bodies import Disconnected, check_content_type, read_body
 from allocation.entrypoints.http.posts import CREATED
-from allocation.entrypoints.http.reads import WEBHOOK, Number, query_values
-from allocation.entrypoints.http.requests import Disconnected, check_content_type, read_body
+from allocation.entrypoints.http.reads import WEBHOOK, query_values
 from allocation.entrypoints.http.responses import json_response, problem_response
+from allocation.entrypoints.parameters import Number
 from allocation.service_layer.delivering.webhooks import (
     DEFAULT_OVERLAP_H,
     EVENT_TYPES,

@@ -50,7 +50,7 @@ class Policy:
     keep_dead_s: float = 365 * 86_400.0
 
 
-class Held(NamedTuple):
+class Leased(NamedTuple):
     """The partitions that are ours, each with its epoch, and those among them to take more deliveries of."""
 
     epochs: Mapping[int, int]
@@ -81,7 +81,7 @@ class Outbox(Protocol):
     async def waiting(self) -> Mapping[str, int]:
         """The effects that have pending deliveries, each with how many of those wait for their next attempt."""
 
-    async def lease(self, in_use: Collection[int], lease_s: float) -> Held:
+    async def lease(self, in_use: Collection[int], lease_s: float) -> Leased:
         """Renew our leases, take free ones up to a fair share, and release those above it that are not in use."""
 
     async def release(self) -> None:
@@ -126,7 +126,7 @@ class Relay:
         self._policy = policy
         self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, and guards nothing
         self._clock = clock
-        self._held = Held({}, ())
+        self._leased = Leased({}, ())
         self._valid_until = 0.0  # as this process counts time; the leases in the database end no earlier
         self._lease_at = 0.0
         self._idle_since: float | None = None  # None: there was something to do at the last look
@@ -207,7 +207,7 @@ class Relay:
                 return
             self._idle_since = None
             await self._lease()
-            if not self._held.usable or self._closing:
+            if not self._leased.usable or self._closing:
                 return
             for effect, number in waiting.items():
                 if effect not in self._at_work and number < MAX_WAITING and not self._is_down(effect):
@@ -216,7 +216,7 @@ class Relay:
 
     async def _rest(self) -> None:
         """With nothing to do for a while, leave the leases to whoever has; a short pause is not worth it."""
-        if not self._held.epochs:
+        if not self._leased.epochs:
             self._lease_at = 0.0
             return
         now = self._clock()
@@ -224,7 +224,7 @@ class Relay:
         if now - self._idle_since < self._policy.lease_s:
             await self._lease()
             return
-        self._held, self._lease_at = Held({}, ()), 0.0
+        self._leased, self._lease_at = Leased({}, ()), 0.0
         await self._outbox.release()
 
     async def _lease(self) -> None:
@@ -232,7 +232,7 @@ class Relay:
         if asked_at < self._lease_at:
             return
         in_use = {partition for several in self._in_use.values() for partition in several}
-        self._held = await self._outbox.lease(in_use, self._policy.lease_s)
+        self._leased = await self._outbox.lease(in_use, self._policy.lease_s)
         self._valid_until = asked_at + self._policy.lease_s
         self._lease_at = asked_at + self._policy.lease_s / 4
 
@@ -242,7 +242,7 @@ class Relay:
         worked = False
         try:
             while not self._closing and not self._is_down(effect):
-                epochs, usable = self._held
+                epochs, usable = self._leased
                 self._in_use[effect] = usable
                 hold = self._policy.dead_letters_hold
                 page = await self._outbox.due(effect, usable, PAGE_SIZE, dead_letters_hold=hold)
@@ -295,7 +295,7 @@ class Relay:
     def _is_ours(self, delivery: Delivery, epochs: Mapping[int, int]) -> bool:
         """Whether no other relay can have its partition by now, however long this process was stopped."""
         partition = partition_of(delivery.sku)
-        return self._clock() < self._valid_until and self._held.epochs.get(partition) == epochs[partition]
+        return self._clock() < self._valid_until and self._leased.epochs.get(partition) == epochs[partition]
 
     def _attempt(self, delivery: Delivery) -> Failure | None:
         """Run one effect; if it fails, return how. Raises `Unreachable`."""

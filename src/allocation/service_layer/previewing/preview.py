@@ -19,7 +19,8 @@ from allocation.domain.lines import Promise
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
-from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, promise_of, wanted_by
+from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.writing.rows import promise_of
 from allocation.service_layer.writing.store import Changes, Lookout, Session, Wanted
 from allocation.service_layer.writing.writer import Unavailable
 

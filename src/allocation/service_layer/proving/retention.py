@@ -105,21 +105,23 @@ class Tidied:
         self.doubted += other.doubted
 
 
-class Place(NamedTuple):
-    """A closed line's place among all: by age, and by name where they are of one age."""
+class AgeKey(NamedTuple):
+    """Where a closed line is in the order of all: by age, then by name."""
 
     closed_at: datetime
     orderid: str
     sku: str
 
 
-FIRST: Final = Place(datetime(1970, 1, 1, tzinfo=UTC), "", "")
+FIRST: Final = AgeKey(datetime(1970, 1, 1, tzinfo=UTC), "", "")
 
 
 class ClosedLines(Protocol):
     """Where closed lines are kept. Every method raises `StoreUnavailable`."""
 
-    async def remove(self, until: datetime, after: Place, limit: int, *, dry_run: bool) -> tuple[Tidied, Place | None]:
+    async def remove(
+        self, until: datetime, after: AgeKey, limit: int, *, dry_run: bool
+    ) -> tuple[Tidied, AgeKey | None]:
         """Remove those of the next ``limit`` lines that nothing was said of since, in one transaction.
 
         Returns what was done, and the place of the last line that was looked at; None: there are no more. Counters stay
@@ -162,7 +164,7 @@ class Retention:
         """Remove what is older, a few lines at a time; with ``dry_run`` only count. Raises `StoreUnavailable`."""
         until = self._clock() - keep
         total = Tidied()
-        after: Place | None = FIRST
+        after: AgeKey | None = FIRST
         while after is not None and not self._closing.is_set():
             tidied, after = await self._closed_lines.remove(until, after, BATCH_SIZE, dry_run=dry_run)
             total.add(tidied)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from allocation.domain.events import MAX_PRIORITY
@@ -27,6 +27,11 @@ class StoreConflict(Exception):
 
 class StoreUnavailable(Exception):
     """The database cannot be used now. Whether a commit under way happened is not known; the ledger tells."""
+
+
+def as_moment(kept: datetime | str) -> datetime:
+    """A moment in UTC, from the text or the value that a database keeps for it."""
+    return (datetime.fromisoformat(kept) if isinstance(kept, str) else kept).astimezone(UTC)
 
 
 class ProductRow(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from allocation.service_layer.writing.group import Kept
+from allocation.service_layer.writing.products import WarmProduct
 from allocation.service_layer.writing.store import Wanted
 
 MAX_PRODUCTS = 10_000
@@ -20,18 +20,18 @@ class WarmProducts:
 
     def __init__(self, max_products: int = MAX_PRODUCTS) -> None:
         self._max_products = max_products
-        self._kept: dict[str, Kept] = {}  # the one used last is the last
+        self._kept: dict[str, WarmProduct] = {}  # the one used last is the last
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def take(self, wanted: Wanted) -> Mapping[str, Kept]:
+    def take(self, wanted: Wanted) -> Mapping[str, WarmProduct]:
         """Take the products wanted out, of those that are here; the rest stays wanted, from storage."""
         taken = {sku: self._kept.pop(sku) for sku in wanted.skus if sku in self._kept}
         wanted.skus -= taken.keys()
         return taken
 
-    def keep(self, products: Iterable[Kept]) -> None:
+    def keep(self, products: Iterable[WarmProduct]) -> None:
         """Keep them as they are now, and give up those not used for longest."""
         for kept in products:
             sku = kept.product.sku

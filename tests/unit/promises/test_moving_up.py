@@ -15,7 +15,7 @@ from allocation.domain.events import (
     LinePinned,
     MoveUpRequired,
 )
-from tests.unit.lives.shop import SKU, TODAY, Shop, at, bought, day, held, kinds, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, at, bought, day, held, kinds, ordered, ruled, told
 
 UP = ruled(move_up=True)
 SLOW = bought("slow", 9, due=9)

@@ -29,7 +29,7 @@ from allocation.domain.events import (
     HoldReleased,
     StockHeld,
 )
-from tests.unit.lives.shop import SKU, Shop, at, bought, held, ordered
+from tests.unit.promises.shop import SKU, Shop, at, bought, held, ordered
 
 CONFIRMED = HoldConfirmed("h1", "o1")
 

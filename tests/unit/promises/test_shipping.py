@@ -16,7 +16,7 @@ from allocation.domain.events import (
     Shipped,
     StockScrapped,
 )
-from tests.unit.lives.shop import SKU, Shop, bought, day, held, ordered
+from tests.unit.promises.shop import SKU, Shop, bought, day, held, ordered
 
 
 def shipped(orderid: str) -> LineShipped:

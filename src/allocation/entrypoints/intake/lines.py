@@ -16,8 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.domain.events import Event
-from allocation.entrypoints.cli.exits import UsageError
-from allocation.entrypoints.cli.parsing import event_from_texts
+from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.service_layer.messages import Message, check_key, decode_typed, field_rules
 from allocation.service_layer.writing.stream import parse_line
 
@@ -116,7 +115,8 @@ async def read_csv(
 ) -> AsyncIterator[Iterator[Item]]:
     """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids.
 
-    ``names`` take the place of the header's; a column whose name is empty is left out.
+    ``names`` replace those of the header; a column whose name is empty is left out. Raises `InvalidMessage` for names
+    that do not fit the event.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     rows = _csv_rows(text)
@@ -157,12 +157,12 @@ def _checked_header(kind: type[Event], cells: Sequence[str], names: Sequence[str
     cure = f"{kind.__name__} has {', '.join(rules)}; the first row names the columns."
     for name in columns if names is None else filter(None, columns):
         if name not in rules and name != ID:
-            raise UsageError(f"The CSV header names {name!r}", cure)
+            raise InvalidMessage(f"The CSV header names {name!r}", cure)
         if columns.count(name) > 1:
-            raise UsageError(f"The CSV header names {name!r} twice", cure)
+            raise InvalidMessage(f"The CSV header names {name!r} twice", cure)
     for name, rule in rules.items():
         if rule.required and name not in columns:
-            raise UsageError(f"The CSV header does not name {name!r}", cure)
+            raise InvalidMessage(f"The CSV header does not name {name!r}", cure)
     return columns
 
 

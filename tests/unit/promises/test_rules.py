@@ -27,7 +27,7 @@ from allocation.domain.rules import (
     USUAL,
     Rules,
 )
-from tests.unit.lives.shop import SKU, Shop, bought, day, held, ordered, ruled
+from tests.unit.promises.shop import SKU, Shop, bought, day, held, ordered, ruled
 
 
 class TestStrategies:

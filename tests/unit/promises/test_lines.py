@@ -15,7 +15,7 @@ from allocation.domain.events import (
     LineShipped,
     Resized,
 )
-from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
 
 
 def cancelled(orderid: str) -> AllocationCancelled:

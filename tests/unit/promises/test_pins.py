@@ -20,7 +20,7 @@ from allocation.domain.events import (
     Pinned,
 )
 from allocation.domain.lines import state_of
-from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, bought, day, held, ordered, ruled, told
 
 
 def pinned(orderid: str, ref: str) -> LinePinned:

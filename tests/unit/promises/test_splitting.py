@@ -23,7 +23,7 @@ from allocation.domain.events import (
     OutOfStock,
     Split,
 )
-from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
 
 
 def split(orderid: str, qty: int, by: int | None = None) -> AllocationRequired:

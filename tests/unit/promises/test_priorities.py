@@ -6,7 +6,7 @@ import pytest
 
 from allocation.domain.errors import LineConflict
 from allocation.domain.events import AllocationCancelled, BatchQuantityChanged, Deallocated, LinePinned
-from tests.unit.lives.shop import SKU, Shop, bought, held, ordered, ruled
+from tests.unit.promises.shop import SKU, Shop, bought, held, ordered, ruled
 
 
 def test_waiting_lines_are_served_by_priority_then_by_age() -> None:

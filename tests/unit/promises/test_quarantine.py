@@ -12,7 +12,7 @@ from allocation.domain.events import (
     BatchReleased,
     LinePinned,
 )
-from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, bought, day, held, ordered, ruled, told
 
 
 def quarantined(ref: str, *, keep_lines: bool = False) -> BatchQuarantined:

@@ -14,7 +14,7 @@ from allocation.domain.events import (
     LinePinned,
     LineShipped,
 )
-from tests.unit.lives.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
+from tests.unit.promises.shop import SKU, TODAY, Shop, bought, day, held, kinds, ordered, ruled, told
 
 
 def test_a_line_gets_the_first_batch_that_comes_by_the_day_it_is_needed() -> None:
