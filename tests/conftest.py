@@ -1,4 +1,4 @@
-"""What every test may ask for: databases that are ready and empty, on real servers.
+"""What every test may ask for: databases that are ready and empty, on real servers, and services that run.
 
 Where `CI` is set, nothing may be skipped: a server that is missing there is a failure.
 """
@@ -19,6 +19,7 @@ from allocation.adapters import tables
 from allocation.adapters.database import parse_url
 from allocation.adapters.migrate import migrate
 from tests.servers import BINARIES_VARIABLE, PostgresNotFound, PostgresServer
+from tests.services import Services
 
 pytest.register_assert_rewrite("allocation.testing")
 
@@ -123,6 +124,19 @@ def new_database_url(request: pytest.FixtureRequest) -> str:
     """The test runs once for each kind of database, without any table."""
     url: str = request.getfixturevalue(f"new_{request.param}_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Running servers, for tests that do not mind each other."""
+
+    def create_postgres_database(name: str) -> str:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        return server.create_database(name)
+
+    services = Services(tmp_path_factory.mktemp("services"), create_postgres_database)
+    yield services
+    services.close()
 
 
 @pytest.hookimpl(wrapper=True)

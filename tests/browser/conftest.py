@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.browser.shop import open_shop
-from tests.e2e.conftest import Server, running
+from tests.services import Server, running
 
 CHROMIUM_VARIABLE = "ALLOCATION_TEST_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from tests.browser.conftest import find_chromium
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, SKUS, give_up, open_shop
-from tests.e2e.conftest import Server, running
+from tests.services import Server, running
 
 BUSY_S = 62
 PROVED_WITHIN_MS = 3_000

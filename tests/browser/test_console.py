@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import TIMEOUT_MS, OpenContext, Shop
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT, give_up
-from tests.e2e.conftest import unique
+from tests.services import unique
 
 PAGES = (
     "/console/",

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import OpenContext, Shop
 from tests.browser.shop import RIGHT_TO_LEFT, SCRIPT
 from tests.browser.test_console import PHONE, SERIOUS, WIDER_THAN_THE_WINDOW
-from tests.e2e.conftest import unique
+from tests.services import unique
 
 LOOK = "Show what would happen"
 CELLS = "table.effects tbody tr"

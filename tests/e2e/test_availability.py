@@ -10,8 +10,8 @@ import pytest
 
 from allocation.domain.events import BatchCreated
 from allocation.views.availability import MAX_SKUS
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import given, run
+from tests.services import Server, unique
 
 
 def today() -> str:

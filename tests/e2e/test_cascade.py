@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from allocation.domain.events import AllocationRequired, BatchCreated
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import given, run
+from tests.services import Server, unique
 
 
 def cut(server: Server, key: str) -> str:

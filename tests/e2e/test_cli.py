@@ -1,8 +1,9 @@
-"""The command line as a real process: what it prints, how it ends, and how it talks to people who err."""
+"""The command line: what it prints, how it ends, and how it talks to people who err."""
 
 import inspect
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import field_rules
-from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, given, run
+from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, given, run, run_program
 
 START_LIMIT_S = 2.0  # on a busy machine; alone it is a fifth of that
 
@@ -57,6 +58,33 @@ def test_every_event_from_outside_has_a_command_with_an_option_for_each_field() 
             assert f"--{rule.name} " in done.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "ÜMLAUT 雪"],
+        ["show", "nothing"],
+        ["allocate", "--orderid=o1", "--sku=ÜMLAUT 雪", "--qty=3", "--preview", "--json"],
+        ["allocate", "--orderid=o1"],
+        ["import", "-", "--preview"],
+        ["verify", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_says_in_a_process_of_its_own_what_it_says_in_this_one(sqlite_url: str, arguments: list[str]) -> None:
+    """Most tests of the command line start no process."""
+    given(sqlite_url, BatchCreated("b1", "ÜMLAUT 雪", 10))
+    line = b'{"type":"BatchCreated","ref":"b2","sku":"RUG","qty":1}\n'
+    inside, outside = (
+        start(*arguments, database=sqlite_url, given=line, ALLOCATION_ACTOR="anna") for start in (run, run_program)
+    )
+    assert without_times(inside) == without_times(outside)
+    assert outside.output or outside.errors
+
+
+def without_times(done: Done) -> Done:
+    return done._replace(output=re.sub(r"[\d.,]+ (s|lines/s)|\"seconds\":[\d.]+", "TIME", done.output))
+
+
 def test_starts_without_loading_what_a_command_does_not_need() -> None:
     program = (
         "import sys; from allocation.entrypoints.cli.app import app; app(['version'], standalone_mode=False);"
@@ -69,7 +97,7 @@ def test_starts_without_loading_what_a_command_does_not_need() -> None:
 
 def test_help_is_quick() -> None:
     started = time.perf_counter()
-    run("--help")
+    run_program("--help")
     assert time.perf_counter() - started < START_LIMIT_S
 
 
@@ -265,7 +293,7 @@ def test_serves_on_a_free_port_that_it_names(sqlite_url: str) -> None:
 def test_a_port_in_use_is_told(sqlite_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = run("serve", f"--port={port}", database=sqlite_url)
+        done = run_program("serve", f"--port={port}", database=sqlite_url)
     assert done.code == 2
     assert done.errors.splitlines()[0].startswith(
         f"error: Cannot listen on 127.0.0.1 port {port}: Address already in use"
@@ -281,7 +309,7 @@ def test_events_come_from_texts_as_from_json() -> None:
 def test_is_a_module_and_a_script() -> None:
     script = Path(sys.executable).with_name("allocation")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))
-    assert done.stdout == run("--version").output
+    assert done.stdout == run_program("--version").output
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("", ""), ("anna", ":anna")])

@@ -20,7 +20,7 @@ from allocation.entrypoints.cli import exporting
 from allocation.entrypoints.cli.options import What
 from allocation.views import exports
 from tests.builders import select
-from tests.e2e.program import PROGRAM, given, run
+from tests.e2e.program import PROGRAM, given, run, run_program
 
 NAMES = ("RUG", 'COMMA, "QUOTE"', "ÜMLAUT 雪", "-dash", "=1+1")
 QUERIES: Mapping[str, str] = {
@@ -130,7 +130,7 @@ def test_rows_are_as_of_one_moment_however_long_it_takes(
     later.write_text('{"type":"BatchCreated","ref":"later","sku":"ZEBRA","qty":1}\n')
     before = rows_of(filled, QUERIES["batches"])
     pages = read_pages(
-        filled, What.BATCHES, 2, monkeypatch, after_first=lambda: run("import", str(later), database=filled)
+        filled, What.BATCHES, 2, monkeypatch, after_first=lambda: run_program("import", str(later), database=filled)
     )
     assert [row["ref"] for page in pages for row in page] == [row[0] for row in before]
     assert len(rows_of(filled, QUERIES["batches"])) == len(before) + 1

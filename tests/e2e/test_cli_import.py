@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,7 @@ from allocation.entrypoints.intake.lines import CHUNK_BYTES, MAX_LINE_BYTES
 from journey import books, plan, sample
 from tests.builders import Contents, contents, select
 from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, run
+from tests.waiting import wait_until
 
 BATCH = '{"type":"BatchCreated","ref":"b1","sku":"RUG","qty":10}'
 
@@ -271,10 +271,8 @@ def test_an_import_that_was_killed_is_completed_by_the_next(database_url: str, t
 def _kill_midway(events: Path, url: str) -> int:
     """Kill an import as soon as it has committed something; return how many messages that is."""
     command = [*PROGRAM, "import", str(events), f"--database={url}"]
-    deadline = time.monotonic() + TIMEOUT_S
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as importing:
-        while _messages(url) < 5_000 and importing.poll() is None:
-            assert time.monotonic() < deadline
+        wait_until(lambda: _messages(url) >= 5_000 or importing.poll() is not None)
         importing.send_signal(signal.SIGKILL)
     return _messages(url)
 
@@ -290,8 +288,7 @@ def test_ctrl_c_ends_an_import_between_two_groups(sqlite_url: str, tmp_path: Pat
     with subprocess.Popen(
         [*PROGRAM, "import", str(events), f"--database={sqlite_url}"], stderr=subprocess.PIPE, text=True
     ) as importing:
-        while _messages(sqlite_url) < 3_000:
-            assert importing.poll() is None
+        wait_until(lambda: _messages(sqlite_url) >= 3_000 or importing.poll() is not None)
         importing.send_signal(signal.SIGINT)
         assert importing.stderr is not None
         errors = importing.stderr.read()

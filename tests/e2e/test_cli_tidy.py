@@ -17,9 +17,9 @@ from allocation.entrypoints.http.app import create_app
 from allocation.service_layer.proving import retention
 from tests.builders import change, select
 from tests.e2e.program import given, run
+from tests.waiting import until
 
 CLOSED = "SELECT orderid FROM order_lines WHERE closed IS NOT NULL"
-PATIENCE_S = 20.0
 LONG_AGO = (datetime.now(UTC) - timedelta(days=100)).isoformat()
 
 
@@ -98,14 +98,15 @@ def test_a_service_that_is_told_how_long_removes_them_by_itself(shop: str, monke
     async def send(_: Any) -> None:
         started.set()
 
+    async def all_gone() -> bool:
+        return not await select(make_url(shop), CLOSED)
+
     async def serve() -> None:
         app = create_app(bootstrap(Settings(database_url=shop, keep_closed_days=30)))
         await told.put({"type": "lifespan.startup"})
         serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, told.get, send))
         await started.wait()
-        async with asyncio.timeout(PATIENCE_S):
-            while await select(make_url(shop), CLOSED):  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.01)
+        await until(all_gone)
         await told.put({"type": "lifespan.shutdown"})
         await serving
 

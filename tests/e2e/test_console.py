@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from allocation.entrypoints.console.protection import COOKIE, FIELD, SECURITY_HEADERS
-from tests.e2e.conftest import Server, StartServer, unique
+from tests.services import Server, StartServer, unique
 
 RUN = "/console/books/run"
 RETRY = "/console/dead-letters/retry"

@@ -13,7 +13,7 @@ import pytest
 
 from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.protection import COOKIE, FIELD
-from tests.e2e.conftest import Server, unique
+from tests.services import Server, unique
 
 FORM = "application/x-www-form-urlencoded"
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -13,9 +12,9 @@ import pytest
 
 from allocation.entrypoints.console.imports import MAX_FILE_BYTES
 from allocation.entrypoints.console.protection import COOKIE, FIELD
-from tests.e2e.conftest import Server, unique
+from tests.services import Server, unique
+from tests.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 20.0
 MANY_LINES = 30_000  # take some seconds
 
 
@@ -43,11 +42,11 @@ def page(visitor: httpx.Client, id_: str) -> str:
 
 
 def wait_until_done(visitor: httpx.Client, id_: str) -> str:
-    deadline = time.monotonic() + PATIENCE_S
-    while "Import another file" not in (shown := page(visitor, id_)):
-        assert time.monotonic() < deadline, shown
-        time.sleep(0.02)
-    return shown
+    def done() -> str | None:
+        shown = page(visitor, id_)
+        return shown if "Import another file" in shown else None
+
+    return wait_until(done) or ""
 
 
 def figures(shown: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import time
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ import pytest
 from allocation.adapters.database import parse_url
 from allocation.entrypoints.cli.exits import INTERRUPTED
 from tests.builders import change, select
-from tests.e2e.conftest import Server, StartServer
 from tests.e2e.program import PROGRAM, Done, run
+from tests.services import Server, StartServer
+from tests.waiting import wait_until
 
-WAIT_S = 20.0
 EFFECT = "tell_the_wholesaler"
 
 
@@ -159,10 +158,3 @@ def dead(server: Server, **chosen: str) -> list[dict[str, Any]]:
 
 def rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
     return asyncio.run(select(parse_url(database_url), query))
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.program import PROGRAM, TIMEOUT_S, run
+from tests.e2e.program import PROGRAM, TIMEOUT_S, run_program
 from tests.servers import running_processes
 
 MATTRESS = "mattress-shipment"
@@ -37,7 +37,7 @@ def rows(output: str, title: str) -> list[list[str]]:
 def test_tells_both_stories_and_leaves_nothing() -> None:
     """S1 of the seed."""
     before = left_behind()
-    done = run("demo")
+    done = run_program("demo")
     assert (done.code, done.errors) == (0, "")
     assert rows(done.output, "Where the lines of SPRINGY-MATTRESS stand") == [
         ["anna", "4", "mattress-stock", "mattress-stock"],
@@ -60,7 +60,7 @@ def test_tells_both_stories_and_leaves_nothing() -> None:
 def test_may_run_twice_and_heeds_no_setting_of_the_service() -> None:
     """A demo must not write to somebody's database nor send mails."""
     for _ in range(2):
-        done = run("demo", ALLOCATION_DATABASE_URL="nonsense", ALLOCATION_SMTP_HOST="mail.invalid")
+        done = run_program("demo", ALLOCATION_DATABASE_URL="nonsense", ALLOCATION_SMTP_HOST="mail.invalid")
         assert done.code == 0, done
         assert len(rows(done.output, "Mails, sent after the commit")) == 2  # logged, not sent
 

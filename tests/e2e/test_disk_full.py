@@ -18,9 +18,10 @@ from sqlalchemy import make_url
 from tests import disks
 from tests.builders import select
 from tests.disks import Disk
-from tests.e2e.conftest import Server, StartServer
 from tests.e2e.program import run
 from tests.mailserver import MailServer
+from tests.services import Server, StartServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a disk can be filled for one process on Linux only")
 
@@ -30,7 +31,6 @@ REQUESTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "k3": ("/add_batch", {"ref": "lamp-2", "sku": "LAMP", "qty": 50}),
     "k4": ("/add_batch", {"ref": "fork-1", "sku": "FORK", "qty": 50}),
 }
-PATIENCE_S = 30.0
 POLL_S = 0.05
 DISKS = disks.kinds()
 
@@ -76,13 +76,6 @@ def send_all(server: Server) -> list[httpx.Response]:
         return [each.result() for each in sent]
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(POLL_S)
-
-
 def assert_each_is_done_once(server: Server, disk: Disk) -> None:
     for key in REQUESTS:
         events = server.get("/events", correlation_id=key)["events"]
@@ -119,7 +112,7 @@ def test_senders_are_told_why_and_everything_goes_on_with_room_again(
     assert [response.status_code for response in send_all(server)] == [201] * len(REQUESTS)
     assert server.get("/readyz") == {"status": "ready"}
     assert_each_is_done_once(server, disk)
-    eventually(lambda: asyncio.run(select(make_url(url(disk)), "SELECT count(*) FROM deliveries")) == [(0,)])
+    wait_until(lambda: asyncio.run(select(make_url(url(disk)), "SELECT count(*) FROM deliveries")) == [(0,)])
     waits = [
         event for event in server.get("/events", sku="LAMP", limit=1_000)["events"] if event["type"] == "OutOfStock"
     ]

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import run
+from tests.services import Server, unique
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 LATER = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()

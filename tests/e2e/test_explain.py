@@ -16,8 +16,8 @@ from allocation.domain.events import (
     LinePinned,
     RulesChanged,
 )
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import given, run
+from tests.services import Server, unique
 
 BOTH = {"location": "south", "expires_on": "2099-06-30"}
 

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Server, running, unique
 from tests.receiver import Receiver, answer
+from tests.services import Server, unique
+from tests.waiting import wait_until
 
-WAIT_S = 20.0
-POLL_S = 0.02
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("posts")
-    url = f"sqlite:///{folder / 'allocation.db'}"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_server").create_database("posts_e2e")
-    settings = {"ALLOCATION_DATABASE_URL": url, "ALLOCATION_WEBHOOKS_ALLOW_PRIVATE": "true"}
-    with running(folder / "server.log", ALLOCATION_MAX_ATTEMPTS="1", **settings) as started:
-        yield started
-        assert {line["event"] for line in started.errors()} == {"effect given up"}
+pytestmark = pytest.mark.served(
+    "effect given up", ALLOCATION_WEBHOOKS_ALLOW_PRIVATE="true", ALLOCATION_MAX_ATTEMPTS="1"
+)
 
 
 @pytest.fixture
@@ -42,20 +31,13 @@ def add(server: Server, url: str, *event_types: str) -> dict[str, Any]:
     return added
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(POLL_S)
-
-
 def test_facts_are_posted_in_the_order_of_their_product_and_no_others(server: Server, receiver: Receiver) -> None:
     added = add(server, receiver.url, "Allocated", "Backordered")
     sku, ref, orders = unique("SOFA"), unique("b"), [unique(f"o{number}") for number in range(5)]
     server.add_batch(ref, sku, 4)
     for orderid in orders:
         server.allocate(orderid, sku, 1)
-    eventually(lambda: len(receiver.received) == len(orders))
+    wait_until(lambda: len(receiver.received) == len(orders))
     posted: list[Any] = [each.verified_by(added["secret"]) for each in receiver.received]
     assert [(each["type"], each["data"]["orderid"]) for each in posted] == [
         *(("Allocated", orderid) for orderid in orders[:4]),
@@ -80,16 +62,16 @@ def test_what_a_target_will_not_have_is_a_dead_letter_until_somebody_retries_it(
     sku, orderid = unique("RUG"), unique("o")
     server.add_batch(unique("b"), sku, 1)
     server.allocate(orderid, sku, 1)
-    eventually(lambda: server.get("/dead-letters", sku=sku)["dead_letters"])
+    wait_until(lambda: server.get("/dead-letters", sku=sku)["dead_letters"])
     (dead,) = server.get("/dead-letters", sku=sku)["dead_letters"]
     assert (dead["effect"], dead["sku"]) == (f"post_webhook/{added['id']}", sku)
     assert "answered 400 no such shop" in json.dumps(dead)
     refused["status"] = 204
     assert server.post("/dead-letters/retry", {"sku": sku}).json()["count"] == 1
-    eventually(lambda: len(receiver.received) == 2)
+    wait_until(lambda: len(receiver.received) == 2)
     first, second = receiver.received
     assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
-    eventually(lambda: server.get("/dead-letters", sku=sku)["dead_letters"] == [])
+    wait_until(lambda: server.get("/dead-letters", sku=sku)["dead_letters"] == [])
     server.client.delete(f"/webhooks/{added['id']}")
 
 
@@ -99,7 +81,7 @@ def test_a_target_that_is_gone_gets_nothing_more(server: Server, receiver: Recei
     sku = unique("VASE")
     server.add_batch(unique("b"), sku, 2)
     server.allocate(unique("o"), sku, 1)
-    eventually(lambda: server.get(f"/webhooks/{added['id']}")["disabled_reason"])
+    wait_until(lambda: server.get(f"/webhooks/{added['id']}")["disabled_reason"])
     server.allocate(unique("o"), sku, 1)
-    eventually(lambda: server.get("/dead-letters", sku=sku)["dead_letters"] == [])
+    wait_until(lambda: server.get("/dead-letters", sku=sku)["dead_letters"] == [])
     assert len(receiver.received) == 1

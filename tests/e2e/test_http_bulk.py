@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from tests.e2e.conftest import Server, StartServer, unique
+from tests.services import Server, StartServer, unique
 
 JSON_LINES = {"Content-Type": "application/x-ndjson"}
 HEAD = b"POST /bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"

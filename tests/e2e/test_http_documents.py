@@ -19,7 +19,7 @@ from allocation.entrypoints.http.reads import READS
 from allocation.entrypoints.http.webhooks import OPERATIONS
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer.messages import decode, field_rules
-from tests.e2e.conftest import Server
+from tests.services import Server
 
 EXAMPLES = 25
 SEED = 20_260_101

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import Server, unique
+from tests.services import Server, unique
 
 
 def test_allocates_to_the_warehouse_before_shipments_and_earlier_before_later(server: Server) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import SERVE, Server, StartServer
 from tests.servers import PostgresServer
+from tests.services import SERVE, Server, StartServer
+from tests.waiting import wait_until
 
 DEADLINE_S = 10.0
 # Long to load, and for a database that is new, for a plan of moves, or for people who look at something.
@@ -43,10 +44,12 @@ def post_in_background(pool: ThreadPoolExecutor, server: Server, number: int) ->
 
 
 def wait_until_full(server: Server) -> httpx.Response:
-    deadline = time.monotonic() + DEADLINE_S
-    while (response := server.client.get("/readyz")).status_code == 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    def refused() -> httpx.Response | None:
+        response = server.client.get("/readyz")
+        return response if response.status_code != 200 else None
+
+    response = wait_until(refused)
+    assert response is not None
     return response
 
 
@@ -94,14 +97,14 @@ def test_a_server_that_is_stopped_answers_every_request_it_took(
 
 
 def wait_until_closed(port: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
+    def refuses() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the server still accepts connections")
+            return True
+        return False
+
+    wait_until(refuses)
 
 
 def test_answers_its_first_order_without_having_loaded_what_orders_do_not_need(start_server: StartServer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.services import Server
 
 BATCH = {"ref": "b1", "sku": "S", "qty": 10}
 JSON = {"Content-Type": "application/json"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -15,27 +14,16 @@ import pytest
 
 from allocation.adapters.webhook_sender import MAX_ASIDE
 from allocation.service_layer.delivering.webhooks import EVENT_TYPES, MAX_URL_LENGTH
-from tests.e2e.conftest import Server, running, unique
 from tests.e2e.program import run
 from tests.receiver import Receiver, answer
+from tests.services import Server, unique
+from tests.waiting import PATIENCE_S, wait_until
 
 TESTS = 20  # at once: more than there are threads
-WAIT_S = 10.0
-POLL_S = 0.01
 NOBODY = "wh_" + "0" * 32
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of this module's own, with other settings than the shared ones."""
-    folder = tmp_path_factory.mktemp("webhooks")
-    url = f"sqlite:///{folder / 'allocation.db'}"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_server").create_database("webhooks_e2e")
-    settings = {"ALLOCATION_DATABASE_URL": url, "ALLOCATION_WEBHOOKS_ALLOW_PRIVATE": "true"}
-    with running(folder / "server.log", **settings) as started:
-        yield started
-        assert started.errors() == []
+pytestmark = pytest.mark.served(ALLOCATION_WEBHOOKS_ALLOW_PRIVATE="true")
 
 
 @pytest.fixture
@@ -122,15 +110,14 @@ def test_targets_that_hang_keep_nobody_else_waiting(server: Server, receiver: Re
     answered = threading.Event()
 
     def hang(handler: BaseHTTPRequestHandler) -> None:
-        answered.wait(WAIT_S)
+        answered.wait(PATIENCE_S)
         answer(handler, 204)
 
     receiver.reply = hang
     path = f"/webhooks/{add(server, receiver.url)['id']}"
     with ThreadPoolExecutor(TESTS) as clients:
         tests = [clients.submit(server.client.post, f"{path}/test") for _ in range(TESTS)]
-        while len(receiver.received) < MAX_ASIDE:
-            time.sleep(POLL_S)
+        wait_until(lambda: len(receiver.received) >= MAX_ASIDE)
         assert server.get(path)["url"] == receiver.url
         assert not any(test.done() for test in tests)
         answered.set()
@@ -167,13 +154,13 @@ def test_one_that_was_disabled_is_enabled_and_gets_what_happens_from_then_on(
     sku, orders = unique("sku"), [unique("order"), unique("order")]
     server.add_batch(unique("batch"), sku, 10)
     server.allocate(orders[0], sku, 1)
-    eventually(lambda: server.get(path)["disabled_at"] is not None)
+    wait_until(lambda: server.get(path)["disabled_at"] is not None)
     receiver.reply = lambda handler: answer(handler, 204)
     enabled = server.client.post(f"{path}/enable")
     assert (enabled.status_code, enabled.json()) == (200, server.get(path))
     assert (enabled.json()["disabled_at"], enabled.json()["disabled_reason"]) == (None, "")
     server.allocate(orders[1], sku, 1)
-    eventually(lambda: len(receiver.received) > 1)
+    wait_until(lambda: len(receiver.received) > 1)
     assert [json.loads(each.body)["data"]["orderid"] for each in receiver.received] == orders
 
 
@@ -186,17 +173,10 @@ def test_what_comes_from_outside_is_posted_where_it_is_named_but_not_what_was_re
     assert server.post("/add_batch", {"ref": ref, "sku": sku, "qty": 9}).status_code == 409
     server.post("/change_rules", {"sku": sku, "strategy": "first-expired"})
     server.allocate(orderid, sku, 1)
-    eventually(lambda: len(receiver.received) > 2)
+    wait_until(lambda: len(receiver.received) > 2)
     posted = [json.loads(each.body) for each in receiver.received]
     assert [each["type"] for each in posted] == ["BatchCreated", "RulesChanged", "Allocated"]
     assert posted[0]["data"] == {"ref": ref, "sku": sku, "qty": 10}
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(POLL_S)
 
 
 def test_a_webhook_is_removed(server: Server) -> None:
@@ -308,7 +288,7 @@ def test_what_would_lead_into_our_network_becomes_a_dead_letter(
     assert "which is no public address" in tried["said"]
     server.add_batch("b1", "SOFA", 5)
     server.allocate("o1", "SOFA", 2)
-    eventually(lambda: bool(server.get("/dead-letters")["dead_letters"]))
+    wait_until(lambda: bool(server.get("/dead-letters")["dead_letters"]))
     (dead,) = server.get("/dead-letters")["dead_letters"]
     assert (dead["effect"], dead["attempts"]) == (f"post_webhook/{id_}", 1)
     assert dead["error"].startswith("Hopeless: https://localhost")

@@ -11,8 +11,8 @@ import pytest
 from allocation.domain.events import AllocationRequired, BatchCreated
 from allocation.entrypoints.cli.exits import DONE, PARTLY
 from allocation.entrypoints.previews import MAX_LINES
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import given, run
+from tests.services import Server, unique
 
 NDJSON = {"content-type": "application/x-ndjson"}
 

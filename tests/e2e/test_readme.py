@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.conftest import StartServer
 from tests.servers import PostgresServer
+from tests.services import StartServer
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent

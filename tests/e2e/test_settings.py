@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
-from tests.e2e.conftest import StartServer
-
-PATIENCE_S = 10.0
-POLL_S = 0.05
+from tests.services import StartServer
+from tests.waiting import wait_until
 
 
 def test_holds_end_by_themselves(start_server: StartServer) -> None:
@@ -17,10 +14,7 @@ def test_holds_end_by_themselves(start_server: StartServer) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=1)
     asked = {"holdid": "cart", "sku": "LAMP", "qty": 10, "expires_at": soon.isoformat()}
     assert server.post("/hold_stock", asked).status_code == 201
-    deadline = time.monotonic() + PATIENCE_S
-    while server.get("/products/LAMP")["available_quantity"] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(POLL_S)
+    wait_until(lambda: server.get("/products/LAMP")["available_quantity"])
     last = server.get("/events", orderid="cart")["events"][-1]
     assert (last["type"], last["body"]["how"], last["actor"]) == ("HoldEnded", "expired", "clock")
     assert server.errors() == []

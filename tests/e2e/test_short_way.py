@@ -10,17 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Server, running, unique
+from tests.services import Server, unique
 
 HEAD = "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("short-way")
-    with running(folder / "server.log", ALLOCATION_DATABASE_URL=f"sqlite:///{folder / 'allocation.db'}") as server:
-        yield server
-        assert server.errors() == []
+@pytest.fixture
+def server(sqlite_server: Server) -> Server:
+    return sqlite_server
 
 
 @pytest.fixture

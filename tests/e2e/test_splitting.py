@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import Server, unique
 from tests.e2e.program import run
 from tests.e2e.test_console_changes import apply, effect_in, look, visitor
+from tests.services import Server, unique
 
 __all__ = ["visitor"]
 

@@ -31,11 +31,11 @@ from allocation.config import Settings
 from allocation.entrypoints.answers import answer
 from allocation.entrypoints.http.posts import POSTS
 from allocation.service_layer.messages import EVENTS, decode, new_message
-from tests.e2e.conftest import Server, running
 from tests.e2e.program import run
 from tests.frozen.play import PLAY, Damage, Request
 from tests.integration.test_verify import damage
 from tests.servers import PostgresServer
+from tests.services import Server, running
 
 HERE = Path(__file__).parent
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)  # of the history; each message is a second after the one before

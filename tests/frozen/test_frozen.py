@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +22,14 @@ from allocation.service_layer.messages import decode, decode_typed, recall
 from allocation.views.named import Found
 from allocation.views.past import find_past
 from tests.builders import select
-from tests.e2e.conftest import Server, running
 from tests.e2e.program import run
 from tests.frozen.freeze import DATABASE, HERE, STATEMENTS
 from tests.mailserver import MailServer
 from tests.servers import PostgresServer
+from tests.services import Server, running
+from tests.waiting import wait_until
 
 RELEASES = sorted(path.name for path in HERE.iterdir() if (path / DATABASE).exists())
-PATIENCE_S = 30.0
-POLL_S = 0.05
 
 
 def frozen(release: str, name: str) -> Sequence[Any]:
@@ -157,9 +155,7 @@ def test_a_message_repeated_after_the_migration_gets_its_first_answer(released: 
 
 def test_effects_that_were_pending_are_done(released: Released, server: Server, mails: MailServer) -> None:
     assert released.deliveries > 0
-    deadline = time.monotonic() + PATIENCE_S
-    while len(mails.mails) < released.deliveries and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    wait_until(lambda: len(mails.mails) >= released.deliveries)
     rows = frozen(released.release, "ledger.json")
     assert sorted(mails.subjects) == sorted(
         f"Out of stock for {row['sku']}" for row in rows if row["type"] == "OutOfStock"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +19,7 @@ from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuan
 from allocation.entrypoints.console.tally import Tally
 from allocation.service_layer.writing.store import as_moment
 from tests.e2e.program import given
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -119,11 +119,13 @@ def test_a_tally_of_today_counts_what_has_settled(database: str) -> None:
     async def count() -> int:
         reader = Reader(parse_url(database))
         tally = Tally(reader, settled_after_s=0.1)
-        deadline = time.monotonic() + 10
-        while not (day := await tally.today()).total("AllocationRequired") and time.monotonic() < deadline:  # noqa: ASYNC110 - time passes
-            await asyncio.sleep(0.05)
+
+        async def settled() -> int:
+            return (await tally.today()).pair(None, "AllocationRequired")
+
+        count: int = await until(settled)
         await reader.close()
-        return day.pair(None, "AllocationRequired")
+        return count
 
     assert asyncio.run(count()) == 5
 

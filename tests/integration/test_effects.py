@@ -33,8 +33,8 @@ from tests import builders
 from tests.builders import select
 from tests.mailserver import TAKEN, MailServer
 from tests.servers import PostgresServer
+from tests.waiting import PATIENCE_S, until
 
-WAIT_S = 20.0
 EFFECT = "send_out_of_stock_notification"
 SEED = 20_260_101
 
@@ -127,7 +127,7 @@ def test_kill_9_before_the_server_has_answered_repeats_the_mail(settings: Settin
 
     server.answer = kill_the_sender
     with service_process(settings, runs_effects="yes") as sender:
-        assert sender.wait(WAIT_S) == -signal.SIGKILL
+        assert sender.wait(PATIENCE_S) == -signal.SIGKILL
 
     async def scenario(service: Service) -> None:
         service.effects.start()
@@ -318,6 +318,9 @@ def test_what_another_process_committed_is_found_without_a_wake(settings: Settin
 
 
 def test_the_next_one_takes_over_when_a_relay_is_closed(settings: Settings, server: MailServer) -> None:
+    async def nothing_is_pending() -> bool:
+        return not await read_pending(settings)
+
     async def scenario(service: Service) -> None:
         await backorder(service, "TABLE", "o1")
         assert await service.effects.run_pending() == 1
@@ -326,9 +329,7 @@ def test_the_next_one_takes_over_when_a_relay_is_closed(settings: Settings, serv
         assert await other.run_pending() == 0
         await service.effects.close()
         other.start()
-        async with asyncio.timeout(relay_module.POLL_INTERVAL_S):
-            while await read_pending(settings):  # noqa: ASYNC110 - of the database
-                await asyncio.sleep(0.01)
+        await until(nothing_is_pending, relay_module.POLL_INTERVAL_S)
         await other.close()
 
     run(settings, scenario)
@@ -438,14 +439,14 @@ def test_closing_finishes_the_effect_under_way_and_leaves_the_others(settings: S
 
     def slow(_: Event) -> None:
         started.set()
-        done.wait(WAIT_S)
+        done.wait(PATIENCE_S)
 
     async def scenario(service: Service) -> None:
         for sku in ("CHAIR", "TABLE"):
             await backorder(service, sku, "o1")
         runner = relay(service, {EFFECT: slow})
         runner.start()
-        await asyncio.to_thread(started.wait, WAIT_S)
+        await asyncio.to_thread(started.wait, PATIENCE_S)
         closing = asyncio.create_task(runner.close())
         await asyncio.sleep(0.05)
         assert not closing.done()
@@ -535,12 +536,6 @@ def pending(settings: Settings) -> list[tuple[str, str]]:
 async def read_pending(settings: Settings) -> list[tuple[str, str]]:
     query = "SELECT effect, sku FROM deliveries ORDER BY number"
     return [(effect, sku) for effect, sku in await select(parse_url(settings.database_url), query)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - of things that happen in other threads and processes
-            await asyncio.sleep(0.01)
 
 
 @contextmanager

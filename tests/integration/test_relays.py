@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +26,8 @@ from allocation.service_layer.delivering.leases import PARTITIONS, partition_of
 from allocation.service_layer.delivering.relay import Failure, Policy, Relay, Results
 from allocation.service_layer.writing.store import StoreUnavailable
 from tests.builders import change, select
+from tests.waiting import PATIENCE_S, until, wait_until
 
-WAIT_S = 20.0
 LEASE_S = 1.0
 ALL = Which()
 FAST = {"LOOK_INTERVAL_S": 0.01, "POLL_INTERVAL_S": 0.05, "RETRY_DELAY_S": 0.01, "MAX_RETRY_DELAY_S": 0.02}
@@ -196,6 +195,9 @@ def test_partitions_are_shared_fairly_as_relays_come_and_go(database_url: str) -
 
 
 def test_a_relay_with_nothing_to_do_has_no_lease(database_url: str, target: Target) -> None:
+    async def nobody_has_one() -> bool:
+        return not any(holder for _, holder, _ in await leases(database_url))
+
     async def scenario() -> None:
         relay = new_relay(database_url, target, Policy(lease_s=0.2))
         relay.start()
@@ -203,9 +205,7 @@ def test_a_relay_with_nothing_to_do_has_no_lease(database_url: str, target: Targ
         assert await leases(database_url) == []
         await aowe(database_url, 3, skus=3)
         await until(lambda: len(target.numbers) == 3)
-        async with asyncio.timeout(WAIT_S):
-            while any(holder for _, holder, _ in await leases(database_url)):  # noqa: ASYNC110 - of the database
-                await asyncio.sleep(0.01)
+        await until(nobody_has_one)
         assert await rows(database_url, "SELECT name FROM relays") == []
         await relay.close()
 
@@ -310,7 +310,7 @@ def test_a_slow_target_keeps_no_other_effect_waiting(database_url: str, target: 
 
         def take(delivery: Delivery) -> None:
             if delivery.effect == "slow":
-                asyncio.run_coroutine_threadsafe(released.wait(), loop).result(WAIT_S)
+                asyncio.run_coroutine_threadsafe(released.wait(), loop).result(PATIENCE_S)
             order.append(delivery.effect)
 
         relay = Relay(Outbox(parse_url(database_url)), lambda _: take, Policy(lease_s=LEASE_S))
@@ -431,9 +431,11 @@ async def leases(database_url: str) -> list[tuple[Any, ...]]:
 async def until_relays(database_url: str, count: int) -> None:
     alive = "SELECT count(*) FROM relays WHERE expires_at > "
     now = "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')" if database_url.startswith("sqlite") else "clock_timestamp()"
-    async with asyncio.timeout(WAIT_S):
-        while await rows(database_url, alive + now) != [(count,)]:  # noqa: ASYNC110 - of the database
-            await asyncio.sleep(0.01)
+
+    async def are_there() -> bool:
+        return await rows(database_url, alive + now) == [(count,)]
+
+    await until(are_there)
 
 
 def nothing_is_pending(database_url: str) -> bool:
@@ -456,19 +458,6 @@ def assert_in_order(notes: Path, count: int) -> None:
     for number, sku in first.items():
         lanes.setdefault(sku, []).append(number)
     assert all(lane == sorted(lane) for lane in lanes.values())
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - of things that happen in other threads and processes
-            await asyncio.sleep(0.01)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from allocation.service_layer.proving.retention import Retention, Tidied
 from allocation.service_layer.writing.store import Changes
 from tests.closing import KEEP, Shop, shop_at
 from tests.lives import BEGIN
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 SKU = "LAMP"
@@ -198,9 +199,11 @@ def test_it_looks_by_itself_now_and_then(database_url: str, monkeypatch: pytest.
         async with shop_at(database_url) as shop:
             await shipped_long_ago(shop)
             shop.retention.start()
-            async with asyncio.timeout(TIMEOUT_S):
-                while await shop.lines():  # noqa: ASYNC110 - nobody tells of it
-                    await asyncio.sleep(0.01)
+
+            async def all_gone() -> bool:
+                return not await shop.lines()
+
+            await until(all_gone)
             assert await shop.differences() == []
 
     asyncio.run(play())

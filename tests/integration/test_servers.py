@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +20,10 @@ from tests.servers import (
     find_binaries,
     running_processes,
 )
+from tests.waiting import PATIENCE_S, wait_until
 
 WRITERS = 4
 ROWS_BEFORE_KILL = 200
-PATIENCE_S = 20.0
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,10 +187,7 @@ def test_nothing_is_left_when_the_test_process_dies(death: signal.Signals) -> No
         assert tests.stdout is not None
         home, *pids = tests.stdout.readline().split()
         tests.send_signal(death)
-    deadline = time.monotonic() + PATIENCE_S
-    while Path(home).exists() or _running([int(pid) for pid in pids]):
-        assert time.monotonic() < deadline, (home, pids)
-        time.sleep(0.02)
+    wait_until(lambda: not Path(home).exists() and not _running([int(pid) for pid in pids]))
 
 
 def test_two_servers_live_side_by_side_each_with_its_settings(server: PostgresServer) -> None:

@@ -35,12 +35,12 @@ from allocation.service_layer.delivering.webhooks import (
 from allocation.service_layer.writing.store import StoreUnavailable
 from tests.receiver import Receiver, answer
 from tests.servers import PostgresServer
+from tests.waiting import PATIENCE_S, until
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MESSAGE = WebhookMessage("m1~2", "Allocated", NOW, '{"orderid":"o1","sku":"SOFA","qty":2,"batchref":"b1"}')
 REFRESH_S = 0.02
-WAIT_S = 20.0
 HELD_S = 0.5
 
 
@@ -197,12 +197,6 @@ async def subscriptions_of(webhooks: SqlWebhooks) -> AsyncIterator[Subscriptions
         await subscriptions.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - of another connection
-            await asyncio.sleep(REFRESH_S / 4)
-
-
 def test_it_is_known_who_wants_what(database_url: str) -> None:
     async def work(webhooks: SqlWebhooks) -> None:
         every, some, closed = webhook(age=2), webhook("Allocated", age=1), disabled(webhook("OutOfStock"), "gone", NOW)
@@ -355,7 +349,7 @@ def test_a_database_that_is_away_says_nothing_about_the_message() -> None:
 
 def test_the_effects_of_two_webhooks_may_run_at_once(sqlite_url: str) -> None:
     async def work(webhooks: SqlWebhooks) -> None:
-        both = threading.Barrier(2, timeout=WAIT_S)
+        both = threading.Barrier(2, timeout=PATIENCE_S)
         with Receiver() as receiver:
 
             def together(handler: object) -> None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.e2e.conftest import SERVE
 from tests.servers import PostgresServer, free_port
+from tests.services import SERVE
 from tests.torture.proxy import Proxy
+from tests.waiting import until
 
 START_TIMEOUT_S = 30.0
-POLL_S = 0.02
 LONG_OUTAGE_S = 12.0  # longer than a sender waits for an answer, and than the service goes on trying
 LONG_OUTAGES = 0.1  # of all outages
 PAUSE_S = (0.1, 0.8)  # between two attacks
@@ -44,16 +44,17 @@ class ServerProcess:
 
     async def start(self) -> None:
         """Return when it listens; one that ends instead, since its database is away, is started again."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
+
+        async def listens() -> bool:
             if self._process is None or self._process.poll() is not None:
                 self.launch()
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 writer.close()
-                return
-            await asyncio.sleep(POLL_S)
-        raise AssertionError(f"The server does not start, see {self._log}")
+                return True
+            return False
+
+        await until(listens, START_TIMEOUT_S)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -47,6 +47,7 @@ from allocation.service_layer.messages import Message, Outcome, new_message
 from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, Wanted
 from allocation.service_layer.writing.writer import Writer
 from tests.builders import select
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -244,9 +245,10 @@ class _Child:
         return Relay(CrashingOutbox(self._url), among(dict.fromkeys(names, self._tell)), Policy(lease_s=LEASE_S))
 
     async def _wait_until_told(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while await select(self._url, PENDING):  # noqa: ASYNC110 - of a database
-                await asyncio.sleep(LOOK_INTERVAL_S)
+        async def all_is_told() -> bool:
+            return not await select(self._url, PENDING)
+
+        await until(all_is_told, PATIENCE_S)
 
     def _store(self) -> Store:
         store: SqliteStore | PostgresStore

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.e2e.program import run
+from tests.e2e.program import run_program
 from tests.torture.arena import Attack, MakeArena, Tidier
 from tests.torture.checker import check
 from tests.torture.history import Batch, Json, Line, Stored
@@ -85,7 +85,7 @@ def _read(port: int, database_url: str) -> Stored:
                 lines += [Line(each["orderid"], sku, each["qty"], None, each["state"]) for each in page["waiting"]]
         orders = [line for line in lines if line.state != "held"]
         looked_up = [_looked_up(client, line) for line in orders[:: max(1, len(orders) // LOOKED_UP)]]
-    done = run("verify", "--json", database=database_url)
+    done = run_program("verify", "--json", database=database_url)
     different = json.loads(done.output)["left"] + sum(not same for same in looked_up)
     return Stored(events, lines, batches, different)
 

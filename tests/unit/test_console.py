@@ -23,6 +23,7 @@ from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
 from allocation.service_layer.writing.meter import Meter, Second
 from allocation.views.availability import Promisable
+from tests.waiting import until
 
 
 def test_a_meter_counts_by_the_second_and_forgets() -> None:
@@ -110,9 +111,7 @@ def test_a_page_is_rendered_once_for_all_who_watch_it(sqlite_url: str) -> None:
         hub = Hub(reader, asyncio.Event())
         streams = [await hub.open("page", render, "") for _ in range(50)]
         assert rendered == 1
-        deadline = time.monotonic() + 10
-        while rendered < 2 and time.monotonic() < deadline:  # noqa: ASYNC110 - the hub tells nobody
-            await asyncio.sleep(0.02)
+        await until(lambda: rendered > 1)
         assert not any(stream.due.is_set() for stream in streams)  # nothing differs
         await hub.close()
         await reader.close()
@@ -185,8 +184,7 @@ def test_the_more_there_is_to_render_the_further_apart_are_looks(
         reader = Reader(parse_url(sqlite_url))
         hub = Hub(reader, asyncio.Event())
         await hub.open("page", render, "")
-        while len(rendered) < 6:  # noqa: ASYNC110 - the hub tells nobody
-            await asyncio.sleep(0.01)
+        await until(lambda: len(rendered) > 5)
         await hub.close()
         await reader.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -20,10 +21,10 @@ from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 from allocation.service_layer.writing.store import Session
 from allocation.service_layer.writing.writer import Unavailable, Writer
 from tests.builders import message
+from tests.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
 
-PATIENCE_S = 5.0
 RUG = message(BatchCreated("b1", "RUG", 10))
 
 
@@ -72,14 +73,14 @@ def test_a_caller_who_goes_leaves_its_place_when_the_work_is_done() -> None:
         with pytest.raises(Unavailable):
             await previews.preview([RUG])
         lookout.gate.set()
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                try:
-                    await previews.preview([RUG])
-                except Unavailable:
-                    await asyncio.sleep(0.001)
-                else:
-                    break
+
+        async def has_room() -> bool:
+            with suppress(Unavailable):
+                await previews.preview([RUG])
+                return True
+            return False
+
+        await until(has_room)
         previews.close()
 
     asyncio.run(play())

@@ -134,8 +134,8 @@ def _beginning(chunks: Iterable[bytes]) -> bytes:
             read += chunk
             if len(read) > MAX_BODY_BYTES:
                 break
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-        pass
+    except (httpcore.TimeoutException, TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
+        pass  # the time may be over while bytes are awaited, or before they are asked for
     return bytes(read[:MAX_BODY_BYTES])
 
 

@@ -118,18 +118,19 @@ async def read_csv(
     ``names`` replace those of the header; a column whose name is empty is left out. Raises `InvalidMessage` for names
     that do not fit the event.
     """
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    rows = _csv_rows(text)
-    header = await asyncio.to_thread(next, rows, None)
-    columns = _checked_header(kind, [] if header is None else header.cells, names)
-    fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
-    while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
-        yield _csv_items(chunk, kind, columns, fingerprint, actor)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        rows = _csv_rows(text)
+        header = await asyncio.to_thread(next, rows, None)
+        columns = _checked_header(kind, [] if header is None else header.cells, names)
+        fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
+        while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
+            yield _csv_items(chunk, kind, columns, fingerprint, actor)
 
 
 def csv_header(file: BinaryIO) -> Sequence[str]:
     """The cells of the first row of a CSV file; none if there is none that can be read."""
-    header = next(_csv_rows(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")), None)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
+        header = next(_csv_rows(text), None)
     return [] if header is None else [cell.strip() for cell in header.cells]
 
 
