@@ -240,14 +240,18 @@ def _fact(kind: type[Event]) -> str:
 
 
 def _fields(kind: type[Event]) -> str:
-    rows = [(f"`{rule.name}`", str(rule), "required" if rule.required else "optional") for rule in field_rules(kind)]
-    return _table(("field", "takes", ""), rows)
+    rows = [
+        (f"`{rule.name}`", rule.meaning, str(rule), "required" if rule.required else "optional")
+        for rule in field_rules(kind)
+    ]
+    return _table(("field", "meaning", "takes", ""), rows)
 
 
 def _post(kind: type[Event]) -> str:
     answer = openapi.answer_type(kind)
     members = _list(answer.__annotations__)
-    return f"[`{kind.__name__}`](events.md#{kind.__name__.lower()}). Answers {members}: {_plain(answer.__doc__)}\n"
+    head = f"[`{kind.__name__}`](events.md#{kind.__name__.lower()}). Answers {members}: {_plain(answer.__doc__)}\n"
+    return f"{head}\n{_fields(kind)}"
 
 
 def _read(read: Read) -> str:

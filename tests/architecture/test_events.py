@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from datetime import date, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ DECLARED = [
     for _, kind in inspect.getmembers(events, inspect.isclass)
     if issubclass(kind, events.Event) and kind is not events.Event
 ]
+HARD_TO_READ = re.compile(r"\b(what|who|whoever|those|anew|for ever|of which|stands?|goes|is told)\b", re.IGNORECASE)
 
 
 def test_every_event_has_a_row() -> None:
@@ -42,6 +44,13 @@ def test_every_field_has_a_rule(kind: Any) -> None:
         assert rule.base in {str, int, bool, date, datetime}, rule
         assert (rule.limit is None) == (rule.base in {bool, date, datetime}), rule
         assert str(rule)
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_every_field_says_in_one_sentence_what_it_means(kind: Any) -> None:
+    for rule in field_rules(kind):
+        assert re.fullmatch(r"[A-Z][^.!?]{8,}[^.!?:;, ]", rule.meaning), rule
+        assert not HARD_TO_READ.search(rule.meaning), rule
 
 
 @pytest.mark.parametrize("doing", [*RAISES, *(effect for effects in EFFECTS.values() for effect in effects)])

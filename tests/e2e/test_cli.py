@@ -54,8 +54,10 @@ def test_every_event_from_outside_has_a_command_with_an_option_for_each_field() 
         done = run(handlers[0].__name__.replace("_", "-"), "--help")
         assert done.code == 0
         assert (inspect.getdoc(handlers[0]) or "").split()[0] in done.output
+        told = " ".join(done.output.replace("│", " ").split())
         for rule in field_rules(event):
             assert f"--{rule.name} " in done.output
+            assert f"{rule.meaning} ({rule.shape})" in told
 
 
 @pytest.mark.parametrize(

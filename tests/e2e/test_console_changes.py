@@ -11,8 +11,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from allocation.entrypoints.console.changes import CHANGES
+from allocation.entrypoints.console.changes import CHANGES, Change
 from allocation.entrypoints.console.protection import COOKIE, FIELD
+from allocation.service_layer.messages import field_rules
 from tests.services import Server, unique
 
 FORM = "application/x-www-form-urlencoded"
@@ -117,6 +118,16 @@ def test_every_change_ends_as_it_was_looked_at(server: Server, visitor: httpx.Cl
         done = apply(visitor, name, seen.sent)
         assert done.headers["location"].startswith("/console/outcome/"), (name, done.headers)
         assert effect_in(visitor.get(done.headers["location"]).text) == seen.effect, name
+
+
+@pytest.mark.parametrize("change", [each for each in CHANGES.values() if each.asked], ids=lambda change: change.name)
+def test_each_field_of_a_form_says_what_it_means(visitor: httpx.Client, names: Names, change: Change) -> None:
+    place = {"ref": names.ship, "orderid": names.old, "sku": names.sku}
+    page = visitor.get(f"/console/change/{change.name}", params={name: place[name] for name in change.subject}).text
+    meanings = {rule.name: rule.meaning for rule in field_rules(change.kind)}
+    for name in change.asked:
+        assert f'aria-describedby="m-{name}"' in page
+        assert f'<p class="meaning" id="m-{name}">{meanings[name]}.</p>' in page
 
 
 def test_nothing_is_applied_to_a_product_that_has_changed_since(

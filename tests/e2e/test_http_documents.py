@@ -52,6 +52,13 @@ def test_every_reference_in_the_document_leads_somewhere(openapi: dict[str, Any]
 
 
 @pytest.mark.parametrize("path", POSTS)
+def test_the_document_says_what_each_field_means(openapi: dict[str, Any], path: str) -> None:
+    properties = openapi["components"]["schemas"][POSTS[path].__name__]["properties"]
+    described = {name: schema["description"] for name, schema in properties.items()}
+    assert described == {rule.name: f"{rule.meaning}. Takes {rule}." for rule in field_rules(POSTS[path])}
+
+
+@pytest.mark.parametrize("path", POSTS)
 def test_schemas_take_what_the_service_takes_and_refuse_what_it_refuses(openapi: dict[str, Any], path: str) -> None:
     kind = POSTS[path]
     schema = openapi["components"]["schemas"][kind.__name__]
@@ -74,7 +81,8 @@ def test_the_page_names_every_route_field_and_refusal_and_fetches_nothing(server
     page = response.text
     for path, kind in POSTS.items():
         assert path in page
-        assert all(f"<code>{rule.name}</code></td><td>{rule}" in page for rule in field_rules(kind))
+        for rule in field_rules(kind):
+            assert f"<code>{rule.name}</code></td><td>{rule.meaning}</td><td>{rule}</td>" in page
     assert all(read.path in page for read in READS)
     assert all(f"{each.about.replace('`', '')}." in page for each in OPERATIONS)
     assert all(action.path in page for action in ACTIONS)

@@ -16,7 +16,8 @@ from allocation.config import PREFIX, Settings
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer import flow
-from allocation.service_layer.messages import EVENTS, field_rules
+from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.messages import EVENTS, field_rules, incoming_types
 from docs import generate
 from tests.servers import BINARIES_VARIABLE
 
@@ -74,7 +75,17 @@ def test_the_reference_has_every_event_and_field() -> None:
         _, _, section = page.partition(f"### `{name}`\n")
         section, _, _ = section.partition("\n### ")
         for rule in field_rules(kind):
-            assert f"| `{rule.name}` | {rule} |" in section, name
+            assert f"| `{rule.name}` | {rule.meaning} | {rule} |" in section, name
+
+
+def test_the_pages_of_http_and_of_the_command_line_say_what_each_field_means() -> None:
+    for page, head in (("http", "### `POST /{name}`\n"), ("cli", "## `{name}`\n")):
+        for name in incoming_types():
+            handler = HANDLERS[EVENTS[name]][0].__name__
+            head_of = head.format(name=handler if page == "http" else handler.replace("_", "-"))
+            section = read(f"docs/reference/{page}.md").partition(head_of)[2].partition("\n## ")[0]
+            for rule in field_rules(EVENTS[name]):
+                assert rule.meaning in section, (page, name, rule.name)
 
 
 def test_the_reference_has_every_refusal() -> None:

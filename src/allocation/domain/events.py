@@ -1,7 +1,7 @@
-"""The events: what is asked of the service, and what became of its promises.
+"""The events: requests to the service, and facts about its promises.
 
-Each event is declared once, here. Validation, JSON, the HTTP route, OpenAPI, the command line, the ledger
-row and the reference pages are derived from the declaration: a field is added in one place.
+Each event is declared once, here, with the limits and the meaning of each field. Validation, JSON, the HTTP route,
+OpenAPI, the command line, the ledger row, the forms and the reference pages are derived from the declaration.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ class OneOf:
         return f"one of {', '.join(self.words)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The meaning of a field for people in a shop or a warehouse: one sentence, without its full stop."""
+
+    sentence: str
+
+
 STRATEGIES = ("warehouse-first", "first-expired", "preferred-location", "just-in-time")
 
 Reference = Annotated[str, Text()]
@@ -58,372 +65,372 @@ Days = Annotated[int, Between(0, MAX_DAYS)]
 Position = Annotated[int, Between(1, MAX_POSITION)]
 Strategy = Annotated[str, OneOf(STRATEGIES)]
 
+OrderId = Annotated[
+    Reference, Meaning("The order, by your number; a later part of a split line has /2, /3 … behind it")
+]
+HoldId = Annotated[Reference, Meaning("The hold, by your number of the cart")]
+Sku = Annotated[Reference, Meaning("The product, by its stock keeping unit")]
+BatchRef = Annotated[Reference, Meaning("The batch, by your reference")]
+LineQuantity = Annotated[Quantity, Meaning("Quantity of the order line")]
+Stored = Annotated[Count, Meaning("Number stored before the repair")]
+Counted = Annotated[Count, Meaning("Number that the order lines add up to, stored now")]
+
 
 class Event:
-    """Something that happened, or that has to: the only kind of thing the message bus knows."""
+    """A request or a fact: the only kind of thing the message bus handles."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCreated(Event):
-    """Stock was bought: in the warehouse if it has no ETA, otherwise inbound and due that day.
+    """Stock was bought: it is in the warehouse if it has no ETA, otherwise it is delivered on that day."""
 
-    ``expires_on`` is the last day it can be used, ``location`` the warehouse it is in or comes to.
-    """
-
-    ref: Reference
-    sku: Reference
-    qty: Quantity
-    eta: date | None = None
-    expires_on: date | None = None
-    location: Reference | None = None
+    ref: Annotated[Reference, Meaning("Your reference of the batch, unique over all products")]
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity bought")]
+    eta: Annotated[date | None, Meaning("Day the delivery is due; leave it out for stock in the warehouse")] = None
+    expires_on: Annotated[date | None, Meaning("Last day the stock can be used; leave it out if it keeps")] = None
+    location: Annotated[Reference | None, Meaning("Warehouse that has the stock or gets the delivery")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationRequired(Event):
-    """An order line needs stock: a customer ordered it, or it lost the batch it had, or stock appeared.
+    """An order line needs stock: it is new, or it lost its batch, or stock became available.
 
-    ``need_by`` is the day its stock has to be there; of lines that wait, the highest ``priority`` is served first.
-    A line that no batch can take whole waits, or with ``split`` is spread over as many as it takes.
+    If no batch has enough, the line waits as a backorder, or with ``split`` is divided over several batches.
     """
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    need_by: date | None = None
-    priority: Priority = 0
-    split: bool = False
+    orderid: Annotated[Reference, Meaning("Your number of the order; with the SKU it identifies the line")]
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity ordered")]
+    need_by: Annotated[date | None, Meaning("Day the customer needs the stock; leave it out if any day will do")] = None
+    priority: Annotated[Priority, Meaning("Urgency: backorders with a higher priority get stock first")] = 0
+    split: Annotated[bool, Meaning("Divide the line over several batches if no single batch has enough")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchQuantityChanged(Event):
-    """A batch was counted anew: what was purchased, less what is damaged, lost or scrapped."""
+    """A batch was counted, or some of it was damaged, lost or scrapped."""
 
-    ref: Reference
-    qty: Count
+    ref: BatchRef
+    qty: Annotated[Count, Meaning("Quantity bought less losses; units shipped since still count")]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEtaChanged(Event):
-    """A delivery is late, or comes early: it is due on another day."""
+    """A delivery is late or early: it is due on another day."""
 
-    ref: Reference
-    eta: date
+    ref: BatchRef
+    eta: Annotated[date, Meaning("Day the delivery is due now")]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReceived(Event):
-    """A delivery arrived and is in the warehouse; ``qty`` is what was counted, if it was."""
+    """A delivery arrived in the warehouse."""
 
-    ref: Reference
-    qty: Count | None = None
+    ref: BatchRef
+    qty: Annotated[Count | None, Meaning("Quantity counted on arrival; leave it out if all of it arrived")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class BatchQuarantined(Event):
-    """A batch must not be sold for now. Its lines lose it, or keep it and wait for its release."""
+    """A batch must not be sold for now. Its order lines move to other stock, or keep it until it is released."""
 
-    ref: Reference
-    reason: Reference
-    keep_lines: bool = False
+    ref: BatchRef
+    reason: Annotated[Reference, Meaning("Reason for the quarantine, shown with the batch")]
+    keep_lines: Annotated[bool, Meaning("Leave the order lines on the batch until it is released")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReleased(Event):
-    """A batch may be sold again."""
+    """A batch in quarantine may be sold again."""
 
-    ref: Reference
+    ref: BatchRef
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationCancelled(Event):
-    """The customer does not want the line any more."""
+    """The customer no longer wants the order line."""
 
-    orderid: Reference
-    sku: Reference
+    orderid: OrderId
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
 class LineQuantityChanged(Event):
-    """The customer wants more or less of the line."""
+    """The customer wants more or less of an order line."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
+    orderid: OrderId
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity the customer wants now")]
 
 
 @dataclass(frozen=True, slots=True)
 class LineShipped(Event):
-    """The line left the warehouse: it never moves again."""
+    """An order line left the warehouse. It never changes its batch again."""
 
-    orderid: Reference
-    sku: Reference
+    orderid: OrderId
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
 class LineReturned(Event):
-    """A shipped line came back, or ``qty`` of it: into the batch it was taken from, or to be scrapped."""
+    """The customer returned a shipped order line, or some of it: to be sold again from its batch, or scrapped."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity | None = None
-    scrapped: bool = False
+    orderid: OrderId
+    sku: Sku
+    qty: Annotated[Quantity | None, Meaning("Quantity returned; leave it out if all of the line was")] = None
+    scrapped: Annotated[bool, Meaning("Scrap the returned stock instead of adding it to its batch")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class LinePinned(Event):
-    """Somebody puts a line on a batch, and others make room for it."""
+    """Somebody puts an order line on a batch by hand, and other lines make room for it."""
 
-    orderid: Reference
-    sku: Reference
-    batchref: Reference
-    reason: Reference
+    orderid: OrderId
+    sku: Sku
+    batchref: Annotated[Reference, Meaning("Batch the line is put on, by your reference")]
+    reason: Annotated[Reference, Meaning("Reason for the choice, kept in the ledger")]
 
 
 @dataclass(frozen=True, slots=True)
 class StockHeld(Event):
-    """A cart needs its stock kept until it is ordered, or until the hold expires; a later moment extends it."""
+    """A cart needs stock kept for it until it is ordered or the hold expires. A later expiry extends the hold."""
 
-    holdid: Reference
-    sku: Reference
-    qty: Quantity
-    expires_at: datetime
+    holdid: Annotated[Reference, Meaning("Your number of the cart, unique over all products")]
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity to keep for the cart")]
+    expires_at: Annotated[datetime, Meaning("Time the hold ends by itself")]
 
 
 @dataclass(frozen=True, slots=True)
 class HoldConfirmed(Event):
-    """The cart was ordered: what was held is a line of this order."""
+    """The cart was ordered: the stock it held now belongs to a line of this order."""
 
-    holdid: Reference
-    orderid: Reference
+    holdid: HoldId
+    orderid: Annotated[Reference, Meaning("Your number of the order that the cart became")]
 
 
 @dataclass(frozen=True, slots=True)
 class HoldReleased(Event):
-    """The cart was given up before its hold expired."""
+    """The customer gave up the cart before its hold expired."""
 
-    holdid: Reference
+    holdid: HoldId
 
 
 @dataclass(frozen=True, slots=True)
 class HoldExpired(Event):
-    """The moment came until which the stock was held."""
+    """The expiry of a hold has passed, and its stock is free again."""
 
-    holdid: Reference
+    holdid: HoldId
 
 
 @dataclass(frozen=True, slots=True)
 class RulesChanged(Event):
-    """A product is allocated by these rules from now on; what is left out is as usual.
+    """A product is allocated by these rules from now on. Omitted rules use the defaults."""
 
-    ``strategy`` orders the batches. ``safety_stock`` is kept in the warehouse, ``shelf_life_days`` is how long stock
-    has to last after the promised day, ``location`` the one preferred. At most ``most_waiting`` lines may wait, and
-    each gains a priority with every ``ages_after`` changes of the product. Lines needed within ``frozen_days`` make no
-    room for others, and no change moves more than ``most_moved`` lines by choice. With ``least_harm`` the lines that
-    leave a batch, and where they go, are those that do the least harm: the fewest, then the least late, by priority.
-    With ``move_up`` lines that are promised too late move to stock that is there in time, when there comes to be some.
-    """
-
-    sku: Reference
-    strategy: Strategy | None = None
-    location: Reference | None = None
-    safety_stock: Count = 0
-    shelf_life_days: Days = 0
-    most_waiting: Count | None = None
-    ages_after: Quantity | None = None
-    frozen_days: Days = 0
-    most_moved: Count | None = None
-    least_harm: bool = False
-    move_up: bool = False
+    sku: Sku
+    strategy: Annotated[Strategy | None, Meaning("Order in which batches are tried for an order line")] = None
+    location: Annotated[Reference | None, Meaning("Warehouse that preferred-location tries first")] = None
+    safety_stock: Annotated[Count, Meaning("Quantity kept back in the warehouse and not promised to orders")] = 0
+    shelf_life_days: Annotated[Days, Meaning("Number of days the stock must last after the promised day")] = 0
+    most_waiting: Annotated[Count | None, Meaning("Maximum number of backorders; further orders are rejected")] = None
+    ages_after: Annotated[
+        Quantity | None, Meaning("Number of changes of the product after which a backorder gains a priority")
+    ] = None
+    frozen_days: Annotated[Days, Meaning("Lines needed within this many days do not make room for other lines")] = 0
+    most_moved: Annotated[Count | None, Meaning("Maximum number of order lines one change moves by choice")] = None
+    least_harm: Annotated[bool, Meaning("On a shortage, move the fewest lines and make them the least late")] = False
+    move_up: Annotated[bool, Meaning("Move late order lines to earlier stock when there is some")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class MoveUpRequired(Event):
-    """Lines of the product that are promised too late have to move to stock that is there in time, if there is any."""
+    """Order lines of a product that are promised too late have to move to earlier stock, if there is any."""
 
-    sku: Reference
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
 class RepairRequired(Event):
-    """A product's counters are in doubt: they have to be counted again, from its lines."""
+    """The counters of a product are in doubt and have to be counted again from its order lines."""
 
-    sku: Reference
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
 class Allocated(Event):
-    """A line holds stock of a batch."""
+    """An order line got stock of a batch."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: BatchRef
 
 
 @dataclass(frozen=True, slots=True)
 class Deallocated(Event):
-    """A line lost the stock it held of a batch."""
+    """An order line lost the stock it had of a batch."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: BatchRef
 
 
 @dataclass(frozen=True, slots=True)
 class Backordered(Event):
-    """No batch can take the line: it waits, and is served when stock appears."""
+    """No batch has enough for an order line, so it waits and gets stock when there is some."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfStock(Event):
-    """A line was backordered: the stock team has to know."""
+    """An order line became a backorder, and the stock team has to know."""
 
-    sku: Reference
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
 class AllocatedQuantityRepaired(Event):
-    """A batch's allocated quantity was not what its lines add up to, and now is. No promise was touched."""
+    """The allocated quantity of a batch differed from its order lines and was corrected. No promise changed."""
 
-    sku: Reference
-    batchref: Reference
-    stored: Count
-    counted: Count
+    sku: Sku
+    batchref: BatchRef
+    stored: Stored
+    counted: Counted
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedQuantityRepaired(Event):
-    """A batch's shipped quantity was not what its shipped lines add up to, and now is. No promise was touched."""
+    """The shipped quantity of a batch differed from its shipped lines and was corrected. No promise changed."""
 
-    sku: Reference
-    batchref: Reference
-    stored: Count
-    counted: Count
+    sku: Sku
+    batchref: BatchRef
+    stored: Stored
+    counted: Counted
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingLinesRepaired(Event):
-    """The number of a product's waiting lines was wrong, and now is not. No promise was touched."""
+    """The number of backorders of a product was wrong and was corrected. No promise changed."""
 
-    sku: Reference
-    stored: Count
-    counted: Count
+    sku: Sku
+    stored: Stored
+    counted: Counted
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseChanged(Event):
-    """A line that was promised for a day is promised for another one; null: it waits, and for none.
+    """An order line is promised for another day.
 
-    Of stock in the warehouse the day is the one of the change. A waiting line that is served has `Allocated` alone.
+    Stock in the warehouse is promised for the day of the change. A backorder that gets stock has `Allocated` alone.
     """
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    before: date | None
-    after: date | None
-    late_days: Count
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    before: Annotated[date | None, Meaning("Day promised before, or null if the line waited")]
+    after: Annotated[date | None, Meaning("Day promised now, or null if the line waits")]
+    late_days: Annotated[Count, Meaning("Number of days from the day needed to the day promised now, 0 if in time")]
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Event):
-    """A line is no promise any more; ``batchref`` is where it stood."""
+    """An order line was cancelled."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference | None
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: Annotated[Reference | None, Meaning("Batch that the line was on, or null if it waited")]
 
 
 @dataclass(frozen=True, slots=True)
 class Resized(Event):
-    """A line has another quantity, and stands where it stood."""
+    """An order line has a new quantity and keeps its place: on its batch, or waiting."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    before: Quantity
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    before: Annotated[Quantity, Meaning("Quantity before the change")]
 
 
 @dataclass(frozen=True, slots=True)
 class Split(Event):
-    """A line that no batch takes whole has this quantity from now on; the ``rest`` is in its ``next_part``, a line too.
+    """No batch has enough for an order line, so it was divided: the rest is a line of its own, the next part.
 
-    That is placed like any line, and may be split in its turn; ``position`` is its age.
+    The next part gets stock like any line, and may be divided again.
     """
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    rest: Quantity
-    next_part: Reference
-    position: Position
+    orderid: OrderId
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity that this line keeps")]
+    rest: Annotated[Quantity, Meaning("Quantity of the next part")]
+    next_part: Annotated[Reference, Meaning("Order id of the next part, such as order-1/2")]
+    position: Annotated[Position, Meaning("Age of the line and its parts: the lower the number, the older they are")]
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped(Event):
-    """A line left the warehouse with its stock."""
+    """An order line left the warehouse with its stock."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: BatchRef
 
 
 @dataclass(frozen=True, slots=True)
 class Returned(Event):
-    """So much of a shipped line came back; ``kept`` is what the customer still has."""
+    """A customer returned a shipped order line, or some of it."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
-    kept: Count
+    orderid: OrderId
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity returned")]
+    batchref: BatchRef
+    kept: Annotated[Count, Meaning("Quantity that the customer keeps")]
 
 
 @dataclass(frozen=True, slots=True)
 class StockScrapped(Event):
-    """Returned stock that nobody can use: its batch has so much less."""
+    """Returned stock was scrapped, so its batch has less."""
 
-    sku: Reference
-    batchref: Reference
-    qty: Quantity
+    sku: Sku
+    batchref: BatchRef
+    qty: Annotated[Quantity, Meaning("Quantity scrapped")]
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned(Event):
-    """A line has been put on a batch by hand: it goes before all others, and makes room for none."""
+    """An order line was put on a batch by hand. It comes before all others and makes room for none."""
 
-    orderid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: BatchRef
 
 
 @dataclass(frozen=True, slots=True)
 class Held(Event):
-    """Stock of a batch is held until a moment; again: until a later one."""
+    """Stock of a batch is kept for a cart. It is raised again when the hold is extended or moves to another batch."""
 
-    holdid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference
-    expires_at: datetime
+    holdid: HoldId
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity kept for the cart")]
+    batchref: BatchRef
+    expires_at: Annotated[datetime, Meaning("Time the hold ends by itself")]
 
 
 @dataclass(frozen=True, slots=True)
 class HoldEnded(Event):
-    """Nothing is held any more; ``how`` is confirmed, released, expired or lost: its stock is not there any more."""
+    """A hold ended: no stock is kept for the cart any more."""
 
-    holdid: Reference
-    sku: Reference
-    qty: Quantity
-    batchref: Reference | None
-    how: Reference
+    holdid: HoldId
+    sku: Sku
+    qty: Annotated[Quantity, Meaning("Quantity that was kept for the cart")]
+    batchref: Annotated[Reference | None, Meaning("Batch that had the stock, or null if the hold lost it")]
+    how: Annotated[Reference, Meaning("How it ended: confirmed, released, expired or lost, if its stock was gone")]

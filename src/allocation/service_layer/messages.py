@@ -17,7 +17,7 @@ import msgspec
 import uuid_utils
 
 from allocation.domain.errors import InvalidMessage
-from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, OneOf, Text
+from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Meaning, OneOf, Text
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
@@ -186,10 +186,15 @@ class FieldRule:
     limit: Text | Between | OneOf | None
     required: bool
     default: Any
+    meaning: str = ""
 
     def __str__(self) -> str:
-        rule = SHAPES.get(self.base) or str(self.limit)
-        return rule if self.required or self.default is not None else f"{rule}, or null"
+        return self.shape if self.required or self.default is not None else f"{self.shape}, or null"
+
+    @property
+    def shape(self) -> str:
+        """The values it takes besides null."""
+        return SHAPES.get(self.base) or str(self.limit)
 
 
 _RULES: dict[type[Event], Sequence[FieldRule]] = {}  # by event, as they are asked for
@@ -209,13 +214,20 @@ def _read_rules(kind: type[Event]) -> Sequence[FieldRule]:
 
 
 def _rule(declared: Field[Any], hint: Any) -> FieldRule:
-    options = [hint] if typing.get_origin(hint) is typing.Annotated else list(typing.get_args(hint) or [hint])
-    hint = next(option for option in options if option is not NoneType)
-    base, *limits = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    base, notes = _taken_apart(hint)
+    limit = next((note for note in notes if not isinstance(note, Meaning)), None)
+    meaning = next((note.sentence for note in notes if isinstance(note, Meaning)), "")
     required = declared.default is MISSING
-    return FieldRule(
-        declared.name, base, limits[0] if limits else None, required, None if required else declared.default
-    )
+    return FieldRule(declared.name, base, limit, required, None if required else declared.default, meaning)
+
+
+def _taken_apart(hint: Any) -> tuple[type, Sequence[Any]]:
+    """The type of a field and the notes on it, which may be on ``T``, on ``T | None`` or on both."""
+    if typing.get_origin(hint) is typing.Annotated:
+        base, notes = _taken_apart(hint.__origin__)
+        return base, (*notes, *hint.__metadata__)
+    options = [option for option in typing.get_args(hint) if option is not NoneType]
+    return _taken_apart(options[0]) if options else (hint, ())
 
 
 class _Codec(NamedTuple):

@@ -54,7 +54,8 @@ def _command(kind: type[Event]) -> Callable[..., int]:
 
 
 def _parameter(rule: FieldRule) -> inspect.Parameter:
-    option = typer.Option(f"--{rule.name}", help=str(rule), metavar=rule.base.__name__.upper(), show_default=False)
+    about = f"{rule.meaning} ({rule.shape})"
+    option = typer.Option(f"--{rule.name}", help=about, metavar=rule.base.__name__.upper(), show_default=False)
     if rule.required:
         return _keyword(rule.name, Annotated[str, option], inspect.Parameter.empty)
     return _keyword(rule.name, Annotated[str | None, option], None)

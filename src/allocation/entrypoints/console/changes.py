@@ -67,6 +67,7 @@ class Input(NamedTuple):
     type: str
     required: bool
     takes: str
+    meaning: str
     choices: Sequence[str]
 
 
@@ -162,4 +163,5 @@ CHANGES: Mapping[str, Change] = {
 
 def _input(rule: FieldRule, label: str) -> Input:
     choices = rule.limit.words if isinstance(rule.limit, OneOf) else ()
-    return Input(rule.name, label, INPUT_TYPES[rule.base.__name__], rule.required, str(rule), choices)
+    type_ = INPUT_TYPES[rule.base.__name__]
+    return Input(rule.name, label, type_, rule.required, str(rule), rule.meaning, choices)

@@ -123,7 +123,7 @@ def field_schema(rule: FieldRule) -> Schema:
             schema = {"type": "string", "enum": list(words)}
         case None:
             schema = dict(SCHEMAS[rule.base])
-    schema["description"] = str(rule)
+    schema["description"] = f"{rule.meaning}. Takes {rule}."
     if rule.required:
         return schema
     if rule.default is None:

@@ -102,7 +102,8 @@ def _docs() -> Mapping[str, Any]:
                 "about": _plain(openapi.summary(kind)),
                 "event": kind.__name__,
                 "fields": [
-                    {"name": rule.name, "rule": str(rule), "required": rule.required} for rule in field_rules(kind)
+                    {"name": rule.name, "meaning": rule.meaning, "rule": str(rule), "required": rule.required}
+                    for rule in field_rules(kind)
                 ],
                 "example": msgspec.json.encode(openapi.example(kind)).decode(),
                 "answer": _plain(openapi.answer_type(kind).__doc__),
