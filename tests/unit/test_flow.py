@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from allocation.domain import events
-from allocation.domain.events import Event
+from allocation.domain.events import Event, Notice, Request
 from allocation.service_layer import flow, handlers
 from allocation.service_layer.flow import Flow, InvalidFlow
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-class Asked(Event):
+class Asked(Request):
     """Something is asked."""
 
 
-class Answered(Event):
+class Answered(Request):
     """It was answered."""
 
 
-class Doubted(Event):
+class Doubted(Notice):
     """The answer was doubted."""
 
 
@@ -153,3 +153,24 @@ def test_a_cyclic_flow_is_not_drawn() -> None:
     for draw in (flow.svg, flow.mermaid):
         with pytest.raises(InvalidFlow):
             draw(CYCLIC)
+
+
+class Burnt(Event):
+    """A fact that no table knows."""
+
+
+@pytest.mark.parametrize(
+    ("handlers_", "evolve", "message"),
+    [
+        ({Burnt: []}, flow.EVOLVE, r"^Burnt has no row in standing\.EVOLVE"),
+        ({Asked: [answer]}, {Asked: answer}, r"^Asked changes something by standing\.EVOLVE: declare it as an Event$"),
+        ({events.BatchCreated: []}, flow.EVOLVE, r"^BatchCreated is in standing\.GIVEN, and nothing handles it"),
+        ({Burnt: [answer]}, {Burnt: answer}, r"^Burnt is a fact and has a handler: add it to standing\.GIVEN"),
+    ],
+)
+def test_an_event_that_the_table_of_facts_does_not_fit_is_named(
+    handlers_: dict[type[Event], list[Any]], evolve: dict[type[Event], Any], message: str
+) -> None:
+    raises: dict[Any, frozenset[type[Event]]] = {answer: frozenset()}
+    with pytest.raises(InvalidFlow, match=message):
+        flow.check(Flow(handlers_, raises, {}, evolve))

@@ -77,7 +77,22 @@ Counted = Annotated[Count, Meaning("Number that the order lines add up to, store
 
 
 class Event:
-    """A request or a fact: the only kind of thing the message bus handles."""
+    """The only kind of thing the message bus handles. An event is a fact, unless it is a request or a notice.
+
+    A fact changes a product: `allocation.domain.standing` says how.
+    """
+
+    __slots__ = ()
+
+
+class Request(Event):
+    """An event that asks for something. It changes nothing itself: the facts that its handler tells do."""
+
+    __slots__ = ()
+
+
+class Notice(Event):
+    """An event that informs somebody. It changes nothing."""
 
     __slots__ = ()
 
@@ -150,7 +165,7 @@ class BatchReleased(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class AllocationCancelled(Event):
+class AllocationCancelled(Request):
     """The customer no longer wants the order line."""
 
     orderid: OrderId
@@ -158,7 +173,7 @@ class AllocationCancelled(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LineQuantityChanged(Event):
+class LineQuantityChanged(Request):
     """The customer wants more or less of an order line."""
 
     orderid: OrderId
@@ -167,7 +182,7 @@ class LineQuantityChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LineShipped(Event):
+class LineShipped(Request):
     """An order line left the warehouse. It never changes its batch again."""
 
     orderid: OrderId
@@ -175,7 +190,7 @@ class LineShipped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LineReturned(Event):
+class LineReturned(Request):
     """The customer returned a shipped order line, or some of it: to be sold again from its batch, or scrapped."""
 
     orderid: OrderId
@@ -185,7 +200,7 @@ class LineReturned(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LinePinned(Event):
+class LinePinned(Request):
     """Somebody puts an order line on a batch by hand, and other lines make room for it."""
 
     orderid: OrderId
@@ -195,7 +210,7 @@ class LinePinned(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class StockHeld(Event):
+class StockHeld(Request):
     """A cart needs stock kept for it until it is ordered or the hold expires. A later expiry extends the hold."""
 
     holdid: Annotated[Reference, Meaning("Your number of the cart, unique over all products")]
@@ -205,7 +220,7 @@ class StockHeld(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class HoldConfirmed(Event):
+class HoldConfirmed(Request):
     """The cart was ordered: the stock it held now belongs to a line of this order."""
 
     holdid: HoldId
@@ -213,14 +228,14 @@ class HoldConfirmed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class HoldReleased(Event):
+class HoldReleased(Request):
     """The customer gave up the cart before its hold expired."""
 
     holdid: HoldId
 
 
 @dataclass(frozen=True, slots=True)
-class HoldExpired(Event):
+class HoldExpired(Request):
     """The expiry of a hold has passed, and its stock is free again."""
 
     holdid: HoldId
@@ -253,7 +268,7 @@ class MoveUpRequired(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RepairRequired(Event):
+class RepairRequired(Request):
     """The counters of a product are in doubt and have to be counted again from its order lines."""
 
     sku: Sku
@@ -289,7 +304,7 @@ class Backordered(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfStock(Event):
+class OutOfStock(Notice):
     """An order line became a backorder, and the stock team has to know."""
 
     sku: Sku
@@ -325,7 +340,7 @@ class WaitingLinesRepaired(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class PromiseChanged(Event):
+class PromiseChanged(Notice):
     """An order line is promised for another day.
 
     Stock in the warehouse is promised for the day of the change. A backorder that gets stock has `Allocated` alone.

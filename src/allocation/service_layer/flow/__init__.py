@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from allocation.domain.events import Event
+from allocation.domain.events import AllocationRequired, Event, Notice, Request
+from allocation.domain.standing import EVOLVE, GIVEN
 from allocation.service_layer.flow.drawing import Box, draw
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES, Effect, Handler
 
@@ -21,11 +22,12 @@ SHAPES = {"event": '(["{}"])', "fact": '("{}")', "handler": '["{}"]', "effect": 
 
 
 class Flow(NamedTuple):
-    """The tables that say what may follow what; without arguments those of the service."""
+    """The tables that say what may follow what, and what it changes; without arguments those of the service."""
 
     handlers: Mapping[type[Event], Sequence[Handler]] = HANDLERS
     raises: Mapping[Handler, frozenset[type[Event]]] = RAISES
     effects: Mapping[type[Event], Sequence[Effect]] = EFFECTS
+    evolve: Mapping[type[Event], Callable[..., Any]] = EVOLVE
 
 
 DECLARED = Flow()
@@ -37,6 +39,7 @@ class InvalidFlow(ValueError):
 
 def check(flow: Flow = DECLARED) -> None:
     """Raise `InvalidFlow` unless every row is there and every message comes to an end."""
+    _check_facts(flow)
     for event, handlers in flow.handlers.items():
         for handler in handlers:
             _check_rows(flow, event, handler)
@@ -92,6 +95,28 @@ def svg(flow: Flow = DECLARED, labels: Mapping[Edge, str] | None = None) -> str:
     arrows = {edge: (boxes[edge[0]], boxes[edge[1]]) for edge in edges(flow)}
     told = None if labels is None else {arrow: labels.get(edge, "") for edge, arrow in arrows.items()}
     return draw("The flow of events", list(boxes.values()), list(arrows.values()), told)
+
+
+def _check_facts(flow: Flow) -> None:
+    """Every event is a request, a notice, or a fact that the table of facts knows."""
+    for event in flow.handlers:
+        is_fact = not issubclass(event, Request | Notice)
+        if is_fact and event not in flow.evolve:
+            raise InvalidFlow(
+                f"{event.__name__} has no row in standing.EVOLVE: say what it changes, or declare it as a"
+                " Request or a Notice if it changes nothing"
+            )
+        if not is_fact and event in flow.evolve:
+            raise InvalidFlow(f"{event.__name__} changes something by standing.EVOLVE: declare it as an Event")
+    for event in GIVEN:
+        if not flow.handlers.get(event, [check]):
+            raise InvalidFlow(f"{event.__name__} is in standing.GIVEN, and nothing handles it: take it out")
+    for event in flow.evolve.keys() - GIVEN - {AllocationRequired}:
+        if flow.handlers.get(event):
+            raise InvalidFlow(
+                f"{event.__name__} is a fact and has a handler: add it to standing.GIVEN, so that it is handled only if"
+                " it comes from outside"
+            )
 
 
 def _check_rows(flow: Flow, event: type[Event], handler: Handler) -> None:
