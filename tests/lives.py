@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from allocation.domain.events import (
     STRATEGIES,
@@ -16,6 +17,7 @@ from allocation.domain.events import (
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
+    Between,
     Event,
     HoldConfirmed,
     HoldExpired,
@@ -25,10 +27,14 @@ from allocation.domain.events import (
     LineReturned,
     LineShipped,
     MoveUpRequired,
+    OneOf,
     RepairRequired,
     RulesChanged,
     StockHeld,
 )
+from allocation.service_layer.messages import EVENTS, FieldRule, field_rules, incoming_types
+
+Maker = Callable[[random.Random, str], Event]
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SKUS = ("LAMP", "LAMP", "LAMP", "LAMP", "RUG")
@@ -42,8 +48,7 @@ PARTS = (*[""] * 5, "/2", "/3")  # of which there may be some, or orders that ar
 def random_event(dice: random.Random) -> Event:
     """An event of any kind; those that ask for stock come more often."""
     sku = dice.choice(SKUS)
-    kinds = [kind for kind, weight in KINDS.items() for _ in range(weight)]
-    return dice.choice(kinds)(dice, sku)
+    return dice.choice(WEIGHTED)(dice, sku)
 
 
 def _ref(dice: random.Random, sku: str) -> str:
@@ -60,6 +65,30 @@ def _holdid(dice: random.Random) -> str:
 
 def _day(dice: random.Random) -> date | None:
     return dice.choice((*[None] * len(DAYS), *DAYS))
+
+
+def by_fields(kind: type[Event], dice: random.Random, values: Mapping[str, Sequence[Any]]) -> Event:
+    """An event of a kind, from the limits of its fields and the ``values`` that fields of a name may have."""
+
+    def value(rule: FieldRule) -> Any:
+        if rule.name in values:
+            return dice.choice(values[rule.name])
+        if isinstance(rule.limit, OneOf):
+            return dice.choice(rule.limit.words)
+        if isinstance(rule.limit, Between):
+            return max(rule.limit.least, dice.randint(0, 9))
+        return dice.choice({bool: (True, False), date: DAYS, datetime: MOMENTS, str: ("damp",)}[rule.base])
+
+    return kind(**{rule.name: value(rule) for rule in field_rules(kind) if rule.required or dice.random() < 0.5})
+
+
+def _maker(kind: type[Event]) -> Maker:
+    def make(dice: random.Random, sku: str) -> Event:
+        refs = [f"{sku.lower()}-{number}" for number in range(1, 5)]
+        names = {"orderid": [_orderid(dice)], "holdid": [_holdid(dice)]}
+        return by_fields(kind, dice, {"sku": [sku], "ref": refs, "batchref": refs, "location": LOCATIONS, **names})
+
+    return make
 
 
 def _batch_created(dice: random.Random, sku: str) -> Event:
@@ -159,27 +188,30 @@ def _repair_required(_: random.Random, sku: str) -> Event:
     return RepairRequired(sku)
 
 
-KINDS: dict[Callable[[random.Random, str], Event], int] = {
-    _batch_created: 8,
-    _allocation_required: 16,
-    _quantity_changed: 4,
-    _eta_changed: 3,
-    _received: 3,
-    _quarantined: 1,
-    _released: 2,
-    _cancelled: 2,
-    _resized: 3,
-    _shipped: 4,
-    _returned: 3,
-    _pinned: 2,
-    _held: 4,
-    _confirmed: 2,
-    _hold_released: 1,
-    _expired: 1,
-    _rules_changed: 1,
-    _move_up_required: 1,
-    _repair_required: 1,
+MAKERS: dict[type[Event], tuple[Maker, int]] = {  # each with how often it comes
+    BatchCreated: (_batch_created, 8),
+    AllocationRequired: (_allocation_required, 16),
+    BatchQuantityChanged: (_quantity_changed, 4),
+    BatchEtaChanged: (_eta_changed, 3),
+    BatchReceived: (_received, 3),
+    BatchQuarantined: (_quarantined, 1),
+    BatchReleased: (_released, 2),
+    AllocationCancelled: (_cancelled, 2),
+    LineQuantityChanged: (_resized, 3),
+    LineShipped: (_shipped, 4),
+    LineReturned: (_returned, 3),
+    LinePinned: (_pinned, 2),
+    StockHeld: (_held, 4),
+    HoldConfirmed: (_confirmed, 2),
+    HoldReleased: (_hold_released, 1),
+    HoldExpired: (_expired, 1),
+    RulesChanged: (_rules_changed, 1),
+    MoveUpRequired: (_move_up_required, 1),
+    RepairRequired: (_repair_required, 1),
 }
+# An event without a maker of its own is made field by field, so a new kind lives with the others from its first day.
+MAKERS |= {EVENTS[name]: (_maker(EVENTS[name]), 2) for name in incoming_types() if EVENTS[name] not in MAKERS}
+WEIGHTED = [maker for maker, weight in MAKERS.values() for _ in range(weight)]
 
 
 def later(dice: random.Random, now: datetime) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import re
 from datetime import date, datetime
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 
 from allocation.domain import events
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
-from allocation.service_layer.messages import field_rules
+from allocation.service_layer.messages import field_rules, incoming_types
+from tests.lives import random_event
 
 DECLARED = [
     kind
     for _, kind in inspect.getmembers(events, inspect.isclass)
-    if issubclass(kind, events.Event) and kind is not events.Event
+    if issubclass(kind, events.Event) and kind not in {events.Event, events.Request, events.Notice}
 ]
 HARD_TO_READ = re.compile(r"\b(what|who|whoever|those|anew|for ever|of which|stands?|goes|is told)\b", re.IGNORECASE)
 
@@ -29,6 +31,12 @@ def test_every_event_has_a_row() -> None:
 def test_every_handler_declares_what_it_may_raise() -> None:
     assert {handler for handlers in HANDLERS.values() for handler in handlers} == set(RAISES)
     assert {event for raised in RAISES.values() for event in raised} <= set(HANDLERS)
+
+
+def test_the_random_lives_have_events_of_every_kind_that_comes_from_outside() -> None:
+    dice = random.Random(1)
+    played = {type(random_event(dice)).__name__ for _ in range(4_000)}
+    assert played == set(incoming_types())
 
 
 @pytest.mark.parametrize("kind", DECLARED)

@@ -8,6 +8,7 @@ import pytest
 
 from allocation.domain import events
 from allocation.domain.events import Event, Notice, Request
+from allocation.domain.standing import EVOLVE
 from allocation.service_layer import flow, handlers
 from allocation.service_layer.flow import Flow, InvalidFlow
 
@@ -162,9 +163,9 @@ class Burnt(Event):
 @pytest.mark.parametrize(
     ("handlers_", "evolve", "message"),
     [
-        ({Burnt: []}, flow.EVOLVE, r"^Burnt has no row in standing\.EVOLVE"),
+        ({Burnt: []}, EVOLVE, r"^Burnt has no row in standing\.EVOLVE"),
         ({Asked: [answer]}, {Asked: answer}, r"^Asked changes something by standing\.EVOLVE: declare it as an Event$"),
-        ({events.BatchCreated: []}, flow.EVOLVE, r"^BatchCreated is in standing\.GIVEN, and nothing handles it"),
+        ({events.BatchCreated: []}, EVOLVE, r"^BatchCreated is in standing\.GIVEN, and nothing handles it"),
         ({Burnt: [answer]}, {Burnt: answer}, r"^Burnt is a fact and has a handler: add it to standing\.GIVEN"),
     ],
 )
