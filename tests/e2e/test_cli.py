@@ -18,9 +18,9 @@ import pytest
 
 import allocation
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
-from allocation.entrypoints.cli.exits import EXIT_CODES
+from allocation.entrypoints.cli.exits import EXIT_CODES, UNKNOWN
 from allocation.entrypoints.intake.texts import event_from_texts
-from allocation.entrypoints.refusals import KINDS
+from allocation.entrypoints.refusals import EXIT_UNKNOWN, KINDS
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import field_rules
 from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, given, run, run_program
@@ -45,6 +45,7 @@ def test_help_lists_every_command_and_exit_code(arguments: list[str]) -> None:
 
 def test_every_refusal_ends_with_a_documented_exit_code() -> None:
     assert {kind.exit_code for kind in KINDS} <= EXIT_CODES.keys()
+    assert UNKNOWN == EXIT_UNKNOWN
 
 
 def test_every_event_from_outside_has_a_command_with_an_option_for_each_field() -> None:

@@ -3,8 +3,6 @@
 # ruff: noqa: PLC0415 - heavy modules are loaded by the command that needs them, so that every command starts quickly
 from __future__ import annotations
 
-import gc
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +19,6 @@ from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Form
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 
-GC_THRESHOLD = 50_000  # objects made and not gone again
-
 app = typer.Typer(
     name="allocation",
     help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
@@ -32,16 +28,15 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    gc.set_threshold(GC_THRESHOLD)  # what is loaded now stays, and would be looked at again and again
+def run() -> int:
+    """Run the command that the arguments name; return the exit code."""
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - each is told to a person, bugs with their traceback
         code = explain_error(error)
-    sys.exit(code or DONE)
+    return code or DONE
 
 
 @app.callback(invoke_without_command=True)
