@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 
@@ -15,8 +16,7 @@ def main() -> None:
     the time of a short command.
     """
     gc.set_threshold(GC_THRESHOLD)
+    atexit.register(gc.freeze)
     from allocation.entrypoints.cli.app import run  # noqa: PLC0415 - loads everything, after the threshold is set
 
-    code = run()
-    gc.freeze()
-    sys.exit(code)
+    sys.exit(run())

@@ -15,7 +15,8 @@ from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, settings_for
+from allocation.entrypoints.cli.groups import GroupedCommands
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, dashed, settings_for
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     name="allocation",
     help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
     epilog="Exit codes:\n" + "\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
+    cls=GroupedCommands,
+    context_settings={"token_normalize_func": dashed},  # so --need_by goes on working, beside --need-by
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -76,7 +79,7 @@ def serve(
     return DONE
 
 
-@app.command("import", rich_help_panel="Data")
+@app.command("import")
 def import_(  # noqa: PLR0913 - the options of a command
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - is standard input.")],
     *,
@@ -103,7 +106,7 @@ def import_(  # noqa: PLR0913 - the options of a command
     return import_files(settings_for(database), Request(files, type_, refused, label, as_json, preview))
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def export(
     what: Annotated[What, typer.Argument(help="The table.")],
     *,
@@ -121,7 +124,7 @@ def export(
     return export_table(settings_for(database), what, format_, output)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
     *,
@@ -134,7 +137,7 @@ def show(
     return show_name(settings_for(database), name, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def availability(
     skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="The products.")],
     *,
@@ -149,7 +152,7 @@ def availability(
     return show_availability(settings_for(database), skus, qty, by, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def cascade(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The message, or any that it set off.")],
     *,
@@ -162,7 +165,7 @@ def cascade(
     return show_cascade(settings_for(database), id_, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def explain(
     orderid: Annotated[str, typer.Argument(metavar="ORDERID", help="The order, or the hold.")],
     sku: Annotated[str, typer.Argument(metavar="SKU", help="The product.")],
@@ -176,7 +179,7 @@ def explain(
     return show_explanation(settings_for(database), orderid, sku, as_json=as_json)
 
 
-@app.command("at", rich_help_panel="Data")
+@app.command("at")
 def at_(
     time: Annotated[str, typer.Argument(metavar="TIME", help="As in 2026-01-31T12:00Z or 2026-01-31T12:00+01:00.")],
     what: Annotated[Past, typer.Argument(metavar="show", help="Show it.")],  # noqa: ARG001 - the only choice
@@ -191,7 +194,7 @@ def at_(
     return show_past(settings_for(database), time, name, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def verify(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Count counters that are off again; nothing else.")] = False,
@@ -208,7 +211,7 @@ def verify(
     return verify_books(settings_for(database), repair=repair, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def tidy(
     *,
     older_than: Annotated[
@@ -271,5 +274,5 @@ def version() -> int:
 
 
 app.add_typer(webhooks, name="webhooks")
-app.add_typer(dead_letters, rich_help_panel="Data")
+app.add_typer(dead_letters)
 add_commands(app)
