@@ -204,8 +204,11 @@ def with_settings(readme: str) -> str:
 
 def cli_page() -> str:
     group: Any = typer.main.get_command(app)
-    commands = [text for name, command in group.commands.items() for text in _commands(name, command)]
-    return _page("Command line", "`allocation COMMAND --help` says the same.\n", *commands)
+    by_group: dict[str, list[str]] = {}
+    for name, command in group.commands.items():
+        by_group.setdefault(command.rich_help_panel, []).extend(_commands(name, command))
+    parts = [part for heading, commands in by_group.items() for part in (f"## {heading}\n", *commands)]
+    return _page("Command line", "`allocation COMMAND --help` says the same.\n", *parts)
 
 
 def flow_page() -> str:
@@ -278,7 +281,7 @@ def _commands(name: str, command: Any) -> Iterator[str]:
     if not hasattr(command, "commands"):
         yield _command(name, command)
         return
-    yield f"## `{name}`\n\n{_paragraphs(command.help)}\n"
+    yield f"### `{name}`\n\n{_paragraphs(command.help)}\n"
     for each, below in command.commands.items():
         yield f"#{_command(f'{name} {each}', below)}"
 
@@ -294,7 +297,7 @@ def _command(name: str, command: Any) -> str:
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [(f"`{spelled}`", about) for spelled, about in records]
     table = _table(("", "what it is"), rows) if rows else ""
-    return "\n".join(filter(None, [f"## `{name}`\n\n    {usage}\n", f"{_paragraphs(command.help)}\n", table]))
+    return "\n".join(filter(None, [f"### `{name}`\n\n    {usage}\n", f"{_paragraphs(command.help)}\n", table]))
 
 
 def _default(value: object) -> str:

@@ -22,7 +22,7 @@ from allocation.adapters.turns import PostgresTurns
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
-from allocation.domain.rules import USUAL, Rules
+from allocation.domain.rules import Rules, usual_rules
 from allocation.service_layer import flow
 from allocation.service_layer.delivering.dead_letters import DeadLetters
 from allocation.service_layer.delivering.effects import among, bind, first_of
@@ -97,7 +97,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     sender = HttpSender(allow_private=settings.webhooks_allow_private)
     post_webhook = PostWebhook(webhooks, sender)
     turns = None if is_sqlite(url) else PostgresTurns(url)
-    usual_rules = usual_rules_of(settings)
+    usual = usual_rules(settings.strategy)
     writer = Writer(
         store,
         max_queued=settings.max_queued,
@@ -105,7 +105,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         pile_share=SQLITE_PILE_SHARE if is_sqlite(url) else PILE_SHARE,
         turns=turns,
         effects_of=subscriptions.effects_of,
-        usual_rules=usual_rules,
+        usual_rules=usual,
         solve=solve,
     )
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
@@ -115,11 +115,9 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     return Service(
         settings=settings,
         url=url,
-        usual_rules=usual_rules,
+        usual_rules=usual,
         writer=writer,
-        previews=Previews(
-            lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual_rules, solve=solve
-        ),
+        previews=Previews(lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual, solve=solve),
         reader=reader,
         expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
         effects=effects,
@@ -132,11 +130,6 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         post_webhook=post_webhook,
         dead_letters=SqlDeadLetters(url),
     )
-
-
-def usual_rules_of(settings: Settings) -> Rules:
-    """The rules of products that have none of their own."""
-    return USUAL if settings.strategy == USUAL.strategy else Rules(settings.strategy)
 
 
 def _store(url: URL) -> SqliteStore | PostgresStore:

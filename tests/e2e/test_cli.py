@@ -18,9 +18,10 @@ import pytest
 
 import allocation
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
-from allocation.entrypoints.cli.exits import EXIT_CODES
+from allocation.entrypoints.cli.exits import EXIT_CODES, UNKNOWN
+from allocation.entrypoints.cli.groups import GROUPS
 from allocation.entrypoints.intake.texts import event_from_texts
-from allocation.entrypoints.refusals import KINDS
+from allocation.entrypoints.refusals import EXIT_UNKNOWN, KINDS
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import field_rules
 from tests.e2e.program import PROGRAM, TIMEOUT_S, Done, given, run, run_program
@@ -43,8 +44,14 @@ def test_help_lists_every_command_and_exit_code(arguments: list[str]) -> None:
         assert f"{code}  {meaning}" in done.output
 
 
+def test_help_groups_the_commands_by_the_things_that_people_do() -> None:
+    groups = re.findall(r"^╭─ (\w+) ", run("--help").output, re.MULTILINE)
+    assert groups == ["Options", *GROUPS]
+
+
 def test_every_refusal_ends_with_a_documented_exit_code() -> None:
     assert {kind.exit_code for kind in KINDS} <= EXIT_CODES.keys()
+    assert UNKNOWN == EXIT_UNKNOWN
 
 
 def test_every_event_from_outside_has_a_command_with_an_option_for_each_field() -> None:
@@ -56,8 +63,9 @@ def test_every_event_from_outside_has_a_command_with_an_option_for_each_field() 
         assert (inspect.getdoc(handlers[0]) or "").split()[0] in done.output
         told = " ".join(done.output.replace("│", " ").split())
         for rule in field_rules(event):
-            assert f"--{rule.name} " in done.output
-            assert f"{rule.meaning} ({rule.shape})" in told
+            assert f"--{rule.name.replace('_', '-')} " in done.output
+            assert (rule.meaning if rule.base is bool else f"{rule.meaning} ({rule.shape})") in told
+        assert not re.search(r"--\w+_", done.output)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +128,40 @@ def test_a_batch_an_order_and_a_recount(database_url: str) -> None:
     assert recount["answer"]["moved"] == [{"orderid": "o1", "sku": "MATTRESS", "qty": 4, "from": "b1", "to": "b2"}]
     raised = ["Deallocated", "AllocationRequired", "Allocated", "PromiseChanged"]
     assert [event["type"] for event in recount["raised"]] == raised
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ("--split --qty=6", 2),
+        ("--qty=6 --split", 2),
+        ("--split true --qty=6", 2),
+        ("--split=true --qty=6", 2),
+        ("--split=yes --qty=6", 2),
+        ("--split false --qty=6", 0),
+        ("--split=false --qty=6", 0),
+        ("--qty=6", 0),
+    ],
+)
+def test_a_switch_needs_no_value(options: str, parts: int, sqlite_url: str) -> None:
+    given(sqlite_url, BatchCreated("b1", "RUG", 4), BatchCreated("b2", "RUG", 4))
+    line = answer_of(run("allocate", "--orderid=o1", "--sku=RUG", *options.split(), "--json", database=sqlite_url))
+    assert len(line["answer"].get("parts", [])) == parts
+
+
+def test_a_value_that_looks_like_a_switch_is_a_value(sqlite_url: str) -> None:
+    given(sqlite_url, BatchCreated("b1", "RUG", 4))
+    held = ("quarantine-batch", "--ref=b1", "--reason", "--keep-lines")
+    assert run(*held, "--json", database=sqlite_url).code == 0
+    assert "--keep-lines" in run("show", "b1", database=sqlite_url).output
+
+
+@pytest.mark.parametrize("name", ["--need-by", "--need_by"])
+def test_an_option_may_be_spelled_as_its_field_is(name: str, sqlite_url: str) -> None:
+    given(sqlite_url, BatchCreated("b1", "RUG", 4))
+    run("allocate", "--orderid=o1", "--sku=RUG", "--qty=1", name, "2099-01-31", "--json", database=sqlite_url)
+    (line,) = answer_of(run("show", "o1", "--json", database=sqlite_url))["order"]
+    assert line["need_by"] == "2099-01-31"
 
 
 def test_the_answer_can_be_read(sqlite_url: str) -> None:

@@ -177,7 +177,7 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
         assert done.output == ""
         return done.code, done.errors.splitlines()[0].removeprefix("error: ")
 
-    answer(f"add-batch --ref=b1 --sku=RUG --qty=9 --eta={TOMORROW} --location=OSLO --expires_on=2099-01-31")
+    answer(f"add-batch --ref=b1 --sku=RUG --qty=9 --eta={TOMORROW} --location=OSLO --expires-on=2099-01-31")
     answer(f"allocate --orderid=o1 --sku=RUG --qty=4 --need_by={LATER} --priority=3")
     assert answer(f"change-batch-eta --ref=b1 --eta={LATER}")["promises"][0]["after"] == LATER
     assert answer("receive-batch --ref=b1 --qty=8")["batchref"] == "b1"
@@ -187,14 +187,14 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
     assert refused("ship-line --orderid=o1 --sku=RUG")[0] == EXIT_CONFLICT
     assert answer("release-batch --ref=b1") == {"batchref": "b1", "moved": []}
     assert answer("ship-line --orderid=o1 --sku=RUG") == {"batchref": "b1"}
-    assert answer("return-line --orderid=o1 --sku=RUG --qty=2 --scrapped=true") == {"moved": []}
+    assert answer("return-line --orderid=o1 --sku=RUG --qty=2 --scrapped") == {"moved": []}
     assert answer(f"hold-stock --holdid=h1 --sku=RUG --qty=1 --expires_at={IN_AN_HOUR}") == {"batchref": "b1"}
     assert answer("confirm-hold --holdid=h1 --orderid=o2") == {"batchref": "b1"}
     assert answer(f"hold-stock --holdid=h2 --sku=RUG --qty=1 --expires_at={IN_AN_HOUR}") == {"batchref": "b1"}
     assert refused("expire-hold --holdid=h2")[0] == EXIT_CONFLICT
     assert answer("release-hold --holdid=h2") == {"moved": []}
     assert answer("cancel-allocation --orderid=o2 --sku=RUG") == {"moved": []}
-    assert answer("change-rules --sku=RUG --strategy=first-expired --safety_stock=1") == {"sku": "RUG", "moved": []}
+    assert answer("change-rules --sku=RUG --strategy=first-expired --safety-stock=1") == {"sku": "RUG", "moved": []}
     assert refused("cancel-allocation --orderid=o1 --sku=RUG") == (
         EXIT_CONFLICT,
         "The line of RUG in order o1 was shipped",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 60
@@ -82,6 +84,8 @@ def postgres_engine(
     have grown, or all of a backlog for its first page. To plan once saves what planning costs, and asks for statements
     that no other index than the right one fits.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - loads the ORM, which SQLite never needs
+
     settings = {"application_name": "allocation", "jit": "off", "lock_timeout": f"{LOCK_TIMEOUT_S}s"}
     if read_only:
         settings["default_transaction_read_only"] = "on"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from allocation.adapters.database import BY_INDEX, is_sqlite, postgres_engine, sqlite_engine
 from allocation.service_layer.writing.store import StoreUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +58,12 @@ class Reader:
             self._engine.dispose()
         else:
             await self._engine.dispose()
+
+
+def revision(connection: Connection) -> str:
+    """The revision that the database was migrated to."""
+    found: str = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    return found
 
 
 async def _run(engine: Engine | AsyncEngine, read: Callable[[Connection], T]) -> T:

@@ -105,7 +105,9 @@ class BatchCreated(Event):
     sku: Sku
     qty: Annotated[Quantity, Meaning("Quantity bought")]
     eta: Annotated[date | None, Meaning("Day the delivery is due; leave it out for stock in the warehouse")] = None
-    expires_on: Annotated[date | None, Meaning("Last day the stock can be used; leave it out if it keeps")] = None
+    expires_on: Annotated[
+        date | None, Meaning("Last day the stock can be used; leave it out if it does not expire")
+    ] = None
     location: Annotated[Reference | None, Meaning("Warehouse that has the stock or gets the delivery")] = None
 
 

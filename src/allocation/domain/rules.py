@@ -79,6 +79,11 @@ class Rules:
 USUAL: Final = Rules()
 
 
+def usual_rules(strategy: str) -> Rules:
+    """The rules of products that have none of their own."""
+    return USUAL if strategy == USUAL.strategy else Rules(strategy)
+
+
 def preference(batch: Stock) -> tuple[date, int]:
     """Warehouse batches first, then the earliest ETA; among equals the one created first."""
     return (batch.eta or date.min, batch.position)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import Connection
 
 from allocation.adapters.webhooks import all_webhooks, find_webhook
-from allocation.bootstrap import Service
 from allocation.domain.errors import UnknownWebhook
 from allocation.service_layer.delivering import webhooks as rules
 from allocation.service_layer.delivering.webhooks import SECRET_PREFIX
+
+if TYPE_CHECKING:
+    from allocation.bootstrap import Service
 
 HINT_LENGTH = len(SECRET_PREFIX) + 4
 

@@ -33,7 +33,7 @@ class Notifications(Protocol):
 
 
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
-    """Take bought stock in; lines that wait for it are called."""
+    """Add bought stock and give it to backorders."""
     with uow:
         batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
@@ -46,7 +46,7 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
 
 
 def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str | list[dict[str, Any]] | None:
-    """Promise a line from a batch, or from several if it may be split, or let it wait."""
+    """Allocate an order line to a batch, or to several if it may be split; without stock it becomes a backorder."""
     line = OrderLine.asked_for(event)
     with uow:
         product = uow.products.get(sku=line.sku)
@@ -59,7 +59,7 @@ def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str |
 
 
 def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitOfWork) -> str:
-    """Accept a new count of a batch; lines that no longer fit are freed and called again."""
+    """Record a new count of a batch and reallocate the order lines that no longer fit."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.change_batch_quantity(ref=event.ref, qty=event.qty, solve=uow.solve)
@@ -68,7 +68,7 @@ def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitO
 
 
 def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> str:
-    """Accept another day for a delivery; lines that would come too late are placed elsewhere where that is sooner."""
+    """Record another delivery day and reallocate the order lines that would be late."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.change_batch_eta(ref=event.ref, eta=event.eta, solve=uow.solve)
@@ -77,7 +77,7 @@ def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> 
 
 
 def receive_batch(event: events.BatchReceived, uow: AbstractUnitOfWork) -> str:
-    """Take a delivery into the warehouse, with the quantity counted."""
+    """Record that a delivery arrived, with the quantity counted."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.receive_batch(ref=event.ref, qty=event.qty, solve=uow.solve)
@@ -86,7 +86,7 @@ def receive_batch(event: events.BatchReceived, uow: AbstractUnitOfWork) -> str:
 
 
 def quarantine_batch(event: events.BatchQuarantined, uow: AbstractUnitOfWork) -> str:
-    """Take a batch out of sale; its lines are placed elsewhere, or keep it."""
+    """Stop selling a batch; its order lines are reallocated, or keep it."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.quarantine_batch(ref=event.ref, reason=event.reason, keep_lines=event.keep_lines)
@@ -95,7 +95,7 @@ def quarantine_batch(event: events.BatchQuarantined, uow: AbstractUnitOfWork) ->
 
 
 def release_batch(event: events.BatchReleased, uow: AbstractUnitOfWork) -> str:
-    """Put a batch back on sale; lines that wait for it are called."""
+    """Sell a batch in quarantine again and give its stock to backorders."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.release_batch(ref=event.ref)
@@ -104,7 +104,7 @@ def release_batch(event: events.BatchReleased, uow: AbstractUnitOfWork) -> str:
 
 
 def cancel_allocation(event: events.AllocationCancelled, uow: AbstractUnitOfWork) -> None:
-    """Take a line back; lines that wait for its stock are called."""
+    """Cancel an order line and give its stock to backorders."""
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
         product.cancel_allocation(orderid=event.orderid)
@@ -112,7 +112,7 @@ def cancel_allocation(event: events.AllocationCancelled, uow: AbstractUnitOfWork
 
 
 def change_line_quantity(event: events.LineQuantityChanged, uow: AbstractUnitOfWork) -> str | None:
-    """Give a line another quantity: on its batch where there is room, otherwise on another, or it waits."""
+    """Change the quantity of an order line, and reallocate it if its batch does not have enough."""
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
         batchref = product.change_line_quantity(orderid=event.orderid, qty=event.qty)
@@ -121,7 +121,7 @@ def change_line_quantity(event: events.LineQuantityChanged, uow: AbstractUnitOfW
 
 
 def ship_line(event: events.LineShipped, uow: AbstractUnitOfWork) -> str:
-    """Note that a line left the warehouse."""
+    """Record that an order line left the warehouse."""
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
         batchref = product.ship_line(orderid=event.orderid)
@@ -130,7 +130,7 @@ def ship_line(event: events.LineShipped, uow: AbstractUnitOfWork) -> str:
 
 
 def return_line(event: events.LineReturned, uow: AbstractUnitOfWork) -> None:
-    """Take back what was shipped; lines that wait for it are called, unless it is scrapped."""
+    """Record that a customer returned stock, and give it to backorders or scrap it."""
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
         product.return_line(orderid=event.orderid, qty=event.qty, scrapped=event.scrapped)
@@ -138,7 +138,7 @@ def return_line(event: events.LineReturned, uow: AbstractUnitOfWork) -> None:
 
 
 def pin_line(event: events.LinePinned, uow: AbstractUnitOfWork) -> str:
-    """Put a line on a batch by hand; those that make room for it are placed elsewhere."""
+    """Put an order line on a batch by hand and reallocate the lines that make room for it."""
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
         if product.batch(event.batchref) is None:
@@ -149,7 +149,7 @@ def pin_line(event: events.LinePinned, uow: AbstractUnitOfWork) -> str:
 
 
 def hold_stock(event: events.StockHeld, uow: AbstractUnitOfWork) -> str:
-    """Keep stock for a cart, or longer than before."""
+    """Hold stock for a cart, or extend its hold."""
     with uow:
         product = _of_sku(event.sku, uow)
         _check_is_no_hold_of_another(product, event.holdid, uow)
@@ -160,7 +160,7 @@ def hold_stock(event: events.StockHeld, uow: AbstractUnitOfWork) -> str:
 
 
 def confirm_hold(event: events.HoldConfirmed, uow: AbstractUnitOfWork) -> str | None:
-    """Make an order line of what a cart holds."""
+    """Turn the stock held for a cart into an order line."""
     with uow:
         product = _of_hold(event.holdid, uow)
         batchref = product.confirm_hold(event.holdid, event.orderid, uow.now)
@@ -169,7 +169,7 @@ def confirm_hold(event: events.HoldConfirmed, uow: AbstractUnitOfWork) -> str | 
 
 
 def release_hold(event: events.HoldReleased, uow: AbstractUnitOfWork) -> str:
-    """Give back what a cart holds; lines that wait for it are called."""
+    """End the hold of a cart that the customer gave up, and give its stock to backorders."""
     with uow:
         product = _of_hold(event.holdid, uow)
         product.release_hold(event.holdid)
@@ -178,7 +178,7 @@ def release_hold(event: events.HoldReleased, uow: AbstractUnitOfWork) -> str:
 
 
 def expire_hold(event: events.HoldExpired, uow: AbstractUnitOfWork) -> str:
-    """Give back what a cart held, once its moment has come; lines that wait for it are called."""
+    """End a hold whose expiry has passed, and give its stock to backorders."""
     with uow:
         product = _of_hold(event.holdid, uow)
         product.expire_hold(event.holdid, uow.now)
@@ -187,7 +187,7 @@ def expire_hold(event: events.HoldExpired, uow: AbstractUnitOfWork) -> str:
 
 
 def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
-    """Allocate a product by other rules from now on; promises stay as they are."""
+    """Change the rules by which a product is allocated; existing promises do not change."""
     with uow:
         product = _of_sku(event.sku, uow)
         product.change_rules(event)
@@ -196,7 +196,7 @@ def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
 
 
 def move_up(event: events.MoveUpRequired, uow: AbstractUnitOfWork) -> str:
-    """Place lines that are promised too late where there is stock in time; who waits gets what they leave."""
+    """Move late order lines of a product to earlier stock, and give their stock to backorders."""
     with uow:
         product = _of_sku(event.sku, uow)
         product.move_up()
@@ -205,7 +205,7 @@ def move_up(event: events.MoveUpRequired, uow: AbstractUnitOfWork) -> str:
 
 
 def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> str:
-    """Count a product's counters again, from its lines; promises stay as they are."""
+    """Recount the counters of a product from its order lines; promises do not change."""
     with uow:
         product = _of_sku(event.sku, uow)
         product.repair_counters()
@@ -214,7 +214,7 @@ def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> st
 
 
 def send_out_of_stock_notification(event: events.OutOfStock, notifications: Notifications) -> None:
-    """Tell the stock team that a line waits."""
+    """Tell the stock team that an order line became a backorder."""
     notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
 
 

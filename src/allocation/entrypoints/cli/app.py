@@ -3,8 +3,6 @@
 # ruff: noqa: PLC0415 - heavy modules are loaded by the command that needs them, so that every command starts quickly
 from __future__ import annotations
 
-import gc
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,31 +15,31 @@ from allocation.domain.events import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, settings_for
+from allocation.entrypoints.cli.groups import GroupedCommands
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, dashed, settings_for
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
-
-GC_THRESHOLD = 50_000  # objects made and not gone again
 
 app = typer.Typer(
     name="allocation",
     help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
     epilog="Exit codes:\n" + "\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
+    cls=GroupedCommands,
+    context_settings={"token_normalize_func": dashed},  # so --need_by goes on working, beside --need-by
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    gc.set_threshold(GC_THRESHOLD)  # what is loaded now stays, and would be looked at again and again
+def run() -> int:
+    """Run the command that the arguments name; return the exit code."""
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - each is told to a person, bugs with their traceback
         code = explain_error(error)
-    sys.exit(code or DONE)
+    return code or DONE
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +79,7 @@ def serve(
     return DONE
 
 
-@app.command("import", rich_help_panel="Data")
+@app.command("import")
 def import_(  # noqa: PLR0913 - the options of a command
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - is standard input.")],
     *,
@@ -108,7 +106,7 @@ def import_(  # noqa: PLR0913 - the options of a command
     return import_files(settings_for(database), Request(files, type_, refused, label, as_json, preview))
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def export(
     what: Annotated[What, typer.Argument(help="The table.")],
     *,
@@ -126,7 +124,7 @@ def export(
     return export_table(settings_for(database), what, format_, output)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
     *,
@@ -139,7 +137,7 @@ def show(
     return show_name(settings_for(database), name, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def availability(
     skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="The products.")],
     *,
@@ -154,7 +152,7 @@ def availability(
     return show_availability(settings_for(database), skus, qty, by, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def cascade(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The message, or any that it set off.")],
     *,
@@ -167,7 +165,7 @@ def cascade(
     return show_cascade(settings_for(database), id_, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def explain(
     orderid: Annotated[str, typer.Argument(metavar="ORDERID", help="The order, or the hold.")],
     sku: Annotated[str, typer.Argument(metavar="SKU", help="The product.")],
@@ -181,7 +179,7 @@ def explain(
     return show_explanation(settings_for(database), orderid, sku, as_json=as_json)
 
 
-@app.command("at", rich_help_panel="Data")
+@app.command("at")
 def at_(
     time: Annotated[str, typer.Argument(metavar="TIME", help="As in 2026-01-31T12:00Z or 2026-01-31T12:00+01:00.")],
     what: Annotated[Past, typer.Argument(metavar="show", help="Show it.")],  # noqa: ARG001 - the only choice
@@ -196,7 +194,7 @@ def at_(
     return show_past(settings_for(database), time, name, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def verify(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Count counters that are off again; nothing else.")] = False,
@@ -213,7 +211,7 @@ def verify(
     return verify_books(settings_for(database), repair=repair, as_json=as_json)
 
 
-@app.command(rich_help_panel="Data")
+@app.command()
 def tidy(
     *,
     older_than: Annotated[
@@ -276,5 +274,5 @@ def version() -> int:
 
 
 app.add_typer(webhooks, name="webhooks")
-app.add_typer(dead_letters, rich_help_panel="Data")
+app.add_typer(dead_letters)
 add_commands(app)

@@ -10,16 +10,14 @@ import msgspec
 import typer
 
 from allocation.config import Settings
-from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
+from allocation.entrypoints.cli.exits import DONE, UNKNOWN, UsageError, complain
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read
-from allocation.entrypoints.refusals import EXIT_UNKNOWN
 from allocation.views.availability import Availability, availabilities
 
 
 def show(settings: Settings, skus: Sequence[str], qty: int | None, by: str | None, *, as_json: bool) -> int:
     """Print what can be promised; return the exit code."""
-    log_to_stderr()
     found = asyncio.run(read(settings, availabilities, sku=skus, qty=qty, by=_day(by)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -28,7 +26,7 @@ def show(settings: Settings, skus: Sequence[str], qty: int | None, by: str | Non
             _print(each, qty, by)
     for sku in found.unknown:
         complain(f"{sku}: unknown", "No batch of it was ever bought.")
-    return EXIT_UNKNOWN if found.unknown else DONE
+    return UNKNOWN if found.unknown else DONE
 
 
 def _day(text: str | None) -> date | None:

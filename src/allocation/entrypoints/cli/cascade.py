@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from allocation.config import Settings
-from allocation.entrypoints.cli.exits import DONE, log_to_stderr
+from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.output import console
 from allocation.entrypoints.cli.reading import read
 from allocation.views import MAX_PAGE
@@ -20,7 +20,6 @@ from allocation.views.cascade import Cascade, CascadeDelivery, CascadeMessage, c
 
 def show(settings: Settings, id_: str, *, as_json: bool) -> int:
     """Print the cascade that a message belongs to; return the exit code."""
-    log_to_stderr()
     found = asyncio.run(read(settings, cascade, id_, limit=MAX_PAGE))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())

@@ -47,7 +47,6 @@ def list_(
     database: DatabaseUrl = None,
 ) -> int:
     """List dead letters, oldest delivery first."""
-    log_to_stderr()
     which = Which(effect=effect, sku=sku, older_than=older_than)
     after: int | None = 0
     found = False
@@ -74,7 +73,6 @@ def show(
     from allocation import views
     from allocation.entrypoints.cli.reading import read
 
-    log_to_stderr()
     letter = asyncio.run(read(settings_for(database), views.dead_letter, str(number)))
     if as_json:
         typer.echo(msgspec.json.encode(letter).decode())

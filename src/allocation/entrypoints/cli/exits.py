@@ -13,6 +13,7 @@ import typer
 
 DONE = 0
 USAGE = 2
+UNKNOWN = 3
 PARTLY = 5
 DIFFERENT = 6
 UNDELIVERED = 7
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 EXIT_CODES: Final[Mapping[int, str]] = {
     DONE: "done",
     USAGE: "unusable: the command line, a setting, a file or a value",
-    3: "unknown: no product, batch, order or webhook of that name",
+    UNKNOWN: "unknown: no product, batch, order or webhook of that name",
     4: "conflict: the reference, line, key or webhook stands for something else",
     PARTLY: "partly done: lines of an import were refused, the others went in",
     DIFFERENT: "different: verify found the books wrong, and not all of it was repaired",

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from allocation.adapters.database import parse_url
-from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.lines import ALLOCATED, WAITING
-from allocation.entrypoints.cli.exits import DONE, log_to_stderr
+from allocation.domain.rules import usual_rules
+from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.output import console, table
-from allocation.entrypoints.cli.reading import check_exists
+from allocation.entrypoints.cli.reading import read
 from allocation.views.explain import NOW, Considered, Explanation, Happening, explain
 
 MORE = "There were more."
@@ -23,19 +22,12 @@ EARLIER = "There were earlier ones."
 
 def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
     """Print why the line stands where it does; return the exit code."""
-    log_to_stderr()
-    found = asyncio.run(_read(settings, orderid, sku))
+    found = asyncio.run(read(settings, explain, orderid, sku, usual_rules=usual_rules(settings.strategy)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
         _print(found)
     return DONE
-
-
-async def _read(settings: Settings, orderid: str, sku: str) -> Explanation:
-    check_exists(parse_url(settings.database_url))
-    async with bootstrap(settings) as service:
-        return await service.reader.run(explain, orderid, sku, usual_rules=service.usual_rules)
 
 
 def _print(found: Explanation) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from allocation.config import Settings
-from allocation.entrypoints.cli.exits import DONE, log_to_stderr
+from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.options import Format, What
 from allocation.entrypoints.cli.reading import read
 from allocation.views.exports import TABLES, Row, Table, pages
@@ -30,7 +30,6 @@ class OutputFailed(Exception):
 
 def export(settings: Settings, what: What, format_: Format, output: Path | None) -> int:
     """Write all rows to the file, or to standard output; return the exit code."""
-    log_to_stderr()
     table = TABLES[what]
     try:
         with _opened(output) as file:

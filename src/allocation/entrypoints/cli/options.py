@@ -17,11 +17,17 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database",
         metavar="URL",
-        help=f"sqlite:///file.db or postgresql://user@host:5432/name; {PREFIX}DATABASE_URL names another default.",
+        help="The database, such as sqlite:///file.db or postgresql://user@host:5432/name.",
+        show_default=f"{PREFIX}DATABASE_URL, or {Settings().database_url}",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the result, and change nothing.")]
+
+
+def dashed(name: str) -> str:
+    """The spelling of an option or a command here, from the one with underscores, which fields and routes have."""
+    return name.replace("_", "-")
 
 
 class Past(StrEnum):

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from allocation.bootstrap import usual_rules_of
 from allocation.config import Settings
-from allocation.entrypoints.cli.exits import DONE, UsageError, complain, log_to_stderr
+from allocation.domain.rules import usual_rules
+from allocation.entrypoints.cli.exits import DONE, UNKNOWN, UsageError, complain
 from allocation.entrypoints.cli.reading import read
 from allocation.entrypoints.cli.showing import print_found
-from allocation.entrypoints.refusals import EXIT_UNKNOWN
 from allocation.views.named import Found
 from allocation.views.past import find_past
 
 
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
     """Print what the name named at that time; return the exit code."""
-    log_to_stderr()
     moment = parse_moment(time)
-    found = asyncio.run(read(settings, find_past, name, moment, usual_rules_of(settings)))
+    found = asyncio.run(read(settings, find_past, name, moment, usual_rules(settings.strategy)))
     if found == Found():
         complain(
             f"{name}: unknown at {moment.isoformat()}",
             "It named no product, no batch and no order then, or only lines that were removed since.",
         )
-        return EXIT_UNKNOWN
+        return UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE
 

@@ -1,8 +1,9 @@
-"""Runs a read model for a command."""
+"""Runs a read model for a command: it opens a reader, and nothing else of the service."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -10,12 +11,18 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import is_sqlite, parse_url
-from allocation.bootstrap import bootstrap
+from allocation.adapters.migrations import HEAD
+from allocation.adapters.reader import Reader, revision
 from allocation.config import Settings
 from allocation.entrypoints.cli.exits import UsageError
+from allocation.service_layer.writing.store import StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+OLDER = (
+    "It is of an older version of allocation: run allocation migrate as a user who may write to it, then read it again."
+)
 
 
 def check_exists(url: URL) -> None:
@@ -27,7 +34,27 @@ def check_exists(url: URL) -> None:
 async def read(
     settings: Settings, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """The view's result."""
-    check_exists(parse_url(settings.database_url))
-    async with bootstrap(settings) as service:
-        return await service.reader.run(view, *args, **kwargs)
+    """The view's result. Raises `StoreUnavailable` or `DatabaseTooNew`."""
+    url = parse_url(settings.database_url)
+    check_exists(url)
+    reader = Reader(url)
+    try:
+        await _bring_up_to_date(reader, url)
+        return await reader.run(view, *args, **kwargs)
+    finally:
+        await reader.close()
+
+
+async def _bring_up_to_date(reader: Reader, url: URL) -> None:
+    """Migrate an older database, as a command that writes does. Usually this is one look at its revision."""
+    found = None
+    with suppress(StoreUnavailable):  # migrating says more clearly why
+        found = await reader.run_statement(revision)
+    if found == HEAD:
+        return
+    from allocation.adapters.migrate import migrate  # noqa: PLC0415 - it is hardly ever needed
+
+    try:
+        migrate(url)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error} {OLDER}") if found else error from error

@@ -4,24 +4,31 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from typer.core import TyperCommand
 
 from allocation.config import Settings
 from allocation.domain.events import Event
 from allocation.entrypoints.cli.exits import DONE, log_to_stderr
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, acting, settings_for
+from allocation.entrypoints.cli.groups import group_of_event
+from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, acting, dashed, settings_for
 from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcome, field_rules, incoming_types
 
 ACTOR = "cli"
+YES_OR_NO = "[true|false]"
 
-Preview = Annotated[bool, typer.Option("--preview", help="Tell what it would set off, and change nothing.")]
-Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: under the same key nothing is done twice.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Show the effect on orders, and change nothing.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="STR", help="Your id of this change; a repetition with the same id changes nothing."),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -30,7 +37,34 @@ def add_commands(app: typer.Typer) -> None:
         kind = EVENTS[name]
         handler = HANDLERS[kind][0]
         summary = inspect.getdoc(handler)
-        app.command(handler.__name__.replace("_", "-"), help=summary, rich_help_panel="Events")(_command(kind))
+        command = dashed(handler.__name__)
+        group = group_of_event(command, kind)
+        app.command(command, cls=EventCommand, help=summary, rich_help_panel=group)(_command(kind))
+
+
+class EventCommand(TyperCommand):
+    """A command whose options that take true or false need no value: ``--split`` is ``--split=true``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        parameters: Sequence[Any] = self.get_params(ctx)
+        switches = {name for each in parameters if each.metavar == YES_OR_NO for name in each.opts}
+        flags = {name for each in parameters if each.is_flag for name in each.opts}
+        return super().parse_args(ctx, list(_with_values(args, switches, flags)))
+
+
+def _with_values(args: Sequence[str], switches: Collection[str], flags: Collection[str]) -> Iterator[str]:
+    """The arguments, with the value true for each switch that has none; flags never take a value."""
+    left = deque(args)
+    while left:
+        arg = left.popleft()
+        option, equals, _ = arg.partition("=")
+        option = dashed(option)
+        if option in switches and not equals and (not left or left[0].startswith("-")):
+            yield f"{arg}=true"
+            continue
+        yield arg
+        if option.startswith("--") and not equals and option not in flags and left:
+            yield left.popleft()
 
 
 def _command(kind: type[Event]) -> Callable[..., int]:
@@ -54,8 +88,10 @@ def _command(kind: type[Event]) -> Callable[..., int]:
 
 
 def _parameter(rule: FieldRule) -> inspect.Parameter:
-    about = f"{rule.meaning} ({rule.shape})"
-    option = typer.Option(f"--{rule.name}", help=about, metavar=rule.base.__name__.upper(), show_default=False)
+    is_switch = rule.base is bool
+    about = rule.meaning if is_switch else f"{rule.meaning} ({rule.shape})"
+    metavar = YES_OR_NO if is_switch else rule.base.__name__.upper()
+    option = typer.Option(f"--{dashed(rule.name)}", help=about, metavar=metavar, show_default=False)
     if rule.required:
         return _keyword(rule.name, Annotated[str, option], inspect.Parameter.empty)
     return _keyword(rule.name, Annotated[str | None, option], None)

@@ -13,10 +13,9 @@ from rich.table import Table
 from allocation import views
 from allocation.config import Settings
 from allocation.domain.lines import ALLOCATED, WAITING
-from allocation.entrypoints.cli.exits import DONE, complain, log_to_stderr
+from allocation.entrypoints.cli.exits import DONE, UNKNOWN, complain
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read
-from allocation.entrypoints.refusals import EXIT_UNKNOWN
 from allocation.views.named import Found, find
 
 Columns = Mapping[str, Sequence[object]]  # by title
@@ -26,11 +25,10 @@ MORE = "There are more: allocation export has them all."
 
 def show(settings: Settings, name: str, *, as_json: bool) -> int:
     """Print what the name names; return the exit code."""
-    log_to_stderr()
     found = asyncio.run(read(settings, find, name))
     if found == Found():
         complain(f"{name}: unknown", "It is the name of no product, no batch and no order.")
-        return EXIT_UNKNOWN
+        return UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE
 

@@ -61,7 +61,6 @@ def list_(*, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
     from allocation.entrypoints.cli.output import console, table
     from allocation.entrypoints.cli.reading import read
 
-    log_to_stderr()
     found = asyncio.run(read(settings_for(database), rules.webhooks))
     if as_json:
         _print_json(found)
