@@ -51,6 +51,12 @@ def test_the_flow_of_the_service_ends() -> None:
     flow.check()
 
 
+def test_an_event_that_does_not_say_which_rows_it_needs_stops_the_service() -> None:
+    flow.check(ENDING._replace(needs={Asked: handlers.Needs.NAMED, Answered: handlers.Needs.MORE}))
+    with pytest.raises(InvalidFlow, match=r"^Answered has no row in NEEDS: say which rows it needs"):
+        flow.check(ENDING._replace(needs={Asked: handlers.Needs.NAMED}))
+
+
 def test_the_longest_chain_of_causes_is_known() -> None:
     names = [node.__name__ for node in flow.longest_path()]
     assert names[2:4] == ["MoveUpRequired", "move_up"]

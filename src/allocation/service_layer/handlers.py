@@ -7,6 +7,7 @@ it needs; it touches the outside world, so it runs after the commit, at least on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 from allocation.domain import events, model
@@ -258,6 +259,14 @@ def _check_is_no_hold_of_another(product: Product, holdid: str, uow: AbstractUni
         raise HoldConflict(known.line)
 
 
+class Needs(Enum):
+    """Which rows an event needs: whether those that its fields name are enough."""
+
+    NAMED = "those that its fields name"
+    MORE_AT_TIMES = "more, where lines wait or lose their batch, or their batch is used up"
+    MORE = "more than those"
+
+
 Handler = Callable[[Any, AbstractUnitOfWork], Any]
 Effect = Callable[..., None]
 
@@ -330,4 +339,27 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
 
 EFFECTS: Mapping[type[events.Event], Sequence[Effect]] = {
     events.OutOfStock: [send_out_of_stock_notification],
+}
+
+# The rows that the handler of an event from outside needs. By this the writer knows what to lock before it begins.
+NEEDS: Mapping[type[events.Event], Needs] = {
+    events.BatchCreated: Needs.MORE_AT_TIMES,
+    events.AllocationRequired: Needs.NAMED,
+    events.BatchQuantityChanged: Needs.MORE_AT_TIMES,
+    events.BatchEtaChanged: Needs.MORE_AT_TIMES,
+    events.BatchReceived: Needs.MORE_AT_TIMES,
+    events.BatchQuarantined: Needs.MORE,
+    events.BatchReleased: Needs.MORE_AT_TIMES,
+    events.AllocationCancelled: Needs.MORE_AT_TIMES,
+    events.LineQuantityChanged: Needs.MORE_AT_TIMES,
+    events.LineShipped: Needs.MORE_AT_TIMES,
+    events.LineReturned: Needs.MORE_AT_TIMES,
+    events.LinePinned: Needs.MORE,
+    events.StockHeld: Needs.NAMED,
+    events.HoldConfirmed: Needs.MORE,
+    events.HoldReleased: Needs.MORE_AT_TIMES,
+    events.HoldExpired: Needs.MORE_AT_TIMES,
+    events.RulesChanged: Needs.MORE_AT_TIMES,
+    events.MoveUpRequired: Needs.MORE,
+    events.RepairRequired: Needs.MORE,
 }

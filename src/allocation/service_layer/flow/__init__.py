@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from allocation.domain.events import Event
 from allocation.service_layer.flow.drawing import Box, draw
-from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES, Effect, Handler
+from allocation.service_layer.handlers import EFFECTS, HANDLERS, NEEDS, RAISES, Effect, Handler, Needs
 
 Node = type[Event] | Handler | Effect
 Edge = tuple[Node, Node]
@@ -26,9 +26,10 @@ class Flow(NamedTuple):
     handlers: Mapping[type[Event], Sequence[Handler]] = HANDLERS
     raises: Mapping[Handler, frozenset[type[Event]]] = RAISES
     effects: Mapping[type[Event], Sequence[Effect]] = EFFECTS
+    needs: Mapping[type[Event], Needs] | None = None  # None: there is no writer that has to know
 
 
-DECLARED = Flow()
+DECLARED = Flow(needs=NEEDS)
 
 
 class InvalidFlow(ValueError):
@@ -40,6 +41,10 @@ def check(flow: Flow = DECLARED) -> None:
     for event, handlers in flow.handlers.items():
         for handler in handlers:
             _check_rows(flow, event, handler)
+        if handlers and flow.needs is not None and event not in flow.needs:
+            raise InvalidFlow(
+                f"{event.__name__} has no row in NEEDS: say which rows it needs, Needs.MORE if that is not certain"
+            )
     for event in flow.effects:
         if event not in flow.handlers:
             raise InvalidFlow(f"{event.__name__} is in EFFECTS without a row in HANDLERS: give it one, [] if need be")
