@@ -24,6 +24,7 @@ from allocation.domain.model import OrderLine
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
+from allocation.service_layer.writing import patience
 from allocation.service_layer.writing import writer as writer_module
 from allocation.service_layer.writing.ledger import unfold
 from allocation.service_layer.writing.store import Changes, StoreConflict
@@ -439,7 +440,7 @@ def test_what_could_not_be_written_is_known_until_something_is_or_it_is_long_ago
         await handle_together(writer, message(order("o1")))
         assert str(writer.trouble) == "The database is unavailable: connection lost"
         with monkeypatch.context() as later:
-            later.setattr(writer_module, "TROUBLE_S", -1.0)
+            later.setattr(patience, "TROUBLE_S", -1.0)
             assert writer.trouble is None
         store.lost_before = 0
         await writer.handle(message(order("o1")))

@@ -15,7 +15,7 @@ leave behind, so that memory and database are both at work. What the writer prom
   After a lost connection it is done again with every message id looked up in the ledger,
   which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
   second time.
-- The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
+- The patience with a lost database counts from its loss and not again for each group: later callers are told at once.
 - While others are found to change the same products, they and we write in turns, of several groups each.
 - The queue is bounded. Closing handles everything that was accepted.
 """
@@ -29,7 +29,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import structlog
 
@@ -51,7 +50,9 @@ from allocation.service_layer.writing.group import (
 )
 from allocation.service_layer.writing.ledger import EffectsOf, declared_effects
 from allocation.service_layer.writing.meter import Meter
+from allocation.service_layer.writing.patience import Patience
 from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.writing.taken import Entries, Flight, Handled, Nothing, Reply, Taken, ToLock, messages_of
 from allocation.service_layer.writing.turns import OwnTurns, Turns
 from allocation.service_layer.writing.warm import WarmProducts
 
@@ -66,42 +67,8 @@ RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
 MIN_TRIES = 2  # of a group, however long the database has been away: a connection from before is found dead by using it
 RETRY_AFTER_S = 1
-TROUBLE_S = 10.0  # for which a database that could not be written is taken to be so still, unless it is written again
-
-Reply = Callable[[Outcome | Exception], None]
-Entries = Sequence[tuple[Message, Reply]]
 
 log = structlog.get_logger(__name__)
-
-
-class _Nothing(NamedTuple):
-    """No message waits, or it is not our turn."""
-
-
-class _ToLock(NamedTuple):
-    """Messages that are to be handled in a transaction that locks their products."""
-
-    entries: Entries
-
-
-class _Handled(NamedTuple):
-    """Messages that were handled ahead, not yet written."""
-
-    entries: Entries
-    outcomes: Sequence[Outcome | Exception]
-    changes: Changes
-    fresh: bool  # all of its products were read for it; none was warm
-    expected: bool  # to have new lines only, which were not looked up
-
-
-_Group = _Nothing | _ToLock | _Handled  # what was taken from the queue
-
-
-class _Flight(NamedTuple):
-    """A group that is being written; nobody was answered yet."""
-
-    group: _Handled
-    written: asyncio.Task[None]
 
 
 class Unavailable(Exception):
@@ -136,7 +103,6 @@ class Writer:
         self.max_group = max_group
         self._pile = pile
         self._pile_share = pile_share
-        self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
         self._warm = WarmProducts()
         self._queue: deque[tuple[Message, Reply]] = deque()
@@ -147,8 +113,7 @@ class Writer:
         self._locking_until = 0.0
         self._repeating_until = 0.0
         self._turn = OwnTurns(turns)
-        self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
-        self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
+        self._patience = Patience(reconnect_timeout_s)
         self._committed: list[Callable[[], None]] = []
         self.meter = Meter()
 
@@ -175,10 +140,8 @@ class Writer:
     @property
     def trouble(self) -> Unavailable | None:
         """Why the last messages could not be written, a short while ago; None: they were, or another try is due."""
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None or self._trouble is None or now > self._trouble[1] + TROUBLE_S:
-            return None
-        return self._trouble[0]
+        reason = self._patience.trouble
+        return None if reason is None else Unavailable(reason)
 
     def submit(self, message: Message, reply: Reply) -> None:
         """Queue a message; ``reply`` is called once, with its outcome or the exception that says why there is none.
@@ -210,30 +173,30 @@ class Writer:
 
     async def _work(self) -> None:
         """Take a group, end the one before, and begin to write or lock; until the writer closes and nothing is left."""
-        flight: _Flight | None = None  # None: nothing is being written
+        flight: Flight | None = None  # None: nothing is being written
         while flight or self._queue or not self._closing:
             await self._pile_up(flight)
             group = await self._next_group(flight)
             landed = flight is None or await self._has_landed(flight)
-            if isinstance(group, _Handled) and not landed:
-                group = _ToLock(group.entries)  # it was handled on what is not there
-            following = self._take_off(group) if isinstance(group, _Handled) else None
+            if isinstance(group, Handled) and not landed:
+                group = ToLock(group.entries)  # it was handled on what is not there
+            following = self._take_off(group) if isinstance(group, Handled) else None
             if flight and following:
                 await asyncio.sleep(0)  # let the database begin on it before the others are answered
             if flight:
                 await self._settle(flight.group, landed=landed)
-            if isinstance(group, _ToLock):
-                self._answer(group.entries, await self._commit(_messages(group.entries)))
+            if isinstance(group, ToLock):
+                self._answer(group.entries, await self._commit(messages_of(group.entries)))
             flight = following
         await self._turn.end()
 
-    async def _next_group(self, before: _Flight | None) -> _Group:
+    async def _next_group(self, before: Flight | None) -> Taken:
         """Take a group, and handle it ahead where that may be done."""
         entries = self._take(before) if await self._may_take(before) else []
         if not entries:
-            return _Nothing()
+            return Nothing()
         if self._needs_lock(entries):
-            return _ToLock(entries)
+            return ToLock(entries)
         return await self._handle_ahead(entries, before)
 
     def _needs_lock(self, entries: Entries) -> bool:
@@ -245,14 +208,14 @@ class Writer:
             Needs.MORE_AT_TIMES in needs and asyncio.get_running_loop().time() < self._locking_until
         )
 
-    async def _pile_up(self, before: _Flight | None) -> None:
+    async def _pile_up(self, before: Flight | None) -> None:
         """Wait for a message; while a group is written, for a share of as many as are in it, or until it is written."""
         self._enough = max(self._pile, int(self._pile_share * len(before.group.entries))) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
             await (self._due.wait() if before else self._turn.wait(self._due))
 
-    async def _may_take(self, before: _Flight | None) -> bool:
+    async def _may_take(self, before: Flight | None) -> bool:
         """Whether to take a group now; first the one before is answered, where our turn is over or has to come.
 
         A group is taken when our turn has come, so that all that has piled up while waiting is in it.
@@ -271,7 +234,7 @@ class Writer:
         self._warm.clear()  # others had theirs meanwhile
         return True
 
-    def _take(self, before: _Flight | None) -> Entries:
+    def _take(self, before: Flight | None) -> Entries:
         """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
 
         Callers that ask again when they are answered would else all be in one group, handled while nothing is written
@@ -281,9 +244,9 @@ class Writer:
         most = min(self.max_group, max(2 * self._pile, (len(self._queue) + being_written) // 2))
         return [self._queue.popleft() for _ in range(min(len(self._queue), most))]
 
-    async def _handle_ahead(self, entries: Entries, before: _Flight | None) -> _Handled | _ToLock:
+    async def _handle_ahead(self, entries: Entries, before: Flight | None) -> Handled | ToLock:
         """Read and handle a group on what the ones before leave behind, if that can be done."""
-        messages = _messages(entries)
+        messages = messages_of(entries)
         wanted = wanted_by(messages, check_ids=False)
         kept = self._warm.take(wanted)
         new = expected_new(messages, kept) if asyncio.get_running_loop().time() >= self._repeating_until else set()
@@ -296,13 +259,13 @@ class Writer:
             outcomes = handle_each(messages, uow)
             if new and is_refused(messages, outcomes, new):  # it may have been taken before
                 self._expect_repeats()
-                return _ToLock(entries)
-            group = _Handled(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
+                return ToLock(entries)
+            group = Handled(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
             self._note(error, messages)
-            return _ToLock(entries)
+            return ToLock(entries)
         return group
 
     def _note(self, error: Exception, messages: Sequence[Message]) -> None:
@@ -311,23 +274,22 @@ class Writer:
             case NotReadAhead() | SpoiledGroup(__context__=NotReadAhead()):
                 self.meter.in_vain += 1
                 self._locking_until = asyncio.get_running_loop().time() + LOCKING_S
-                log.info("group needed more than was read ahead", messages=len(messages))
             case StoreUnavailable():
                 self._warm.clear()  # who answers next may be a server that has lost commits
 
     def _expect_repeats(self) -> None:
         self._repeating_until = asyncio.get_running_loop().time() + REPEATING_S
 
-    def _take_off(self, group: _Handled) -> _Flight:
+    def _take_off(self, group: Handled) -> Flight:
         written = asyncio.create_task(self._write(group.changes))
         written.add_done_callback(lambda _: self._due.set())
-        return _Flight(group, written)
+        return Flight(group, written)
 
     async def _write(self, changes: Changes) -> None:
         if changes.messages:
             await self._store.write(changes)
 
-    async def _has_landed(self, flight: _Flight) -> bool:
+    async def _has_landed(self, flight: Flight) -> bool:
         """Wait until the group is written. If that fails for whatever reason, it is not known to be written."""
         try:
             await flight.written
@@ -339,17 +301,17 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
         else:
-            self._lost_at = None
+            self._patience.renew()
             return True
         self._warm.clear()
         return False
 
-    async def _settle(self, group: _Handled, *, landed: bool) -> None:
+    async def _settle(self, group: Handled, *, landed: bool) -> None:
         """Answer a group that was written, and do it again if it was not."""
         if landed:
             self._answer(group.entries, group.outcomes)
         else:
-            messages = _messages(group.entries)
+            messages = messages_of(group.entries)
             self._answer(group.entries, await self._commit(messages, check_ids=True, before=group.outcomes))
 
     def _answer(self, entries: Entries, outcomes: Sequence[Outcome | Exception]) -> None:
@@ -371,9 +333,9 @@ class Writer:
             return await self._commit_together(messages, check_ids=check_ids, before=before)
         except StoreUnavailable as error:
             log.warning("database unavailable", messages=len(messages), reason=str(error))
-            unavailable = Unavailable(f"The database is unavailable: {error}")
-            self._trouble = unavailable, asyncio.get_running_loop().time()
-            return [unavailable] * len(messages)
+            reason = f"The database is unavailable: {error}"
+            self._patience.give_up(reason)
+            return [Unavailable(reason)] * len(messages)
         except Exception as error:
             if len(messages) > 1:
                 log.info("group is handled one by one", messages=len(messages), reason=repr(error))
@@ -410,19 +372,13 @@ class Writer:
                     raise
             except StoreUnavailable:
                 self._warm.clear()
-                if tries >= MIN_TRIES and self._has_been_lost_too_long():
+                if tries >= MIN_TRIES and self._patience.is_over():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
             else:
-                self._lost_at = None
+                self._patience.renew()
                 break
         return outcomes
-
-    def _has_been_lost_too_long(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None:
-            self._lost_at = now
-        return now > self._lost_at + self._reconnect_timeout_s
 
     def _handle(
         self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
@@ -435,10 +391,6 @@ class Writer:
         self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
-
-
-def _messages(entries: Entries) -> Sequence[Message]:
-    return [message for message, _ in entries]
 
 
 def _tell(listener: Callable[[], None]) -> None:
