@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from allocation.domain.events import (
-    STRATEGIES,
     AllocationCancelled,
     AllocationRequired,
     BatchCreated,
@@ -17,7 +16,6 @@ from allocation.domain.events import (
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
-    Between,
     Event,
     HoldConfirmed,
     HoldExpired,
@@ -27,11 +25,11 @@ from allocation.domain.events import (
     LineReturned,
     LineShipped,
     MoveUpRequired,
-    OneOf,
     RepairRequired,
     RulesChanged,
     StockHeld,
 )
+from allocation.domain.fields import STRATEGIES, Between, OneOf
 from allocation.service_layer.messages import EVENTS, FieldRule, field_rules, incoming_types
 
 Maker = Callable[[random.Random, str], Event]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from allocation.domain import events
-from allocation.service_layer.handlers import EFFECTS, HANDLERS, RAISES
+from allocation.service_layer.handlers import EFFECTS, HANDLERS, NEEDS, RAISES
 from allocation.service_layer.messages import field_rules, incoming_types
 from tests.lives import random_event
 
@@ -26,6 +26,10 @@ HARD_TO_READ = re.compile(r"\b(what|who|whoever|those|anew|for ever|of which|sta
 def test_every_event_has_a_row() -> None:
     assert set(HANDLERS) == set(DECLARED)
     assert set(EFFECTS) <= set(HANDLERS)
+
+
+def test_every_event_that_is_handled_says_which_rows_it_needs() -> None:
+    assert set(NEEDS) <= {event for event, handlers in HANDLERS.items() if handlers}
 
 
 def test_every_handler_declares_what_it_may_raise() -> None:

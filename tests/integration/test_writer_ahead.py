@@ -21,7 +21,7 @@ from allocation.domain.events import (
 )
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.writing.store import Changes, Loaded, Store, Wanted
-from allocation.service_layer.writing.writer import Writer
+from allocation.service_layer.writing.writer import LOCKING_S, Writer
 
 SKUS = 40
 MESSAGES = 4_000
@@ -53,9 +53,9 @@ def history() -> list[Message]:
     return [Message(event, f"message-{number}", "test", keyed=True) for number, event in enumerate(events)]
 
 
-async def play(store: Store, messages: list[Message], *, one_by_one: bool = False) -> list[object]:
+async def play(store: Store, messages: list[Message], *, one_by_one: bool = False, max_group: int = 50) -> list[object]:
     """Hand all in, in order, one after the other or at once; return what each was answered."""
-    writer = Writer(store, pile=1, max_group=50)
+    writer = Writer(store, pile=1, max_group=max_group)
     writer.start()
     if one_by_one:
         answers: list[Outcome | BaseException] = [await answer(writer, message) for message in messages]
@@ -101,8 +101,23 @@ def test_a_group_handled_ahead_gets_the_answers_of_messages_that_came_alone(data
     alone = asyncio.run(play(MemoryStore(), messages, one_by_one=True))
     watched = Watched(open_store(database_url))
     assert len(alone) == MESSAGES
-    assert asyncio.run(play(watched, messages)) == alone
-    assert watched.read_ahead > 5, "else nothing was tried"
+    assert asyncio.run(play(watched, messages, max_group=20)) == alone
+    assert watched.read_ahead > 20, "else nothing was tried"
+
+
+def test_hardly_any_group_is_handled_ahead_in_vain() -> None:
+    """Of the same messages one in thirty changes a batch, and most of those need its lines."""
+
+    async def scenario() -> tuple[int, float]:
+        writer = Writer(MemoryStore(), pile=1, max_group=5)
+        writer.start()
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(writer.handle(message) for message in history()), return_exceptions=True)
+        await writer.close()
+        return writer.meter.in_vain, asyncio.get_running_loop().time() - began
+
+    in_vain, took_s = asyncio.run(scenario())
+    assert 0 < in_vain <= 1 + took_s / LOCKING_S
 
 
 def test_groups_of_one_product_follow_each_other_without_a_pause(database_url: str) -> None:

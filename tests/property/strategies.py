@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from allocation.domain import events
+from allocation.domain import events, fields
 from allocation.domain.events import Event
 from allocation.service_layer.messages import EVENTS, incoming_types
 from tests.lives import by_fields
@@ -48,7 +48,7 @@ FIELDS: dict[type[Event], tuple[st.SearchStrategy[Any], ...]] = {
     events.HoldExpired: (HOLDS,),
     events.RulesChanged: (
         SKUS,
-        st.sampled_from([None, *events.STRATEGIES]),
+        st.sampled_from([None, *fields.STRATEGIES]),
         LOCATIONS,
         st.sampled_from([0, 0, 3]),
         st.sampled_from([0, 0, 4]),

@@ -22,7 +22,7 @@ import pytest
 from allocation.adapters import email
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.domain import events, model
+from allocation.domain import events, fields, model
 from allocation.domain.errors import InvalidSku
 from allocation.domain.model import OrderLine
 from allocation.entrypoints.http.app import create_app
@@ -227,11 +227,11 @@ def test_S12_out_of_stock_is_mailed_to_the_stock_team() -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BatchDamaged(events.Event):
+class BatchDamaged(events.Request):
     """A requirement that nobody thought of before."""
 
-    ref: events.Reference
-    qty: events.Quantity
+    ref: fields.Reference
+    qty: fields.Quantity
 
 
 def write_off_damage(event: BatchDamaged, uow: unit_of_work.AbstractUnitOfWork) -> int:

@@ -21,7 +21,7 @@ from allocation.service_layer.delivering.effects import Delivery
 from allocation.service_layer.delivering.relay import Relay, Results
 from allocation.service_layer.messages import Message
 from allocation.service_layer.writing import ahead, group, ledger, writer
-from allocation.service_layer.writing.group import GroupUnitOfWork
+from allocation.service_layer.writing.group import GroupUnitOfWork, handle_each
 from allocation.service_layer.writing.products import StoredProducts
 from allocation.service_layer.writing.store import Changes, Loaded, Wanted
 from allocation.service_layer.writing.warm import WarmProducts
@@ -146,7 +146,7 @@ def applied_twice_after_a_lost_commit(patch: pytest.MonkeyPatch) -> None:
 
 def refused_handled_again(patch: pytest.MonkeyPatch) -> None:
     """After a commit that nobody learnt of, who was refused is handled on what came after."""
-    patch.setattr(writer, "_handle_again", lambda messages, uow, _: writer._handle_each(messages, uow))
+    patch.setattr(writer, "handle_again", lambda messages, uow, _: handle_each(messages, uow))
 
 
 def outcome_not_recalled(patch: pytest.MonkeyPatch) -> None:

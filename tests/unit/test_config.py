@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from allocation.config import CHOICES, InvalidSetting, Settings
-from allocation.domain.events import STRATEGIES
+from allocation.domain.fields import STRATEGIES
 from allocation.domain.rules import PREFERRED_LOCATION, USUAL
 
 

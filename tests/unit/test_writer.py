@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from allocation.domain.errors import IdempotencyKeyReused, InvalidSku, LineConflict, Refusal
-from allocation.domain.events import Allocated, AllocationRequired, BatchCreated, BatchQuantityChanged
+from allocation.domain.events import (
+    Allocated,
+    AllocationRequired,
+    BatchCreated,
+    BatchQuantityChanged,
+    LinePinned,
+    StockHeld,
+)
 from allocation.domain.model import OrderLine
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
+from allocation.service_layer.writing import patience
 from allocation.service_layer.writing import writer as writer_module
 from allocation.service_layer.writing.ledger import unfold
 from allocation.service_layer.writing.store import Changes, StoreConflict
@@ -130,6 +138,45 @@ def test_a_group_is_read_in_one_go_and_written_in_one_go() -> None:
             message(order("o3", sku="NO-SUCH-THING")),
         )
         assert store.calls == {"read": 1, "write": 1}
+
+    run(scenario)
+
+
+def test_a_group_with_an_event_that_needs_more_than_it_names_is_not_tried_ahead() -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        await handle_together(writer, message(order("o1")), message(LinePinned("o1", "RUG", "b1", "a friend")))
+        assert (store.calls["read"], store.calls["run"], store.calls["write"]) == (0, 1, 0)
+        assert writer.meter.in_vain == 0
+
+    run(scenario)
+
+
+def test_after_an_event_needed_more_than_was_read_its_like_are_not_tried_ahead_and_orders_are() -> None:
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        await handle_together(writer, *(message(order(f"o{number}")) for number in range(10)))
+        store.calls.clear()
+        await writer.handle(message(BatchQuantityChanged("b1", 8)))
+        assert (store.calls["read"], store.calls["run"], writer.meter.in_vain) == (1, 1, 1)
+        for qty in range(7, 0, -1):
+            await writer.handle(message(BatchQuantityChanged("b1", qty)))
+        assert (store.calls["read"], store.calls["run"], writer.meter.in_vain) == (1, 8, 1)
+        await writer.handle(message(BatchCreated("b2", "LAMP", 10)))
+        assert (store.calls["run"], store.calls["write"]) == (9, 0), "it may need more"
+        await writer.handle(message(order("p1", sku="LAMP")))
+        assert (store.calls["run"], store.calls["write"]) == (9, 1), "it needs what it names"
+
+    run(scenario)
+
+
+def test_stock_is_held_ahead() -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    async def scenario(writer: Writer, store: UnusualStore) -> None:
+        cart = StockHeld("cart", "RUG", 2, later)
+        await handle_together(writer, message(order("o1")), message(cart))
+        assert (await writer.handle(message(cart))).result == "b1"
+        assert store.calls["run"] == 0
+        assert await held(store) == {"b1": 3}
 
     run(scenario)
 
@@ -298,7 +345,9 @@ def test_a_repeated_id_in_one_group_gets_the_first_answer() -> None:
     run(scenario)
 
 
-def test_a_repeated_id_gets_the_first_answer_later_too() -> None:
+def test_a_repeated_id_gets_the_first_answer_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "LOCKING_S", 0.0)
+
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         await handle_together(writer, message(order("o1", 6)), message(order("o2", 2)))
         asked = message(BatchQuantityChanged("b1", 5), "key")
@@ -391,7 +440,7 @@ def test_what_could_not_be_written_is_known_until_something_is_or_it_is_long_ago
         await handle_together(writer, message(order("o1")))
         assert str(writer.trouble) == "The database is unavailable: connection lost"
         with monkeypatch.context() as later:
-            later.setattr(writer_module, "TROUBLE_S", -1.0)
+            later.setattr(patience, "TROUBLE_S", -1.0)
             assert writer.trouble is None
         store.lost_before = 0
         await writer.handle(message(order("o1")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TypeVar
 
-from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
-from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,

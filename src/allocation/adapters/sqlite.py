@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
-from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import Miscount
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Final, NamedTuple
 
-from allocation.domain.events import MAX_DAYS
+from allocation.domain.fields import MAX_DAYS
 from allocation.domain.lines import OrderLine
 
 WAITING_DAYS: Final = MAX_DAYS  # as late is a line that waits

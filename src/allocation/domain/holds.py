@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from allocation.domain.errors import HoldConflict, HoldEndedAlready, InvalidMoment, UnknownHold
-from allocation.domain.events import MAX_DAYS
+from allocation.domain.fields import MAX_DAYS
 from allocation.domain.lines import EXPIRED, Promise
 from allocation.domain.rules import is_hold
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final, NamedTuple
 
-from allocation.domain.events import MAX_PRIORITY, AllocationRequired
+from allocation.domain.events import AllocationRequired
+from allocation.domain.fields import MAX_PRIORITY
 
 HELD_PRIORITY: Final = -1  # a cart goes after every order
 PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # on top of its own: a line put on its batch by hand goes before all others

@@ -52,7 +52,7 @@ from allocation.domain.lines import (
     own_priority,
 )
 from allocation.domain.records import NO_RECORDS, Records
-from allocation.domain.rules import USUAL, Choice, Rules, is_hold
+from allocation.domain.rules import Rules, is_hold
 from allocation.domain.serving import LateLines, Serving
 from allocation.domain.splitting import parts_of
 from allocation.domain.state import ProductState
@@ -359,30 +359,6 @@ class Product(ProductState):
                 self._repair(batch, excess, shipped_excess)
 
     # Decisions that the rules above share
-
-    def choice(self) -> Choice[Batch]:
-        """The batches as they are now, to choose from for a line."""
-        return self._choice(self._room())
-
-    def _choice(self, room: dict[str, int]) -> Choice[Batch]:
-        return Choice(self.batches, self.rules, self.today, room)
-
-    def _room(self) -> dict[str, int]:
-        return {batch.reference: batch.available_quantity for batch in self.batches}
-
-    def _choose(self, line: OrderLine) -> Batch | None:
-        if self._plan and (planned := self._plan.take(line)):
-            batch = self._known_batch(planned)
-            if batch.can_allocate(line):
-                return batch
-        if self.rules is not USUAL or line.need_by is not None:
-            return self.choice().of(line)
-        for batch in self.batches:
-            if batch.can_allocate(line):
-                if batch.expires_on is not None:
-                    return self.choice().of(line)
-                return batch
-        return None
 
     def _can_grow(self, line: OrderLine, resized: OrderLine, batch: Batch) -> bool:
         """Whether the line would get its batch, if it were placed now; a pinned line needs only room there."""

@@ -12,7 +12,7 @@ from datetime import date
 from typing import NamedTuple
 
 from allocation.domain.batches import Batch
-from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.leaving import Plan, stays
 from allocation.domain.lines import OrderLine, Promise
 from allocation.domain.records import Records

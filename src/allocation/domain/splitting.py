@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from allocation.domain.batches import Batch
-from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.domain.fields import MAX_TEXT_LENGTH
 from allocation.domain.lines import MAX_PARTS, OrderLine
 from allocation.domain.rules import Choice
 

@@ -12,7 +12,7 @@ from allocation.domain.batches import Batch
 from allocation.domain.leaving import Plan
 from allocation.domain.lines import FREED, PASSING, OrderLine, Promise, own_priority
 from allocation.domain.records import NO_RECORDS, Records
-from allocation.domain.rules import USUAL, Rules, late_days
+from allocation.domain.rules import USUAL, Choice, Rules, late_days
 from allocation.domain.standing import GIVEN, STOCK, apply, cut_off
 from allocation.domain.waiting import WaitingLines
 
@@ -221,3 +221,27 @@ class ProductState:
         if batch is None:
             raise LookupError(f"product {self.sku} has no batch {ref}")
         return batch
+
+    def choice(self) -> Choice[Batch]:
+        """The batches as they are now, to choose from for a line."""
+        return self._choice(self._room())
+
+    def _choice(self, room: dict[str, int]) -> Choice[Batch]:
+        return Choice(self.batches, self.rules, self.today, room)
+
+    def _room(self) -> dict[str, int]:
+        return {batch.reference: batch.available_quantity for batch in self.batches}
+
+    def _choose(self, line: OrderLine) -> Batch | None:
+        if self._plan and (planned := self._plan.take(line)):
+            batch = self._known_batch(planned)
+            if batch.can_allocate(line):
+                return batch
+        if self.rules is not USUAL or line.need_by is not None:
+            return self.choice().of(line)
+        for batch in self.batches:
+            if batch.can_allocate(line):
+                if batch.expires_on is not None:
+                    return self.choice().of(line)
+                return batch
+        return None

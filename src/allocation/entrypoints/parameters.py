@@ -10,7 +10,7 @@ from typing import Any
 
 from allocation import views
 from allocation.domain.errors import InvalidMessage, Refusal
-from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.domain.fields import MAX_TEXT_LENGTH
 from allocation.service_layer.delivering.dead_letters import AGE_PATTERN, AGE_RULE, seconds
 from allocation.service_layer.messages import STEP_MARK
 

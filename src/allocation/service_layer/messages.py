@@ -17,7 +17,8 @@ import msgspec
 import uuid_utils
 
 from allocation.domain.errors import InvalidMessage
-from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, Meaning, OneOf, Text
+from allocation.domain.events import Event
+from allocation.domain.fields import MAX_TEXT_LENGTH, Between, Meaning, OneOf, Text
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}

@@ -11,7 +11,7 @@ import typer
 
 import allocation
 from allocation.config import PREFIX
-from allocation.domain.events import MAX_QUANTITY
+from allocation.domain.fields import MAX_QUANTITY
 from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error

@@ -22,9 +22,9 @@ from allocation.domain.events import (
     LineReturned,
     LineShipped,
     MoveUpRequired,
-    OneOf,
     RulesChanged,
 )
+from allocation.domain.fields import OneOf
 from allocation.service_layer.handlers import HANDLERS
 from allocation.service_layer.messages import FieldRule, field_rules
 

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 import allocation
-from allocation.domain.events import MAX_TEXT_LENGTH, Between, Event, OneOf, Text
+from allocation.domain.events import Event
+from allocation.domain.fields import MAX_TEXT_LENGTH, Between, OneOf, Text
 from allocation.entrypoints.answers import ANSWERS
 from allocation.entrypoints.http import bulk, previews
 from allocation.entrypoints.http.actions import ACTIONS, MEMBERS, Action

@@ -25,7 +25,7 @@ from allocation.domain.errors import (
     UnknownSku,
     UnknownWebhook,
 )
-from allocation.domain.events import MAX_QUANTITY
+from allocation.domain.fields import MAX_QUANTITY
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Age, Day, Number, Text, Texts

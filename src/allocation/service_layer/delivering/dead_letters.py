@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from allocation.domain.errors import InvalidMessage
-from allocation.domain.events import MAX_TEXT_LENGTH
+from allocation.domain.fields import MAX_TEXT_LENGTH
 
 AGE_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 AGE_PATTERN: Final = "^[0-9]{1,5}[smhd]$"

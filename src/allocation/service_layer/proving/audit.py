@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from allocation.domain.errors import InvalidMessage
-from allocation.domain.events import STRATEGIES, RulesChanged
+from allocation.domain.events import RulesChanged
+from allocation.domain.fields import STRATEGIES
 from allocation.domain.lines import HELD_PRIORITY, PART_MARK, PASSING, OrderLine, is_pinned, own_priority
 from allocation.domain.rules import USUAL, Rules
 from allocation.domain.stock import Stock

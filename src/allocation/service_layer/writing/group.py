@@ -5,16 +5,18 @@ Inside a group ``commit`` accepts a handler's changes; the writer makes them dur
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from allocation.domain.errors import IdempotencyKeyReused, ProductChanged
-from allocation.domain.events import BatchCreated, Event, StockHeld
+from allocation.domain.errors import IdempotencyKeyReused, ProductChanged, Refusal
+from allocation.domain.events import AllocationRequired, BatchCreated, Event, StockHeld
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import part_id
 from allocation.domain.rules import USUAL, Rules
@@ -31,6 +33,9 @@ from allocation.service_layer.writing.store import (
     Session,
     Wanted,
 )
+
+Outcomes = Sequence[Outcome | Exception]
+Lines = AbstractSet[tuple[str, str]]  # (orderid, sku)
 
 
 class SpoiledGroup(Exception):
@@ -156,6 +161,32 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         return sku or ""
 
 
+def handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Outcomes:
+    """Handle the messages one after the other. Raises `SpoiledGroup` if one is refused after a part of it was done."""
+    outcomes: list[Outcome | Exception] = []
+    for message in messages:
+        try:
+            outcomes.append(uow.handle(message))
+        except Refusal as refusal:
+            if uow.has_accepted:
+                raise SpoiledGroup(f"{message.id} was refused after a part of it was done") from refusal
+            outcomes.append(refusal)
+    return outcomes
+
+
+def handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outcomes) -> Outcomes:
+    """Handle a group that may have been written, with outcomes from ``before``.
+
+    If each message is in the ledger or was refused, it was written: a commit is whole. Then those that were refused
+    stay so. Handled again they would be on what came after them, and might be accepted.
+    """
+    told = [uow.knows(message) for message in messages]
+    if not all(is_told or isinstance(outcome, Refusal) for is_told, outcome in zip(told, before, strict=True)):
+        return handle_each(messages, uow)
+    recalled = iter(handle_each(list(itertools.compress(messages, told)), uow))
+    return [next(recalled) if is_told else outcome for is_told, outcome in zip(told, before, strict=True)]
+
+
 def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
     """What the messages will need. ``check_ids``: look for all ids in the ledger, not only senders' own."""
     wanted = Wanted()
@@ -182,3 +213,31 @@ def _want(event: Event, wanted: Wanted) -> None:
         wanted.refs.add(ref)
     if holdid is not None:
         wanted.holdids.add(holdid)
+        if sku is not None:
+            wanted.lines.add((holdid, sku))
+
+
+def expected_new(messages: Sequence[Message], known: Container[str]) -> Lines:
+    """The lines that are ordered of those products, and that nothing else is said about."""
+    ordered: set[tuple[str, str]] = set()
+    others: set[tuple[str, str]] = set()
+    for message in messages:
+        line = _line_ordered(message)
+        if line is None:
+            others.add((getattr(message.event, "orderid", ""), getattr(message.event, "sku", "")))
+        elif line[1] in known:
+            ordered.add(line)
+    return ordered - others
+
+
+def is_refused(messages: Sequence[Message], outcomes: Outcomes, lines: Lines) -> bool:
+    """Whether any of these lines was refused."""
+    return any(
+        isinstance(outcome, Refusal) and _line_ordered(message) in lines
+        for message, outcome in zip(messages, outcomes, strict=True)
+    )
+
+
+def _line_ordered(message: Message) -> tuple[str, str] | None:
+    event = message.event
+    return (event.orderid, event.sku) if isinstance(event, AllocationRequired) else None

@@ -26,6 +26,7 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.in_vain = 0  # groups that were handled ahead and needed more than was read, since the start
         self._seconds: dict[int, list[int]] = {}  # by the clock's second, the oldest first: messages and groups
 
     def count(self, messages: int) -> None:

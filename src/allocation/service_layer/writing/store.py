@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
-from allocation.domain.events import MAX_PRIORITY
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Miscount
 
 T = TypeVar("T")

@@ -10,11 +10,12 @@ leave behind, so that memory and database are both at work. What the writer prom
   only the message that causes it.
 - A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
   nobody else changed them meanwhile. The lines ordered of products in memory are expected to be new, and not looked up:
-  one that is not cannot be written a second time. Otherwise, and where it needs more than that, it is done again in a
-  transaction that locks them. After a lost connection it is done again with every message id looked up in the ledger,
+  one that is not cannot be written a second time. A group with an event that needs more than the rows it names
+  (`handlers.NEEDS`) is handled in a transaction that locks its products; so is a group that could not be written.
+  After a lost connection it is done again with every message id looked up in the ledger,
   which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
   second time.
-- The patience with a lost database counts from its loss, not anew for each group: who asks later is told at once.
+- The patience with a lost database counts from its loss and not again for each group: later callers are told at once.
 - While others are found to change the same products, they and we write in turns, of several groups each.
 - The queue is bounded. Closing handles everything that was accepted.
 """
@@ -25,24 +26,33 @@ import asyncio
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Container, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import structlog
 
 from allocation.domain.errors import Refusal
-from allocation.domain.events import AllocationRequired
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.rules import USUAL, Rules
+from allocation.service_layer.handlers import NEEDS, Needs
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.writing.ahead import NotReadAhead, ReadAhead
-from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.writing.group import (
+    GroupUnitOfWork,
+    Outcomes,
+    SpoiledGroup,
+    expected_new,
+    handle_again,
+    handle_each,
+    is_refused,
+    wanted_by,
+)
 from allocation.service_layer.writing.ledger import EffectsOf, declared_effects
 from allocation.service_layer.writing.meter import Meter
+from allocation.service_layer.writing.patience import Patience
 from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
+from allocation.service_layer.writing.taken import Entries, Flight, Handled, Nothing, Reply, Taken, ToLock, messages_of
 from allocation.service_layer.writing.turns import OwnTurns, Turns
 from allocation.service_layer.writing.warm import WarmProducts
 
@@ -50,36 +60,15 @@ MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
 PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
 PILE_SHARE = 0.5  # of the group that is being written: as many must wait, too
+LOCKING_S = 1.0  # for which events that need more at times get the lock at once, after one needed more
 REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
 MIN_TRIES = 2  # of a group, however long the database has been away: a connection from before is found dead by using it
 RETRY_AFTER_S = 1
-TROUBLE_S = 10.0  # for which a database that could not be written is taken to be so still, unless it is written again
-
-Reply = Callable[[Outcome | Exception], None]
-Outcomes = Sequence[Outcome | Exception]
-Lines = AbstractSet[tuple[str, str]]  # (orderid, sku)
 
 log = structlog.get_logger(__name__)
-
-
-class _Group(NamedTuple):
-    """Messages that were handled together, not yet written."""
-
-    entries: Sequence[tuple[Message, Reply]]
-    outcomes: Sequence[Outcome | Exception]
-    changes: Changes
-    fresh: bool  # all of its products were read for it; none was warm
-    expected: bool  # to have new lines only, which were not looked up
-
-
-class _Flight(NamedTuple):
-    """A group that is being written; nobody was answered yet."""
-
-    group: _Group
-    written: asyncio.Task[None]
 
 
 class Unavailable(Exception):
@@ -114,7 +103,6 @@ class Writer:
         self.max_group = max_group
         self._pile = pile
         self._pile_share = pile_share
-        self._reconnect_timeout_s = reconnect_timeout_s
         self._clock = clock
         self._warm = WarmProducts()
         self._queue: deque[tuple[Message, Reply]] = deque()
@@ -122,10 +110,10 @@ class Writer:
         self._enough = 1  # messages that are worth a look
         self._due = asyncio.Event()  # there are so many, or something else has happened
         self._closing = False
+        self._locking_until = 0.0
         self._repeating_until = 0.0
         self._turn = OwnTurns(turns)
-        self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
-        self._trouble: tuple[Unavailable, float] | None = None  # the last one, and when
+        self._patience = Patience(reconnect_timeout_s)
         self._committed: list[Callable[[], None]] = []
         self.meter = Meter()
 
@@ -152,10 +140,8 @@ class Writer:
     @property
     def trouble(self) -> Unavailable | None:
         """Why the last messages could not be written, a short while ago; None: they were, or another try is due."""
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None or self._trouble is None or now > self._trouble[1] + TROUBLE_S:
-            return None
-        return self._trouble[0]
+        reason = self._patience.trouble
+        return None if reason is None else Unavailable(reason)
 
     def submit(self, message: Message, reply: Reply) -> None:
         """Queue a message; ``reply`` is called once, with its outcome or the exception that says why there is none.
@@ -186,31 +172,50 @@ class Writer:
         return await answered
 
     async def _work(self) -> None:
-        """Take a group and have it written, answer the one before; until the writer closes and nothing is left."""
-        before: _Flight | None = None
-        while before or self._queue or not self._closing:
-            await self._pile_up(before)
-            entries = self._take(before) if await self._may_take(before) else []
-            group = await self._handle_ahead(entries, before) if entries else None
-            landed = before is None or await self._has_landed(before)
-            flight = self._take_off(group) if group and landed else None
-            if flight and before:
+        """Take a group, end the one before, and begin to write or lock; until the writer closes and nothing is left."""
+        flight: Flight | None = None  # None: nothing is being written
+        while flight or self._queue or not self._closing:
+            await self._pile_up(flight)
+            group = await self._next_group(flight)
+            landed = flight is None or await self._has_landed(flight)
+            if isinstance(group, Handled) and not landed:
+                group = ToLock(group.entries)  # it was handled on what is not there
+            following = self._take_off(group) if isinstance(group, Handled) else None
+            if flight and following:
                 await asyncio.sleep(0)  # let the database begin on it before the others are answered
-            if before:
-                await self._settle(before.group, landed=landed)
-            if entries and not flight:
-                self._answer(entries, await self._commit(_messages(entries)))
-            before = flight
+            if flight:
+                await self._settle(flight.group, landed=landed)
+            if isinstance(group, ToLock):
+                self._answer(group.entries, await self._commit(messages_of(group.entries)))
+            flight = following
         await self._turn.end()
 
-    async def _pile_up(self, before: _Flight | None) -> None:
+    async def _next_group(self, before: Flight | None) -> Taken:
+        """Take a group, and handle it ahead where that may be done."""
+        entries = self._take(before) if await self._may_take(before) else []
+        if not entries:
+            return Nothing()
+        if self._needs_lock(entries):
+            return ToLock(entries)
+        return await self._handle_ahead(entries, before)
+
+    def _needs_lock(self, entries: Entries) -> bool:
+        """Whether others may change the same products now, or an event needs more than the rows that it names."""
+        if self._turn.others_expected and not self._turn.is_ours:
+            return True
+        needs = {NEEDS.get(kind, Needs.MORE) for kind in {type(message.event) for message, _ in entries}}
+        return Needs.MORE in needs or (
+            Needs.MORE_AT_TIMES in needs and asyncio.get_running_loop().time() < self._locking_until
+        )
+
+    async def _pile_up(self, before: Flight | None) -> None:
         """Wait for a message; while a group is written, for a share of as many as are in it, or until it is written."""
         self._enough = max(self._pile, int(self._pile_share * len(before.group.entries))) if before else 1
         while len(self._queue) < self._enough and not self._closing and not (before and before.written.done()):
             self._due.clear()
             await (self._due.wait() if before else self._turn.wait(self._due))
 
-    async def _may_take(self, before: _Flight | None) -> bool:
+    async def _may_take(self, before: Flight | None) -> bool:
         """Whether to take a group now; first the one before is answered, where our turn is over or has to come.
 
         A group is taken when our turn has come, so that all that has piled up while waiting is in it.
@@ -229,7 +234,7 @@ class Writer:
         self._warm.clear()  # others had theirs meanwhile
         return True
 
-    def _take(self, before: _Flight | None) -> Sequence[tuple[Message, Reply]]:
+    def _take(self, before: Flight | None) -> Entries:
         """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
 
         Callers that ask again when they are answered would else all be in one group, handled while nothing is written
@@ -239,52 +244,52 @@ class Writer:
         most = min(self.max_group, max(2 * self._pile, (len(self._queue) + being_written) // 2))
         return [self._queue.popleft() for _ in range(min(len(self._queue), most))]
 
-    async def _handle_ahead(self, entries: Sequence[tuple[Message, Reply]], before: _Flight | None) -> _Group | None:
-        """Read and handle a group on what the ones before leave behind; None if that cannot be done."""
-        if self._turn.others_expected and not self._turn.is_ours:
-            return None
-        messages = _messages(entries)
+    async def _handle_ahead(self, entries: Entries, before: Flight | None) -> Handled | ToLock:
+        """Read and handle a group on what the ones before leave behind, if that can be done."""
+        messages = messages_of(entries)
         wanted = wanted_by(messages, check_ids=False)
         kept = self._warm.take(wanted)
-        new = _expected_new(messages, kept) if asyncio.get_running_loop().time() >= self._repeating_until else set()
+        new = expected_new(messages, kept) if asyncio.get_running_loop().time() >= self._repeating_until else set()
         asked = replace(wanted, lines=wanted.lines - new)
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
             session = ReadAhead(await self._store.read(asked) if asked else Loaded(), unwritten)
             uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve, kept)
             uow.load(wanted)
-            outcomes = _handle_each(messages, uow)
-            if new:
-                self._check_refusals(messages, outcomes, new)
-            group = _Group(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
+            outcomes = handle_each(messages, uow)
+            if new and is_refused(messages, outcomes, new):  # it may have been taken before
+                self._expect_repeats()
+                return ToLock(entries)
+            group = Handled(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
-            if isinstance(error, StoreUnavailable):
-                self._warm.clear()  # who answers next may be a server that has lost commits
-            return None
+            self._note(error, messages)
+            return ToLock(entries)
         return group
 
-    def _check_refusals(self, messages: Sequence[Message], outcomes: Outcomes, new: Lines) -> None:
-        """Nobody is refused a line because it was expected to be new, for it may have been taken before."""
-        for message, outcome in zip(messages, outcomes, strict=True):
-            if isinstance(outcome, Refusal) and _line_ordered(message) in new:
-                self._expect_repeats()
-                raise NotReadAhead
+    def _note(self, error: Exception, messages: Sequence[Message]) -> None:
+        """A group could not be handled ahead."""
+        match error:
+            case NotReadAhead() | SpoiledGroup(__context__=NotReadAhead()):
+                self.meter.in_vain += 1
+                self._locking_until = asyncio.get_running_loop().time() + LOCKING_S
+            case StoreUnavailable():
+                self._warm.clear()  # who answers next may be a server that has lost commits
 
     def _expect_repeats(self) -> None:
         self._repeating_until = asyncio.get_running_loop().time() + REPEATING_S
 
-    def _take_off(self, group: _Group) -> _Flight:
+    def _take_off(self, group: Handled) -> Flight:
         written = asyncio.create_task(self._write(group.changes))
         written.add_done_callback(lambda _: self._due.set())
-        return _Flight(group, written)
+        return Flight(group, written)
 
     async def _write(self, changes: Changes) -> None:
         if changes.messages:
             await self._store.write(changes)
 
-    async def _has_landed(self, flight: _Flight) -> bool:
+    async def _has_landed(self, flight: Flight) -> bool:
         """Wait until the group is written. If that fails for whatever reason, it is not known to be written."""
         try:
             await flight.written
@@ -296,20 +301,20 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it is done again, where it is dealt with
             log.info("group is done again", messages=len(flight.group.entries), reason=repr(error))
         else:
-            self._lost_at = None
+            self._patience.renew()
             return True
         self._warm.clear()
         return False
 
-    async def _settle(self, group: _Group, *, landed: bool) -> None:
+    async def _settle(self, group: Handled, *, landed: bool) -> None:
         """Answer a group that was written, and do it again if it was not."""
         if landed:
             self._answer(group.entries, group.outcomes)
         else:
-            messages = _messages(group.entries)
+            messages = messages_of(group.entries)
             self._answer(group.entries, await self._commit(messages, check_ids=True, before=group.outcomes))
 
-    def _answer(self, entries: Sequence[tuple[Message, Reply]], outcomes: Sequence[Outcome | Exception]) -> None:
+    def _answer(self, entries: Entries, outcomes: Sequence[Outcome | Exception]) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
             try:
                 reply(outcome)
@@ -328,9 +333,9 @@ class Writer:
             return await self._commit_together(messages, check_ids=check_ids, before=before)
         except StoreUnavailable as error:
             log.warning("database unavailable", messages=len(messages), reason=str(error))
-            unavailable = Unavailable(f"The database is unavailable: {error}")
-            self._trouble = unavailable, asyncio.get_running_loop().time()
-            return [unavailable] * len(messages)
+            reason = f"The database is unavailable: {error}"
+            self._patience.give_up(reason)
+            return [Unavailable(reason)] * len(messages)
         except Exception as error:
             if len(messages) > 1:
                 log.info("group is handled one by one", messages=len(messages), reason=repr(error))
@@ -367,19 +372,13 @@ class Writer:
                     raise
             except StoreUnavailable:
                 self._warm.clear()
-                if tries >= MIN_TRIES and self._has_been_lost_too_long():
+                if tries >= MIN_TRIES and self._patience.is_over():
                     raise
                 await asyncio.sleep(RECONNECT_DELAY_S)
             else:
-                self._lost_at = None
+                self._patience.renew()
                 break
         return outcomes
-
-    def _has_been_lost_too_long(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None:
-            self._lost_at = now
-        return now > self._lost_at + self._reconnect_timeout_s
 
     def _handle(
         self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
@@ -387,58 +386,11 @@ class Writer:
         """Put what becomes of the messages in place of the ``outcomes`` from before."""
         uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve)
         uow.load(wanted_by(messages, check_ids=check_ids))
-        outcomes[:] = _handle_again(messages, uow, outcomes) if outcomes else _handle_each(messages, uow)
+        outcomes[:] = handle_again(messages, uow, outcomes) if outcomes else handle_each(messages, uow)
         changes = uow.changes()
         self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
-
-
-def _messages(entries: Sequence[tuple[Message, Reply]]) -> Sequence[Message]:
-    return [message for message, _ in entries]
-
-
-def _expected_new(messages: Sequence[Message], known: Container[str]) -> Lines:
-    """The lines that are ordered of those products, and that nothing else is said about."""
-    ordered: set[tuple[str, str]] = set()
-    others: set[tuple[str, str]] = set()
-    for message in messages:
-        line = _line_ordered(message)
-        if line is None:
-            others.add((getattr(message.event, "orderid", ""), getattr(message.event, "sku", "")))
-        elif line[1] in known:
-            ordered.add(line)
-    return ordered - others
-
-
-def _line_ordered(message: Message) -> tuple[str, str] | None:
-    event = message.event
-    return (event.orderid, event.sku) if isinstance(event, AllocationRequired) else None
-
-
-def _handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outcomes) -> Outcomes:
-    """Handle a group that may have been written, with outcomes from ``before``.
-
-    If each message is in the ledger or was refused, it was written: a commit is whole. Then those that were refused
-    stay so. Handled again they would be on what came after them, and might be accepted.
-    """
-    told = [uow.knows(message) for message in messages]
-    if not all(is_told or isinstance(outcome, Refusal) for is_told, outcome in zip(told, before, strict=True)):
-        return _handle_each(messages, uow)
-    recalled = iter(_handle_each(list(itertools.compress(messages, told)), uow))
-    return [next(recalled) if is_told else outcome for is_told, outcome in zip(told, before, strict=True)]
-
-
-def _handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Sequence[Outcome | Exception]:
-    outcomes: list[Outcome | Exception] = []
-    for message in messages:
-        try:
-            outcomes.append(uow.handle(message))
-        except Refusal as refusal:
-            if uow.has_accepted:
-                raise SpoiledGroup(f"{message.id} was refused after a part of it was done") from refusal
-            outcomes.append(refusal)
-    return outcomes
 
 
 def _tell(listener: Callable[[], None]) -> None:

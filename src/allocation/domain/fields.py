@@ -1,0 +1,74 @@
+"""The fields of events: their limits, their meaning, and the types that several events share.
+
+A field is annotated with its limits (`Text`, `Between`, `OneOf`) and its `Meaning`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+MAX_TEXT_LENGTH = 255
+MAX_QUANTITY = 1_000_000_000
+MAX_PRIORITY = 9
+MAX_DAYS = 3_650
+MAX_POSITION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Limits of a reference, SKU or order id: printable characters only, so no control characters."""
+
+    max_length: int = MAX_TEXT_LENGTH
+
+    def __str__(self) -> str:
+        return f"1 to {self.max_length} printable characters"
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Limits of a whole number, both included."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"a whole number from {self.least:,} to {self.most:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Limits of a text: one of these words."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The meaning of a field for people in a shop or a warehouse: one sentence, without its full stop."""
+
+    sentence: str
+
+
+STRATEGIES = ("warehouse-first", "first-expired", "preferred-location", "just-in-time")
+
+Reference = Annotated[str, Text()]
+Quantity = Annotated[int, Between(1, MAX_QUANTITY)]
+Count = Annotated[int, Between(0, MAX_QUANTITY)]
+Priority = Annotated[int, Between(0, MAX_PRIORITY)]
+Days = Annotated[int, Between(0, MAX_DAYS)]
+Position = Annotated[int, Between(1, MAX_POSITION)]
+Strategy = Annotated[str, OneOf(STRATEGIES)]
+
+OrderId = Annotated[
+    Reference, Meaning("The order, by your number; a later part of a split line has /2, /3 … behind it")
+]
+HoldId = Annotated[Reference, Meaning("The hold, by your number of the cart")]
+Sku = Annotated[Reference, Meaning("The product, by its stock keeping unit")]
+BatchRef = Annotated[Reference, Meaning("The batch, by your reference")]
+LineQuantity = Annotated[Quantity, Meaning("Quantity of the order line")]
+Stored = Annotated[Count, Meaning("Number stored before the repair")]
+Counted = Annotated[Count, Meaning("Number that the order lines add up to, stored now")]
