@@ -70,7 +70,7 @@ class Task(NamedTuple):
 Plan = Sequence[
     Sequence[int]
 ]  # for each kind how many of its lines go to each place, and last how many to none of them
-Solver = Callable[[Task], Plan | None]  # None: no plan was found in time
+Solver = Callable[[Task], Plan | None]  # None: no plan was found
 
 
 class Placing(NamedTuple):
