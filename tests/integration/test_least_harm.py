@@ -13,20 +13,26 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+import httpx
 import pytest
+import structlog
 
 from allocation.adapters.least_harm import solve
 from allocation.adapters.memory import MemoryStore
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
 from allocation.domain.events import (
     AllocationRequired,
     BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
+    Deallocated,
     Event,
     RulesChanged,
 )
 from allocation.domain.harm import Place, Plan, Task, fewest, kinds_of
 from allocation.domain.lines import OrderLine
+from allocation.entrypoints.http.app import create_app
 from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.writing.writer import Writer
 from tests.builders import message
@@ -159,3 +165,47 @@ def test_a_change_does_what_its_preview_said_beside_a_busy_machine() -> None:
         for seed in range(CASES):
             previewed, done = asyncio.run(previewed_and_done(seed))
             assert previewed == done, f"seed {seed}"
+
+
+@pytest.fixture
+def without_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "highspy", None)  # so that importing it fails, and looking for it finds nothing
+
+
+@pytest.mark.usefixtures("without_solver")
+def test_without_the_solver_the_rule_is_refused_and_the_cure_named(sqlite_url: str) -> None:
+    async def ask() -> list[httpx.Response]:
+        service = bootstrap(Settings(database_url=sqlite_url))
+        transport = httpx.ASGITransport(create_app(service))
+        async with service, httpx.AsyncClient(transport=transport, base_url="http://allocation") as client:
+            await client.post("/add_batch", json={"ref": "b1", "sku": "SOFA", "qty": 10})
+            with_it = {"sku": "SOFA", "safety_stock": 2, "least_harm": True}
+            refused = [await client.post(path, json=with_it) for path in ("/change_rules", "/preview/change_rules")]
+            return [*refused, await client.post("/change_rules", json=with_it | {"least_harm": False})]
+
+    refused, previewed, taken = asyncio.run(ask())
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/solver-missing")
+    assert refused.json()["message"] == "least_harm cannot be true for SOFA: the solver is not installed"
+    assert "pip install 'allocation[least-harm]'" in refused.json()["detail"]
+    assert "the solver is not installed" in previewed.text
+    assert taken.status_code == 201
+
+
+def test_a_product_that_has_the_rule_from_before_loses_its_newest_lines_and_the_log_says_why_once(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost_by(*sent: Event) -> list[list[str]]:
+        async with bootstrap(Settings(database_url=sqlite_url)) as service:
+            raised = [(await service.writer.handle(message(event))).raised for event in sent]
+            return [[each.orderid for each in events if isinstance(each, Deallocated)] for events in raised]
+
+    orders = [AllocationRequired("large", "SOFA", 10), *[AllocationRequired(each, "SOFA", 1) for each in "abc"]]
+    rules = RulesChanged("SOFA", least_harm=True)
+    asyncio.run(lost_by(BatchCreated("cut", "SOFA", 13), BatchCreated("other", "SOFA", 20, day(90)), rules, *orders))
+    monkeypatch.setitem(sys.modules, "highspy", None)
+    with structlog.testing.capture_logs() as log:
+        lost = asyncio.run(lost_by(BatchQuantityChanged("cut", 11), BatchQuantityChanged("cut", 10)))
+    assert lost == [["c", "b"], ["a"]], "with the solver, only the large one would have moved"
+    assert [line["event"] for line in log if "least_harm" in line["event"]] == [
+        "least_harm is ignored: its solver is not installed"
+    ]

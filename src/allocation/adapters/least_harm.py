@@ -3,10 +3,14 @@
 # ruff: noqa: PLC0415 - the solver is large, and loaded only when a product's rules ask for it
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from allocation.domain.harm import Plan, Task
+import structlog
+
+from allocation.domain.harm import MissingSolver, Plan, Solver, Task
 
 if TYPE_CHECKING:
     from highspy import Highs, HighsLp
@@ -16,6 +20,18 @@ MAX_COUNTS: Final = 1_500  # to be found: kinds of lines times places
 MAX_WORK: Final = 40_000  # rounds of the solver times counts, since a round takes longer the more counts there are
 # One thread and a fixed seed: the same task always takes the same way. No limit is a time.
 OPTIONS: Final = {"threads": 1, "random_seed": 0, "mip_rel_gap": 0.0, "mip_abs_gap": 0.5}
+
+
+log = structlog.get_logger(__name__)
+
+
+def installed_solver() -> Solver:
+    """`solve`, or a `MissingSolver` where the extra ``least-harm`` is not installed."""
+    return solve if importlib.util.find_spec("highspy") else MissingSolver(cache(_warn))
+
+
+def _warn() -> None:
+    log.warning("least_harm is ignored: its solver is not installed", cure="pip install 'allocation[least-harm]'")
 
 
 def solve(task: Task) -> Plan | None:

@@ -84,6 +84,19 @@ def no_solver(_: Task) -> None:
     """Finds no plan."""
 
 
+class MissingSolver:
+    """Takes the place of a solver that is not installed. It finds no plan, and no product may ask for one.
+
+    ``warn`` is called when a product asks that has the rule from before.
+    """
+
+    def __init__(self, warn: Callable[[], None]) -> None:
+        self._warn = warn
+
+    def __call__(self, _: Task) -> None:
+        self._warn()
+
+
 def kinds_of(lines: Iterable[OrderLine]) -> list[Kind]:
     """The lines by kind, in the order given."""
     kinds: defaultdict[tuple[int, date | None, int], list[OrderLine]] = defaultdict(list)
