@@ -227,7 +227,7 @@ def test_S12_out_of_stock_is_mailed_to_the_stock_team() -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BatchDamaged(events.Event):
+class BatchDamaged(events.Request):
     """A requirement that nobody thought of before."""
 
     ref: events.Reference
