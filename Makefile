@@ -92,7 +92,7 @@ profile: bench-setup ## flame graph of the service under load into bench/out (CA
 
 .PHONY: lock
 lock: $(LOCK_VENV)/uv-$(UV_VERSION) ## pin the dependencies with hashes (UPGRADE=--upgrade takes newer ones)
-	$(UV_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(UV_COMPILE) --extra dev --constraints constraints.txt --output-file requirements.lock pyproject.toml
 	$(UV_COMPILE) --extra bench --constraints requirements.lock --output-file bench/requirements.lock pyproject.toml
 	$(UV_COMPILE) --output-file journey/requirements.lock journey/requirements.in
 

@@ -12,7 +12,7 @@ from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
 from allocation.adapters.email import notifications
-from allocation.adapters.least_harm import solve
+from allocation.adapters.least_harm import installed_solver
 from allocation.adapters.migrate import migrate
 from allocation.adapters.outbox import Outbox
 from allocation.adapters.postgresql import PostgresStore
@@ -98,6 +98,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     post_webhook = PostWebhook(webhooks, sender)
     turns = None if is_sqlite(url) else PostgresTurns(url)
     usual = usual_rules(settings.strategy)
+    solve = installed_solver()
     writer = Writer(
         store,
         max_queued=settings.max_queued,

@@ -127,7 +127,10 @@ SQLITE_STATEMENTS = {
 }
 
 
-READS_NO_TABLE = "json_each|VIRTUAL TABLE|SUBQUERY|UNION ALL|COMPOUND|LEFT-MOST|TEMP B-TREE"
+# The last is of an IN list, as SQLite 3.53 builds it; that of a table reads "BLOOM FILTER ON".
+READS_NO_TABLE = (
+    "json_each|VIRTUAL TABLE|SUBQUERY|UNION ALL|COMPOUND|LEFT-MOST|TEMP B-TREE|^LEFT$|^RIGHT$|^CREATE BLOOM FILTER$"
+)
 
 
 @pytest.mark.parametrize("name", SQLITE_STATEMENTS)
@@ -136,8 +139,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite_url: str, name: str) -> None:
     arguments = ["[]"] * len(set(re.findall(r"\?\d", statement)) or re.findall(r"\?", statement))
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file:
         steps = [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {statement}", arguments)]
-    harmless = "json_each|VIRTUAL TABLE|SUBQUERY|UNION ALL|COMPOUND|LEFT-MOST|TEMP B-TREE|^LEFT$|^RIGHT$"
-    plan = [step for step in steps if not re.search(harmless, step)]
+    plan = [step for step in steps if not re.search(READS_NO_TABLE, step)]
     assert plan
     assert all(re.match(r"SEARCH .* USING (COVERING )?(INDEX|PRIMARY KEY)", step) for step in plan), plan
 

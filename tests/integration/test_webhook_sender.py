@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -335,3 +336,21 @@ def test_many_threads_may_post_at_once(receiver: Receiver, sender: HttpSender) -
     for thread in threads:
         thread.join()
     assert statuses == [204] * 160
+
+
+def test_threads_that_start_together_load_the_certificates_once_and_not_on_the_target_s_time(
+    receiver: Receiver, sender: HttpSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[ssl.SSLContext] = []
+    load = ssl.create_default_context
+
+    def load_slowly() -> ssl.SSLContext:
+        time.sleep(1.2 * TIMEOUT_S)
+        loaded.append(load())
+        return loaded[-1]
+
+    monkeypatch.setattr("allocation.adapters.webhook_sender.ssl.create_default_context", load_slowly)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: sender.post(webhook(receiver.url), MESSAGE), range(8)))
+    assert [answer.status for answer in answers] == [204] * 8
+    assert len(loaded) == 1

@@ -121,7 +121,7 @@ def test_without_a_plan_the_newest_lines_leave() -> None:
     assert play(sofas) == ["new"]
 
 
-def test_what_is_not_found_in_time_is_done_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_found_within_the_limits_is_done_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(7)
     orders = [
         line(str(number), dice.randint(20, 60), day(dice.randint(0, 40)), dice.randint(0, 9)) for number in range(60)
@@ -137,8 +137,10 @@ def test_what_is_not_found_in_time_is_done_the_usual_way(monkeypatch: pytest.Mon
 
     usual = cut(no_solver)
     assert cut(solve) != usual
-    monkeypatch.setattr(least_harm, "TIME_LIMIT_S", 0.0)
-    assert cut(solve) == usual
+    for limit in ("MAX_WORK", "MAX_COUNTS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(least_harm, limit, 0)
+            assert cut(solve) == usual
 
 
 def harm(product: Product, lost: list[str]) -> tuple[int, int]:

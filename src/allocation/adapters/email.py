@@ -6,6 +6,7 @@ it and before it said so, the mail is sent again.
 
 from __future__ import annotations
 
+import os
 import smtplib
 import ssl
 from email.header import Header
@@ -23,6 +24,15 @@ SMTP_TIMEOUT_S = 10.0
 MAX_HEADER_LENGTH = 500
 
 log = structlog.get_logger(__name__)
+
+
+def send_mail(to: str, subject: str, settings: Settings | None = None) -> None:
+    """Send one mail by SMTP if ``smtp_host`` is set, otherwise write it into the log.
+
+    ``None`` reads the settings from the environment, as `allocation serve` does. The errors are those of
+    `SmtpNotifications.send_mail`.
+    """
+    notifications(settings or Settings.from_environment(os.environ)).send_mail(to, subject)
 
 
 def notifications(settings: Settings) -> SmtpNotifications | LoggedNotifications:

@@ -3,20 +3,42 @@
 # ruff: noqa: PLC0415 - the solver is large, and loaded only when a product's rules ask for it
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from allocation.domain.harm import Plan, Task
+import structlog
+
+from allocation.domain.harm import MissingSolver, Plan, Solver, Task
 
 if TYPE_CHECKING:
-    from highspy import HighsLp
+    from highspy import Highs, HighsLp
+    from highspy.highs import HighsCallbackEvent
 
-TIME_LIMIT_S: Final = 0.5  # the writer waits meanwhile
-MAX_COUNTS: Final = 20_000  # to be found: kinds of lines times places
+MAX_COUNTS: Final = 1_500  # to be found: kinds of lines times places
+MAX_WORK: Final = 40_000  # rounds of the solver times counts, since a round takes longer the more counts there are
+# One thread and a fixed seed: the same task always takes the same way. No limit is a time.
+OPTIONS: Final = {"threads": 1, "random_seed": 0, "mip_rel_gap": 0.0, "mip_abs_gap": 0.5}
+
+
+log = structlog.get_logger(__name__)
+
+
+def installed_solver() -> Solver:
+    """`solve`, or a `MissingSolver` where the extra ``least-harm`` is not installed."""
+    return solve if importlib.util.find_spec("highspy") else MissingSolver(cache(_warn))
+
+
+def _warn() -> None:
+    log.warning("least_harm is ignored: its solver is not installed", cure="pip install 'allocation[least-harm]'")
 
 
 def solve(task: Task) -> Plan | None:
-    """The best plan, or the best that was found in `TIME_LIMIT_S`; None if none was, or the task is too large."""
+    """The best plan, or the best that was found within `MAX_WORK`; None if none was, or the task is too large.
+
+    The same task gets the same plan, however fast or busy the machine is.
+    """
     import highspy
 
     width = len(task.places) + 1
@@ -24,14 +46,32 @@ def solve(task: Task) -> Plan | None:
         return None
     solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.silent()
-    for option, value in {"time_limit": TIME_LIMIT_S, "mip_rel_gap": 0.0, "mip_abs_gap": 0.5, "threads": 1}.items():
+    for option, value in OPTIONS.items():
         solver.setOptionValue(option, value)
     solver.passModel(_programme(task))
+    _stop_after(MAX_WORK // (len(task.kinds) * width), solver)
     solver.run()
     if solver.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
     counts = [round(value) for value in solver.getSolution().col_value]
     return [counts[start : start + width] for start in range(0, len(counts), width)]
+
+
+def _stop_after(rounds: int, solver: Highs) -> None:
+    """Interrupt the solver when it has asked so often whether to go on: a measure of its work that is no clock.
+
+    It asks about once for each linear programme that it solves. Its own limit on nodes would not do: of a large task it
+    works for seconds on the first node.
+    """
+    left = rounds
+
+    def count(event: HighsCallbackEvent) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            event.interrupt()
+
+    solver.cbMipInterrupt.subscribe(count)
 
 
 def _programme(task: Task) -> HighsLp:

@@ -11,11 +11,11 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -70,6 +70,8 @@ class HttpSender:
         self._tls = tls
         self._backend = _CheckedBackend(resolve, allow_private=allow_private)
         self._timeout_s = timeout_s
+        self._pool: httpcore.ConnectionPool | None = None
+        self._pool_lock = threading.Lock()
         self._threads = ThreadPoolExecutor(MAX_ASIDE, thread_name_prefix="webhooks")
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
@@ -92,23 +94,30 @@ class HttpSender:
     def close(self) -> None:
         """Close every connection there is."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if "_pool" in self.__dict__:
-            self._pool.close()
+        with self._pool_lock:
+            if self._pool is not None:
+                self._pool.close()
 
-    @cached_property
-    def _pool(self) -> httpcore.ConnectionPool:
-        """Made when first needed: to load what the system trusts takes longer than most commands have to do."""
-        return httpcore.ConnectionPool(
-            ssl_context=self._tls or ssl.create_default_context(),
-            max_connections=MAX_CONNECTIONS,
-            keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=self._backend,
-        )
+    def _shared_pool(self) -> httpcore.ConnectionPool:
+        """The pool of all threads, made on the first post: loading the system's certificates is slow.
+
+        The lock is needed: from Python 3.12 on, a `functools.cached_property` is computed by several threads at once.
+        """
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = httpcore.ConnectionPool(
+                    ssl_context=self._tls or ssl.create_default_context(),
+                    max_connections=MAX_CONNECTIONS,
+                    keepalive_expiry=KEEP_ALIVE_S,
+                    network_backend=self._backend,
+                )
+            return self._pool
 
     def _posted(self, parts: SplitResult, headers: dict[str, str], body: bytes) -> Answer:
+        pool = self._shared_pool()  # before the clock starts: making it is our own delay, not the target's
         deadline = time.monotonic() + self._timeout_s
         limits = {"connect": deadline, "write": deadline, "read": deadline, "pool": self._timeout_s}
-        with self._pool.stream(
+        with pool.stream(
             "POST",
             _url(parts),
             headers=[("host", parts.netloc), *headers.items()],

@@ -70,7 +70,7 @@ class Task(NamedTuple):
 Plan = Sequence[
     Sequence[int]
 ]  # for each kind how many of its lines go to each place, and last how many to none of them
-Solver = Callable[[Task], Plan | None]  # None: no plan was found in time
+Solver = Callable[[Task], Plan | None]  # None: no plan was found
 
 
 class Placing(NamedTuple):
@@ -82,6 +82,19 @@ class Placing(NamedTuple):
 
 def no_solver(_: Task) -> None:
     """Finds no plan."""
+
+
+class MissingSolver:
+    """Takes the place of a solver that is not installed. It finds no plan, and no product may ask for one.
+
+    ``warn`` is called when a product asks that has the rule from before.
+    """
+
+    def __init__(self, warn: Callable[[], None]) -> None:
+        self._warn = warn
+
+    def __call__(self, _: Task) -> None:
+        self._warn()
 
 
 def kinds_of(lines: Iterable[OrderLine]) -> list[Kind]:

@@ -14,11 +14,13 @@ from allocation.domain import events, model
 from allocation.domain.errors import (
     HoldConflict,
     InvalidSku,
+    SolverMissing,
     UnknownBatch,
     UnknownHold,
     UnknownLine,
     UnknownSku,
 )
+from allocation.domain.harm import MissingSolver
 from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -191,6 +193,8 @@ def change_rules(event: events.RulesChanged, uow: AbstractUnitOfWork) -> str:
     """Change the rules by which a product is allocated; existing promises do not change."""
     with uow:
         product = _of_sku(event.sku, uow)
+        if event.least_harm and isinstance(uow.solve, MissingSolver):
+            raise SolverMissing(event.sku)
         product.change_rules(event)
         uow.commit()
     return event.sku

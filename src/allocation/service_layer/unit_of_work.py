@@ -49,8 +49,9 @@ class AbstractRepository(abc.ABC):
     @abc.abstractmethod
     def _get_by_batchref(self, batchref: str) -> Product | None: ...
 
-    @abc.abstractmethod
-    def _get_by_holdid(self, holdid: str) -> Product | None: ...
+    def _get_by_holdid(self, holdid: str) -> Product | None:
+        """None, as for an unknown hold. A repository whose products may have holds overrides this."""
+        return None
 
 
 class AbstractUnitOfWork(abc.ABC):
