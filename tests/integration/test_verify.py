@@ -287,10 +287,11 @@ async def audit_while_writing(url: str) -> Sequence[tuple[Report, Sequence[Found
                 written.release()
 
     async def audit_later() -> tuple[Report, Sequence[Found]]:
-        """Once something was written after the one before."""
+        """Once a whole turn was written after the one before, which may have seen the turn that ends now."""
         while not written.locked():
             await written.acquire()
-        await written.acquire()
+        for _ in range(2):
+            await written.acquire()
         return await Auditor(parse_url(url)).run()
 
     async with asyncio.TaskGroup() as group:
