@@ -118,7 +118,7 @@ def test_the_past_before_it_is_refused(shop: str) -> None:
     run("tidy", "--older-than=30d", database=shop)
     early = run("at", "2020-01-01T00:00Z", "show", "LAMP", database=shop)
     assert early.code == 3
-    assert f"error: The ledger of LAMP goes back to {LONG_AGO}" in early.errors
+    assert f"error: The history of LAMP starts at {LONG_AGO}" in early.errors
     assert "Ask for that moment or a later one." in early.errors
     now = json.loads(run("at", datetime.now(UTC).isoformat(), "show", "LAMP", "--json", database=shop).output)
     assert now["product"]["allocated_quantity"] == 6
