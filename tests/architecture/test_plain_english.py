@@ -41,25 +41,28 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 705,
-    "who …": 29,
-    "whoever, wherever": 24,
-    "those that …": 127,
+    "what …": 636,
+    "who …": 27,
+    "whoever, wherever": 22,
+    "those that …": 113,
     "so many": 30,
-    "anew": 19,
-    "for ever": 16,
-    "but for": 10,
+    "anew": 16,
+    "for ever": 10,
+    "but for": 8,
     "of which": 13,
-    "in between": 14,
+    "in between": 10,
     "at the latest": 2,
-    "stands": 78,
-    "comes to": 21,
+    "stands": 73,
+    "comes to": 19,
     "is told": 26,
-    "goes": 55,
+    "goes": 48,
     "old words": 0,
 }
 
-CODE = re.compile(r"^(```|~~~).*?^\1$|^ {4}.*$|`[^`\n]*`|<!--.*?-->|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
+CODE = re.compile(
+    r"<!-- begin.*?<!-- end.*?-->|^ *(```|~~~).*?^ *\1$|^ {4}[^\n]*$|`[^`\n]*`|<!--.*?-->|\]\([^)]*\)",
+    re.MULTILINE | re.DOTALL,
+)
 MARKUP = re.compile(r"{%.*?%}|{{.*?}}|{#|#}|<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
 SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE|FROM|WHERE|VALUES)\b")
 QUOTED = re.compile(r"``?[^`\n]*``?")
@@ -109,7 +112,7 @@ def test_texts_are_read_from_every_kind_of_file() -> None:
     source = '"""A text."""\n\ndef f():\n    """Another one."""\n    # A\n    # comment\n    return f"a {f} string"\n'
     assert set(texts_of_python(source)) == {"A text.", "Another one.", "A\ncomment", "a  string"}
     assert not list(texts_of_python('x = "SELECT what FROM t"'))
-    assert text_of_markdown("A `what` B.\n\n```console\nwhat\n```\n").split() == ["A", "B."]
+    assert text_of_markdown("A `what` B.\n\n```console\nwhat\n```\n\n    what\n\nC.").split() == ["A", "B.", "C."]
     assert text_of_template('<p class="what">A {{ what }} B</p>').split() == ["A", "B"]
 
 
