@@ -41,21 +41,21 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 636,
-    "who …": 27,
-    "whoever, wherever": 22,
-    "those that …": 113,
-    "so many": 30,
+    "what …": 581,
+    "who …": 25,
+    "whoever, wherever": 21,
+    "those that …": 108,
+    "so many": 28,
     "anew": 16,
-    "for ever": 10,
+    "for ever": 7,
     "but for": 8,
     "of which": 13,
     "in between": 10,
     "at the latest": 2,
-    "stands": 73,
-    "comes to": 19,
-    "is told": 26,
-    "goes": 48,
+    "stands": 64,
+    "comes to": 15,
+    "is told": 25,
+    "goes": 42,
     "old words": 0,
 }
 

@@ -68,15 +68,15 @@ def test_what_stays_is_told_with_the_reason(shop: str) -> None:
     assert run("tidy", "--older-than=30d", database=shop).output.splitlines() == [
         "0 closed lines and 0 messages removed",
         "1 closed line kept: messages about them have deliveries left",
-        "1 closed line kept: their messages do not lead to where they stand; see allocation verify",
+        "1 closed line kept: their messages do not lead to their state; see allocation verify",
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        ([], {}, ["closed lines are kept for ever", "Say --older-than 400d", "ALLOCATION_KEEP_CLOSED_DAYS"]),
-        (["--older-than", "29d"], {}, ["--older-than is 29d", "Use 30d or more", "has to be recognised"]),
+        ([], {}, ["closed lines are never deleted by default", "--older-than 400d", "ALLOCATION_KEEP_CLOSED_DAYS"]),
+        (["--older-than", "29d"], {}, ["--older-than is 29d", "Use 30d or more", "still recognised"]),
         (["--older-than", "long"], {}, ["older_than is 'long'", "a number and s, m, h or d"]),
         ([], {"ALLOCATION_KEEP_CLOSED_DAYS": "7"}, ["ALLOCATION_KEEP_CLOSED_DAYS is '7': use 30 or more"]),
     ],
