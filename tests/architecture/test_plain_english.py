@@ -41,21 +41,21 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 581,
+    "what …": 545,
     "who …": 25,
     "whoever, wherever": 21,
-    "those that …": 108,
+    "those that …": 106,
     "so many": 28,
-    "anew": 16,
+    "anew": 12,
     "for ever": 7,
     "but for": 8,
-    "of which": 13,
-    "in between": 10,
+    "of which": 12,
+    "in between": 9,
     "at the latest": 2,
-    "stands": 64,
+    "stands": 63,
     "comes to": 15,
-    "is told": 25,
-    "goes": 42,
+    "is told": 24,
+    "goes": 40,
     "old words": 0,
 }
 

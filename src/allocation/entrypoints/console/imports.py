@@ -134,7 +134,7 @@ class Imports:
         """Keep a visitor's file, in place of the last one. Raises `ImportUnderWay`."""
         for each in [each for each in self._imports.values() if each.owner == owner]:
             if each.is_under_way:
-                raise ImportUnderWay(f"{each.name} is imported", "Wait until it is done: it goes on by itself.")
+                raise ImportUnderWay(f"{each.name} is imported", "Wait until it is done.")
             self.drop(each)
         self._make_room()
         folder = TemporaryDirectory(prefix="allocation-import-")
@@ -152,7 +152,7 @@ class Imports:
     async def look(self, at: Import, type_: str, columns: Sequence[str]) -> None:
         """Find out what would happen. Raises `InvalidMessage` where the columns are not those of the event."""
         if at.count is not None:
-            raise ImportUnderWay(f"{at.name} is imported", "Choose the file again to look at it anew.")
+            raise ImportUnderWay(f"{at.name} is imported", "Choose the file again for a new dry run.")
         at.kind, at.columns, at.dry_run = incoming(type_) if at.is_csv else None, columns, None
         read, more = await self._read(at)
         lines, items = [line for line, _ in read], [item for _, item in read]
@@ -168,7 +168,7 @@ class Imports:
     def start(self, started: Import) -> None:
         """Begin, unless it has begun already. Raises `InvalidMessage` if it was not looked at."""
         if started.dry_run is None:
-            raise InvalidMessage(f"What {started.name} would do was not looked at", "Look at it first.")
+            raise InvalidMessage(f"{started.name} had no dry run", "Show the dry run first.")
         if started.count is None:
             started.count = Count(started.name)
             started.task = asyncio.create_task(self._run(started, started.count), name="import")
@@ -206,7 +206,7 @@ class Imports:
             with run.path.open("rb") as file, RefusedLines(run.name, run.refused_path) as refused:
                 await import_lines(self._service, run.lines(file), count, refused, run)
         except Unavailable as error:
-            run.failure = f"{error}. Import the file again: it goes on from there."
+            run.failure = f"{error}. Import the file again to continue."
         except Exception:
             log.exception("import failed", file=run.name)
             run.failure = "The import failed; the reason is in the log of the service."
