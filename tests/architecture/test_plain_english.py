@@ -41,21 +41,21 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 545,
-    "who …": 25,
-    "whoever, wherever": 21,
-    "those that …": 106,
+    "what …": 505,
+    "who …": 22,
+    "whoever, wherever": 19,
+    "those that …": 103,
     "so many": 28,
-    "anew": 12,
+    "anew": 9,
     "for ever": 7,
-    "but for": 8,
-    "of which": 12,
-    "in between": 9,
+    "but for": 6,
+    "of which": 11,
+    "in between": 8,
     "at the latest": 2,
-    "stands": 63,
-    "comes to": 15,
-    "is told": 24,
-    "goes": 40,
+    "stands": 42,
+    "comes to": 13,
+    "is told": 23,
+    "goes": 36,
     "old words": 0,
 }
 
