@@ -190,7 +190,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
             return found
         public = [each for each in found if is_public(ipaddress.ip_address(each))]
         if found and not public:
-            raise Hopeless(f"{host} leads to {', '.join(found)}, which is no public address. {PRIVATE_CURE}")
+            raise Hopeless(f"{host} leads to {', '.join(found)}, which is not a public address. {PRIVATE_CURE}")
         return public
 
 
