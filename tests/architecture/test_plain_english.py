@@ -41,21 +41,21 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 448,
+    "what …": 367,
     "who …": 19,
-    "whoever, wherever": 16,
-    "those that …": 97,
-    "so many": 26,
-    "anew": 9,
+    "whoever, wherever": 6,
+    "those that …": 73,
+    "so many": 21,
+    "anew": 7,
     "for ever": 4,
-    "but for": 4,
-    "of which": 7,
-    "in between": 7,
+    "but for": 3,
+    "of which": 5,
+    "in between": 4,
     "at the latest": 2,
-    "stands": 39,
-    "comes to": 11,
-    "is told": 22,
-    "goes": 31,
+    "stands": 37,
+    "comes to": 9,
+    "is told": 14,
+    "goes": 25,
     "old words": 0,
 }
 

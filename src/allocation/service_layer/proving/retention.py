@@ -8,7 +8,8 @@ rest can be verified as before. Four things are kept longer:
 - a split line, as long as its next part, because the causes of that part's messages are among its own;
 - a line whose messages do not lead to its state, so that an audit can report it;
 - the first message of a cascade, as long as any other of its messages is kept, without the data of its own line. So
-  every remaining message has its cause, and the id of a cascade is never half known."""
+  every remaining message has its cause, and the id of a cascade is never half known.
+"""
 
 from __future__ import annotations
 
