@@ -103,7 +103,7 @@ def test_takes_a_url(url: str) -> None:
         ("https://shop.example:99999/", "Port out of range"),
         ("https://shop.example:http/", "Port could not be cast"),
         ("https://[::1", "Invalid IPv6 URL"),
-        ("https://[shop]/", "no URL"),
+        ("https://[shop]/", "not a URL"),
         ("https://shop.example/a b", "not a usable URL"),
         ("https://shop.example/\r\nx: y", "not a usable URL"),
         ("https://möbel.example/", "not a usable URL"),
