@@ -110,7 +110,7 @@ class SqlClosedLines:
 
 
 def _planned(statements: Statements, places: Sequence[AgeKey], until: datetime) -> tuple[Tidied, Removal]:
-    """What becomes of these lines, now that nobody else can change them."""
+    """Lock the products of these lines, and plan the deletion."""
     locked = {sku for (sku,) in statements.rows(LOCK, texts=_listed({place.sku for place in places}))}
     wanted = [(place.orderid, place.sku) for place in places if place.sku in locked]
     lines = _lines(statements, wanted)

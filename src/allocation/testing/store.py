@@ -42,7 +42,7 @@ Parts = Mapping[str, Any]  # of `Changes`
 
 
 class StoreUnderTest:
-    """A store under test, and what it keeps."""
+    """A store under test, and its content."""
 
     def __init__(self, suite: StoreCompliance, runner: asyncio.Runner) -> None:
         self._suite = suite

@@ -51,7 +51,7 @@ class Policy:
 
 
 class Leased(NamedTuple):
-    """The partitions that are ours, each with its epoch, and those among them to take more deliveries of."""
+    """The partitions of this relay, each with its epoch, and those from which it takes more deliveries."""
 
     epochs: Mapping[int, int]
     usable: Collection[int]
@@ -127,7 +127,7 @@ class Relay:
         self._rng = rng or random.Random()  # noqa: S311 - randomises retries, no security
         self._clock = clock
         self._leased = Leased({}, ())
-        self._valid_until = 0.0  # as this process counts time; the leases in the database end no earlier
+        self._valid_until = 0.0  # by this process's clock; the leases in the database do not end earlier
         self._lease_at = 0.0
         self._idle_since: float | None = None  # None: there was work at the last look
         self._in_use: dict[str, Collection[int]] = {}  # partitions by the effect that is working in them
@@ -215,7 +215,7 @@ class Relay:
                     self._at_work[effect] = task
 
     async def _rest(self) -> None:
-        """With nothing to do for a while, leave the leases to whoever has; a short pause is not worth it."""
+        """After a while without work, release the leases to other relays; a short pause is not worth it."""
         if not self._leased.epochs:
             self._lease_at = 0.0
             return

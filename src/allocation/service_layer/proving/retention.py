@@ -122,7 +122,7 @@ class ClosedLines(Protocol):
     async def remove(
         self, until: datetime, after: AgeKey, limit: int, *, dry_run: bool
     ) -> tuple[Tidied, AgeKey | None]:
-        """Remove those of the next ``limit`` lines that nothing was said of since, in one transaction.
+        """Delete those of the next ``limit`` lines that had no message since, in one transaction.
 
         Returns the counts, and the place of the last line examined, None if there are no more. Counters do not change,
         and no reader or writer sees a half-deleted line.
