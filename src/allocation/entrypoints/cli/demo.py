@@ -39,7 +39,7 @@ Standing = Mapping[str, str]  # the batch of each order's line
 
 
 class DemoFailed(Exception):
-    """The service did not do what it should."""
+    """The service did not answer as expected."""
 
 
 def play() -> int:

@@ -21,7 +21,7 @@ def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int
     if found == Found():
         complain(
             f"{name}: unknown at {moment.isoformat()}",
-            "It named no product, no batch and no order then, or only lines that were removed since.",
+            "No product, batch or order had this name then, or its lines were deleted since.",
         )
         return UNKNOWN
     print_found(name, found, as_json=as_json)

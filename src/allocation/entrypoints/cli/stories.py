@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 class Story(NamedTuple):
-    """A product, and what happens to it: first its stock and orders, then the trouble."""
+    """A product and its story: first its stock and orders, then the trouble."""
 
     title: str
     sku: str
