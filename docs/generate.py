@@ -209,7 +209,7 @@ def cli_page() -> str:
     for name, command in group.commands.items():
         by_group.setdefault(command.rich_help_panel, []).extend(_commands(name, command))
     parts = [part for heading, commands in by_group.items() for part in (f"## {heading}\n", *commands)]
-    return _page("Command line", "`allocation COMMAND --help` says the same.\n", *parts)
+    return _page("Command line", "`allocation COMMAND --help` prints the same.\n", *parts)
 
 
 def flow_page() -> str:
@@ -297,7 +297,7 @@ def _command(name: str, command: Any) -> str:
     usage = " ".join(["allocation", name, *command.collect_usage_pieces(context)])
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [(f"`{spelled}`", about) for spelled, about in records]
-    table = _table(("", "what it is"), rows) if rows else ""
+    table = _table(("", "meaning"), rows) if rows else ""
     return "\n".join(filter(None, [f"### `{name}`\n\n    {usage}\n", f"{_paragraphs(command.help)}\n", table]))
 
 

@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Allocate order lines to batches of stock, and reallocate them when stock or orders change.",
     epilog="Exit codes:\n" + "\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
     cls=GroupedCommands,
-    context_settings={"token_normalize_func": dashed},  # so --need_by goes on working, beside --need-by
+    context_settings={"token_normalize_func": dashed},  # so that --need_by still works, beside --need-by
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

@@ -17,7 +17,7 @@ from allocation.views.availability import Availability, availabilities
 
 
 def show(settings: Settings, skus: Sequence[str], qty: int | None, by: str | None, *, as_json: bool) -> int:
-    """Print what can be promised; return the exit code."""
+    """Print the quantities that can be promised; return the exit code."""
     found = asyncio.run(read(settings, availabilities, sku=skus, qty=qty, by=_day(by)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())

@@ -22,12 +22,12 @@ INTERRUPTED = 130
 # The codes between are those of `entrypoints.refusals`, which a test compares.
 EXIT_CODES: Final[Mapping[int, str]] = {
     DONE: "done",
-    USAGE: "unusable: the command line, a setting, a file or a value",
-    UNKNOWN: "unknown: no product, batch, order or webhook of that name",
-    4: "conflict: the reference, line, key or webhook stands for something else",
-    PARTLY: "partly done: lines of an import were refused, the others went in",
-    DIFFERENT: "different: verify found the books wrong, and not all of it was repaired",
-    UNDELIVERED: "undelivered: the target of a webhook did not take the test message",
+    USAGE: "unusable: the command line, a setting, a file or a value is wrong",
+    UNKNOWN: "unknown: no product, batch, order or webhook has that name",
+    4: "conflict: the reference, line, key or webhook exists with other values",
+    PARTLY: "partly done: an import refused some lines and took the others",
+    DIFFERENT: "different: verify found differences and did not repair all of them",
+    UNDELIVERED: "undelivered: the target of a webhook did not accept the test message",
     70: "a bug in this program",
     75: "unavailable: the database cannot be reached; repeating is safe",
     INTERRUPTED: "interrupted, or a question was not answered",

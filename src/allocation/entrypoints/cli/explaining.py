@@ -21,7 +21,7 @@ EARLIER = "There are earlier entries."
 
 
 def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
-    """Print why the line stands where it does; return the exit code."""
+    """Print why the line is on its batch, or waits; return the exit code."""
     found = asyncio.run(read(settings, explain, orderid, sku, usual_rules=usual_rules(settings.strategy)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())

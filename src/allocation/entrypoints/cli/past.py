@@ -15,7 +15,7 @@ from allocation.views.past import find_past
 
 
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
-    """Print what the name named at that time; return the exit code."""
+    """Print everything with the name at that time; return the exit code."""
     moment = parse_moment(time)
     found = asyncio.run(read(settings, find_past, name, moment, usual_rules(settings.strategy)))
     if found == Found():

@@ -24,7 +24,7 @@ MORE = "There are more lines: allocation export prints all of them."
 
 
 def show(settings: Settings, name: str, *, as_json: bool) -> int:
-    """Print what the name names; return the exit code."""
+    """Print everything with the name; return the exit code."""
     found = asyncio.run(read(settings, find, name))
     if found == Found():
         complain(f"{name}: unknown", "It is the name of no product, no batch and no order.")

@@ -157,8 +157,8 @@ def _bulk() -> Schema:
     return {
         "operationId": "bulk",
         "summary": "Many events as JSON lines in, one result a line out, in order, while the input still streams",
-        "description": f"Send {types}. A line is an event with its `type`, and with an `id` if repeating it has to be "
-        "recognised. Read while you send: the service takes no more in than it has room for.",
+        "description": f"Send {types}. A line is an event with its `type`, and with an `id` if a repeat must be "
+        "recognised. Read while you send: the service reads only as much as it has room for.",
         "tags": ["events"],
         "parameters": [_ACTOR],
         "requestBody": {
