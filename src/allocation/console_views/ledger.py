@@ -45,7 +45,7 @@ class Told(NamedTuple):
 
 
 class LedgerPage(NamedTuple):
-    """Messages, newest first. ``next_before`` is the position to go on before, None at the end.
+    """Messages, newest first. ``next_before`` is the position before which the next page begins, None at the end.
 
     ``looked_through``: there may be more messages, but the page ends early after examining `WINDOW` rows.
     """

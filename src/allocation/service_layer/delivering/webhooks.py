@@ -139,7 +139,7 @@ class Sender(Protocol):
     """Posts messages."""
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
-        """Post the message and return the target's answer, whatever its status.
+        """Post the message and return the target's answer with any status.
 
         Raises `Unreachable` if there is no answer, `Hopeless` if the URL leads to an address that is not allowed.
 
