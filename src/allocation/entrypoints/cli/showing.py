@@ -27,7 +27,7 @@ def show(settings: Settings, name: str, *, as_json: bool) -> int:
     """Print everything with the name; return the exit code."""
     found = asyncio.run(read(settings, find, name))
     if found == Found():
-        complain(f"{name}: unknown", "It is the name of no product, no batch and no order.")
+        complain(f"{name}: unknown", "No product, batch or order has this name.")
         return UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE
