@@ -1,6 +1,6 @@
-"""Writes the pages that follow from the code: the reference, the picture of the flow, the table of settings.
+"""Generates the pages derived from the code: the reference, the picture of the flow, the table of settings.
 
-`make docs` runs it; a test compares what it would write with what is there.
+`make docs` runs it; a test compares its output with the files.
 """
 # ruff: noqa: INP001 - a script, not a package to import from
 
@@ -43,27 +43,27 @@ WRITTEN = "Written by `make docs` from the code; change it there.\n"
 SETTINGS: Mapping[str, str] = {
     "database_url": "`sqlite:///file.db` or `postgresql://user@host:5432/name`",
     "host": "the address that `allocation serve` listens on",
-    "port": "its port; `0` takes a free one and logs which",
-    "actor": "your name, which the ledger has as `cli:anna` or `import:anna` for what you do on the command line; "
-    "while empty, it has the channel only",
-    "max_queued": "messages that may wait for the writer; one more is answered 503",
-    "strategy": "the order in which batches are looked at, for products without rules of their own: "
+    "port": "its port; `0` chooses a free one and logs it",
+    "actor": "your name on the command line; the ledger records it as `cli:anna` or `import:anna`. If empty, only the "
+    "channel is recorded",
+    "max_queued": "maximum number of pending messages; further ones are answered with 503",
+    "strategy": "the order in which batches are considered, for products without rules of their own: "
     "`warehouse-first`, `first-expired` or `just-in-time`",
-    "max_previews": "previews that may be under way; one more is answered 503",
-    "smtp_host": "the mail server; while empty, mails are written to the log",
+    "max_previews": "maximum number of previews at the same time; further ones are answered with 503",
+    "smtp_host": "the mail server; if empty, mails are written to the log",
     "smtp_port": "its port",
-    "smtp_user": "the name to log in with; while empty, nobody logs in",
-    "smtp_password": "the password of that name",
-    "smtp_tls": "`true` starts TLS before anything else is said, and checks the server's certificate",
+    "smtp_user": "the user name at the mail server; if empty, there is no login",
+    "smtp_password": "the password of that user",
+    "smtp_tls": "`true` uses STARTTLS, and checks the server's certificate",
     "mail_from": "the sender of every mail",
-    "webhooks_allow_private": "`true` lets webhooks post to addresses in your own network, and without TLS",
-    "lease_s": "seconds without a sign of life after which the deliveries of a process are taken over",
-    "max_attempts": "attempts of a delivery before it becomes a dead letter",
+    "webhooks_allow_private": "`true` allows webhooks to addresses in your own network, and without TLS",
+    "lease_s": "seconds without a sign of life after which other processes take over the deliveries of a process",
+    "max_attempts": "number of attempts before a delivery becomes a dead letter",
     "dead_letters_hold": "`true`: later deliveries of the same effect and SKU wait for a dead letter",
-    "keep_done_days": "days for which done and dropped deliveries stay to be looked up",
-    "keep_dead_days": "days for which dead letters stay",
-    "keep_closed_days": f"days for which a closed line stays, and the ledger's messages about it; {LEAST_KEPT_DAYS} or "
-    "more. While empty, all is kept for ever",
+    "keep_done_days": "days for which done and dropped deliveries are kept",
+    "keep_dead_days": "days for which dead letters are kept",
+    "keep_closed_days": f"days for which a closed line and its messages in the ledger are kept; {LEAST_KEPT_DAYS} or "
+    "more. If empty, nothing is deleted",
 }
 
 SEND = f"""\
@@ -72,49 +72,50 @@ A running service shows the same at `/docs`, and as OpenAPI at `/openapi.json`.
 ## Send events
 
 One JSON object of at most {MAX_BODY_BYTES:,} bytes, as `application/json`. The answer is 201, given when everything
-that the event set off is durable. With an `Idempotency-Key` the same request again gets its first answer. With
-a header `Actor: anna`, of 1 to {MAX_ACTOR_LENGTH} printable characters, the ledger says who sent it, as `http:anna`;
-nobody checks that. `{bulk.PATH}` takes it too, for all its lines.
+that the event set off is durable. With an `Idempotency-Key` a repeated request gets its first answer. With
+a header `Actor: anna`, of 1 to {MAX_ACTOR_LENGTH} printable characters, the ledger records the sender as `http:anna`.
+The name is not checked. `{bulk.PATH}` takes the header too, for all its lines.
 """
 BULK = f"""\
 ### `POST {bulk.PATH}`
 
-Many events, one JSON object a line (at most {bulk.MAX_LINE_BYTES:,} bytes), as `{bulk.JSON_LINES}`. Each names its
-`type`, and an `id` where a repeat has to be recognised. Every line is answered by a line with `line` and `status`, in
-order, while the rest is still being sent: read while you send.
+Many events, one JSON object per line (at most {bulk.MAX_LINE_BYTES:,} bytes), as `{bulk.JSON_LINES}`. Each has a
+`type`, and an `id` if a repeat must be recognised. Every line is answered by a line with `line` and `status`, in
+order, while you are still sending: read while you send.
 """
 PREVIEW = f"""\
 ## Preview
 
-Nothing is changed, and the writer waits for none of it. Both answer `summary` (how many lines would be `moved`, come
-to be `waiting`, be `served`, be `late`, and be promised `earlier` or `later`), `lines` (at most `limit` of them, 100
-unless given) and `more`. [How](../howto/preview.md).
+Nothing is changed, and the writer does not wait. Both answer `summary` (the number of lines that would be `moved`,
+`waiting`, `served`, `late`, or promised `earlier` or `later`), `lines` (at most `limit` of them, 100 by default) and
+`more`. [How](../howto/preview.md).
 
 ### `POST {previews.EVENT_PATH}`
 
-What one event would set off: `event` is the name of its route, and the body the same. `answer` is what would be
-answered; a refusal is that of the event.
+Shows the effect of one event. `event` is the name of its route, and the body is the same. `answer` is the answer that
+the event would get. If the event would be refused, so is the preview.
 
 ### `POST {previews.PATH}`
 
-At most {MAX_LINES:,} events, one after the other, as lines of `{bulk.JSON_LINES}`. `answers` are those of
+At most {MAX_LINES:,} events, one after the other, as lines of `{bulk.JSON_LINES}`. `answers` are the same as for
 `{bulk.PATH}`.
 """
 READ = f"""\
 ## Read
 
-A page holds {views.DEFAULT_PAGE:,} entries, up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
-the parameter of that name for the next page, null on the last one.
+A page has {views.DEFAULT_PAGE:,} entries, or up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
+the parameter with that name for the next page; it is null on the last page.
 """
 WEBHOOKS = """\
 ## Webhooks
 
-Events are posted to the URLs of others, signed: [how](../howto/webhooks.md).
+Signed events are posted to URLs of other systems: [how](../howto/webhooks.md).
 """
 OPERATE = """\
 ## Operate
 
-One JSON object, as `application/json`; `{}` means all. Answers `count`, `effects` (how many of each) and `dry_run`.
+One JSON object, as `application/json`; `{}` selects all. Answers `count`, `effects` (the number for each effect) and
+`dry_run`.
 """
 HEALTH = """\
 ### `GET /healthz`
@@ -123,26 +124,26 @@ The process is alive.
 
 ### `GET /readyz`
 
-The database answers, messages are taken, and the last ones could be written; otherwise 503. What could not be written
-is held against it for 10 s: on a full disk a database still answers.
+The database answers, messages are accepted, and the last ones were written; otherwise 503. A failed write counts for
+10 s, because on a full disk a database still answers.
 """
 FACTS = """\
 ## Facts
 
-Raised by handlers and kept in the ledger, never taken from outside.
+Facts are raised by handlers and kept in the ledger; senders cannot send them.
 """
 PROBLEMS = """\
 Over HTTP a refusal is `application/problem+json` with `type` (`/problems/` and the slug), `title`, `status`, `message`
-(what is wrong) and `detail` (what helps as well). It changes nothing.
+(the problem) and `detail` (the problem and the cure). It changes nothing.
 """
 FLOW = f"""\
-No chain leads back to where it began, so every message comes to an end; with one that did, the service would not start.
-`allocation flow` prints what follows, `allocation flow --svg FILE` writes [the picture](../img/{PICTURE.name}).
+No chain leads back to its beginning, so the consequences of every message end; otherwise the service would not start.
+`allocation flow` prints this chart, `allocation flow --svg FILE` writes [the picture](../img/{PICTURE.name}).
 """
 
 
 def pages() -> Mapping[Path, str]:
-    """Every written file by its path below the root, as it has to be."""
+    """Every generated file with its text, by its path below the root."""
     return {
         REFERENCE / "events.md": events_page(),
         REFERENCE / "http.md": http_page(),
@@ -164,7 +165,7 @@ def main() -> None:
 def events_page() -> str:
     asked = [kind for kind in EVENTS.values() if HANDLERS[kind]]
     facts = [kind for kind in EVENTS.values() if not HANDLERS[kind]]
-    return _page("Events", "## Asked of the service\n", *map(_asked, asked), FACTS, *map(_fact, facts))
+    return _page("Events", "## Requests\n", *map(_asked, asked), FACTS, *map(_fact, facts))
 
 
 def http_page() -> str:
@@ -178,7 +179,7 @@ def refusals_page() -> str:
     return _page(
         "Refusals",
         PROBLEMS,
-        _table(("slug", "status", "exit code", "meaning, and what helps"), kinds),
+        _table(("slug", "status", "exit code", "meaning and cure"), kinds),
         "## Exit codes of the command line\n",
         _table(("code", "meaning"), EXIT_CODES.items()),
     )
@@ -190,11 +191,11 @@ def settings_table() -> str:
         (f"`{PREFIX}{each.name.upper()}`", _default(getattr(defaults, each.name)), SETTINGS[each.name])
         for each in fields(Settings)
     ]
-    return _table(("environment variable", "default", "what it is"), rows)
+    return _table(("environment variable", "default", "meaning"), rows)
 
 
 def with_settings(readme: str) -> str:
-    """The README with its table of settings as it has to be."""
+    """The README with the current table of settings."""
     before, _, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -208,7 +209,7 @@ def cli_page() -> str:
     for name, command in group.commands.items():
         by_group.setdefault(command.rich_help_panel, []).extend(_commands(name, command))
     parts = [part for heading, commands in by_group.items() for part in (f"## {heading}\n", *commands)]
-    return _page("Command line", "`allocation COMMAND --help` says the same.\n", *parts)
+    return _page("Command line", "`allocation COMMAND --help` prints the same.\n", *parts)
 
 
 def flow_page() -> str:
@@ -273,11 +274,11 @@ def _operation(operation: Operation) -> str:
 
 def _parameters(parameters: Sequence[Parameter]) -> str:
     rows = [(f"`{each.name}`", each.about, each.rule) for each in parameters]
-    return _table(("parameter", "what it is", "takes"), rows) if rows else ""
+    return _table(("parameter", "meaning", "takes"), rows) if rows else ""
 
 
 def _commands(name: str, command: Any) -> Iterator[str]:
-    """The command, and those it has below it."""
+    """The command and its subcommands."""
     if not hasattr(command, "commands"):
         yield _command(name, command)
         return
@@ -296,7 +297,7 @@ def _command(name: str, command: Any) -> str:
     usage = " ".join(["allocation", name, *command.collect_usage_pieces(context)])
     records = [parameter.get_help_record(context) for parameter in command.params]
     rows = [(f"`{spelled}`", about) for spelled, about in records]
-    table = _table(("", "what it is"), rows) if rows else ""
+    table = _table(("", "meaning"), rows) if rows else ""
     return "\n".join(filter(None, [f"### `{name}`\n\n    {usage}\n", f"{_paragraphs(command.help)}\n", table]))
 
 

@@ -1,3 +1,3 @@
-"""Keeps a retailer's promises: every order line stands on a batch of stock, or waits for one in the open."""
+"""Keeps a retailer's promises: every order line is allocated to a batch of stock, or waits openly for one."""
 
 __version__ = "0.1.0"

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 PREFIX = "ALLOCATION_"
 CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-expired", "just-in-time")}
-LEAST_KEPT_DAYS = 30  # of closed lines: for longer than anybody repeats a message about them
-LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # 0 of all others
+LEAST_KEPT_DAYS = 30  # of closed lines, so that repeated messages about them are still recognised
+LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # all others: 0
 
 
 class InvalidSetting(ValueError):
-    """A setting has a value that cannot be used."""
+    """The value of a setting is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,23 @@ class Settings:
     database_url: str = "sqlite:///allocation.db"
     host: str = "127.0.0.1"
     port: int = 8000
-    actor: str = ""  # who gives commands, as the ledger tells it behind the channel
-    max_queued: int = 20_000  # messages that may wait for the writer before 503 is answered
-    strategy: str = "warehouse-first"  # by which products without rules of their own are allocated
-    max_previews: int = 4  # that may be under way before 503 is answered
+    actor: str = ""  # the user's name, which the ledger adds to the channel of a command
+    max_queued: int = 20_000  # pending messages; further ones are answered with 503
+    strategy: str = "warehouse-first"  # default for products without rules of their own
+    max_previews: int = 4  # previews at the same time; further ones are answered with 503
     smtp_host: str = ""  # empty: mails are logged instead of sent
     smtp_port: int = 25
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
-    smtp_tls: bool = False  # STARTTLS before anything else is said
+    smtp_tls: bool = False  # STARTTLS before login and mail
     mail_from: str = "allocation@localhost"
-    webhooks_allow_private: bool = False  # targets of webhooks in our own network, and without TLS
-    lease_s: int = 5  # after so long without a sign of life, the deliveries of a process are taken over
+    webhooks_allow_private: bool = False  # allow webhook targets in our own network, and without TLS
+    lease_s: int = 5  # after this time without a sign of life, other processes take over its deliveries
     max_attempts: int = 10  # of a delivery, before it becomes a dead letter
-    dead_letters_hold: bool = False  # whether later deliveries of the same effect and SKU wait for a dead letter
-    keep_done_days: int = 0  # how long done and dropped deliveries can be looked up
-    keep_dead_days: int = 365  # how long a dead letter waits for somebody to retry it
-    keep_closed_days: int | None = None  # how long a line stays that is closed, and all messages about it; for ever
+    dead_letters_hold: bool = False  # later deliveries of the same effect and SKU wait for a dead letter
+    keep_done_days: int = 0  # done and dropped deliveries are kept this long
+    keep_dead_days: int = 365  # dead letters are kept this long
+    keep_closed_days: int | None = None  # closed lines and their messages are kept this long; None: always
 
     @property
     def keep_closed(self) -> timedelta | None:
@@ -48,7 +48,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The settings that the environment names, defaults for the rest. Raises `InvalidSetting`."""
+        """The settings from the environment, and defaults for the others. Raises `InvalidSetting`."""
         named = {each.name: environment.get(PREFIX + each.name.upper()) for each in fields(cls)}
         defaults = cls()
         given: dict[str, Any] = {

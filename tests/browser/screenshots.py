@@ -103,7 +103,7 @@ def _take(page: Page, server: Server, name: str, path: str, width: str, theme: s
     if name == "overview" and (name, width, theme) in FOR_THE_README:
         _be_busy(server)
     if name == "books":
-        page.get_by_role("button", name="Prove them now").click()
+        page.get_by_role("button", name="Verify now").click()
         page.wait_for_timeout(PROVED_WITHIN_MS)
     if name == "tried":
         _try_a_file(page)
@@ -116,7 +116,7 @@ def _try_a_file(page: Page) -> None:
     rows = "".join(f"monday-{number},{sku},{number + 1}\n" for number, sku in enumerate([*SKUS[:8], "NO-LAMP"]))
     file = FilePayload(name="monday.csv", mimeType="text/csv", buffer=f"Order,sku,qty\n{rows}".encode())
     page.get_by_label("Choose a file").set_input_files(file)
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name="Show the dry run").click()
     page.get_by_label("Each row is").select_option("AllocationRequired")
     page.get_by_role("button", name="Show its columns").click()
     page.get_by_label("Order", exact=True).select_option("orderid")

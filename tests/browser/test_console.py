@@ -164,7 +164,7 @@ def test_products_are_found_while_one_types(page: Page) -> None:
     expect(page.locator("#list tbody")).to_contain_text("ELEGANT-SOFA")
     assert page.url.endswith("/console/products?q=elegant-s")
     page.get_by_label("SKU", exact=True).fill("-sofa")
-    expect(page.locator("#list")).to_contain_text("these have it somewhere")
+    expect(page.locator("#list")).to_contain_text("these SKUs contain it")
     expect(page.locator("#list tbody tr")).to_have_count(8)
 
 
@@ -239,7 +239,7 @@ def test_a_dead_letter_is_retried_after_it_was_asked(page: Page, shop: Shop) -> 
     expect(page.get_by_role("heading", level=1)).to_have_text("Retry 1 dead letter?")
     page.get_by_role("button", name="Retry it").click()
     expect(page.get_by_role("status").filter(has_text="1 dead letter")).to_be_visible()
-    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+    expect(page.locator("[data-live=letters]")).to_contain_text("No delivery was given up")
 
 
 def test_all_dead_letters_are_retried_after_it_was_asked(page: Page, shop: Shop) -> None:
@@ -248,12 +248,12 @@ def test_all_dead_letters_are_retried_after_it_was_asked(page: Page, shop: Shop)
     page.goto("/console/deliveries")
     page.get_by_role("link", name="Retry all").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Retry 2 dead letters?")
-    page.get_by_role("link", name="Leave as it is").click()
+    page.get_by_role("link", name="Go back").click()
     expect(page.locator("[data-live=letters] tbody tr")).to_have_count(2)
     page.get_by_role("link", name="Retry all").click()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("status").filter(has_text="2 dead letters")).to_be_visible()
-    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+    expect(page.locator("[data-live=letters]")).to_contain_text("No delivery was given up")
 
 
 def test_one_dead_letter_is_dropped_and_the_others_stay(page: Page, shop: Shop) -> None:
@@ -267,23 +267,23 @@ def test_one_dead_letter_is_dropped_and_the_others_stay(page: Page, shop: Shop) 
     expect(page.locator("[data-live=letters]")).to_contain_text("CRUNCHY-ARMCHAIR")
     page.get_by_role("link", name="Drop all").click()
     page.get_by_role("button", name="Drop it").click()
-    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+    expect(page.locator("[data-live=letters]")).to_contain_text("No delivery was given up")
 
 
 def test_dead_letters_are_dropped_only_by_the_second_button(page: Page, shop: Shop) -> None:
     give_up(shop.database, "RELIABLE-FORK")
     page.goto("/console/deliveries")
     page.get_by_role("link", name="Drop all").click()
-    page.get_by_role("link", name="Leave as it is").click()
+    page.get_by_role("link", name="Go back").click()
     expect(page.locator("[data-live=letters]")).to_contain_text("mailbox is full")
     page.get_by_role("link", name="Drop all").click()
     page.get_by_role("button", name="Drop it").click()
-    expect(page.locator("[data-live=letters]")).to_contain_text("Nothing was given up")
+    expect(page.locator("[data-live=letters]")).to_contain_text("No delivery was given up")
 
 
 def test_the_books_are_proved_on_demand(page: Page) -> None:
     page.goto("/console/books")
-    page.get_by_role("button", name="Prove them now").click()
+    page.get_by_role("button", name="Verify now").click()
     expect(page.locator(".verdict")).to_have_text("The books are right")
 
 

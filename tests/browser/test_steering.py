@@ -119,7 +119,7 @@ def test_a_line_is_changed_pinned_shipped_and_returned_from_its_order(page: Page
         ("Change quantity", {"Quantity wanted": "2"}, "Change the quantity"),
         ("Pin", {"Batch": story.stock, "Reason": "a wedding"}, "Pin to a batch"),
         ("Ship", {}, "Ship"),
-        ("Return", {"Quantity that came back": "1"}, "Return"),
+        ("Return", {"Quantity returned": "1"}, "Return"),
     ):
         page.goto(order)
         page.locator(".steps").get_by_role("link", name=link, exact=True).click()
@@ -169,7 +169,7 @@ def test_a_csv_file_is_mapped_tried_and_imported_and_its_refused_lines_downloade
     )
     page.goto("/console/import")
     page.get_by_label("Choose a file").set_input_files(file)
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name="Show the dry run").click()
     page.get_by_label("Each row is").select_option("AllocationRequired")
     page.get_by_role("button", name="Show its columns").click()
     for column, name in (("Order no", "orderid"), ("Article", "sku"), ("Pieces", "qty")):
@@ -205,7 +205,7 @@ def test_a_file_is_dropped_onto_the_page(page: Page, shop: Shop, story: Story) -
     expect(page.locator("#drop")).to_have_class("drop over")
     page.dispatch_event("#drop", "drop", {"dataTransfer": given})
     expect(page.locator("#drop")).to_have_class("drop")
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name="Show the dry run").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Import dropped.jsonl")
     page.get_by_role("button", name=LOOK).click()
     page.get_by_role("button", name="Import 1 line").click()

@@ -98,5 +98,5 @@ def test_the_command_line_tells_the_same(database_url: str) -> None:
     done = run("availability", "LAMP", "SOFA", "--qty=5", "--by=2099-02-28", database=database_url)
     assert done.code == 3
     assert "SOFA: unknown" in done.errors
-    assert "3 available now\nA line of 5: on 2099-03-01 at the earliest; by 2099-02-28: no" in done.output
+    assert "3 available now\nA line of 5: from 2099-03-01; by 2099-02-28: no" in done.output
     assert run("availability", "LAMP", "--by=monday", "--qty=1", database=database_url).code == 2

@@ -206,7 +206,7 @@ def test_under_one_key_nothing_is_done_twice(database_url: str) -> None:
         (["allocate", "--orderid=o", "--sku=S", "--qty=1", "--key=a~b"], 2, 'Idempotency key "a~b"', "Use 1 to 255"),
         (["add-batch", "--ref=b", "--sku=S", "--qty=1", "--eta=soon"], 2, 'eta is "soon"', "eta takes a date such as"),
         (["change-batch-quantity", "--ref=none", "--qty=1"], 3, "Unknown batch none", "Check the reference"),
-        (["show", "nothing"], 3, "nothing: unknown", "It is the name of no product"),
+        (["show", "nothing"], 3, "nothing: unknown", "No product, batch or order has this name"),
         (["sell"], 2, "No such command 'sell'", "--help"),
         (["serve", "--port=70000"], 2, "Invalid value for '--port'", "--help"),
         (["export", "dreams"], 2, "Invalid value for", "--help"),

@@ -68,15 +68,15 @@ def test_what_stays_is_told_with_the_reason(shop: str) -> None:
     assert run("tidy", "--older-than=30d", database=shop).output.splitlines() == [
         "0 closed lines and 0 messages removed",
         "1 closed line kept: messages about them have deliveries left",
-        "1 closed line kept: their messages do not lead to where they stand; see allocation verify",
+        "1 closed line kept: their messages do not lead to their state; see allocation verify",
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        ([], {}, ["closed lines are kept for ever", "Say --older-than 400d", "ALLOCATION_KEEP_CLOSED_DAYS"]),
-        (["--older-than", "29d"], {}, ["--older-than is 29d", "Use 30d or more", "has to be recognised"]),
+        ([], {}, ["closed lines are never deleted by default", "--older-than 400d", "ALLOCATION_KEEP_CLOSED_DAYS"]),
+        (["--older-than", "29d"], {}, ["--older-than is 29d", "Use 30d or more", "still recognised"]),
         (["--older-than", "long"], {}, ["older_than is 'long'", "a number and s, m, h or d"]),
         ([], {"ALLOCATION_KEEP_CLOSED_DAYS": "7"}, ["ALLOCATION_KEEP_CLOSED_DAYS is '7': use 30 or more"]),
     ],
@@ -118,7 +118,7 @@ def test_the_past_before_it_is_refused(shop: str) -> None:
     run("tidy", "--older-than=30d", database=shop)
     early = run("at", "2020-01-01T00:00Z", "show", "LAMP", database=shop)
     assert early.code == 3
-    assert f"error: The ledger of LAMP goes back to {LONG_AGO}" in early.errors
+    assert f"error: The history of LAMP starts at {LONG_AGO}" in early.errors
     assert "Ask for that moment or a later one." in early.errors
     now = json.loads(run("at", datetime.now(UTC).isoformat(), "show", "LAMP", "--json", database=shop).output)
     assert now["product"]["allocated_quantity"] == 6

@@ -164,7 +164,7 @@ def test_counters_are_left_while_lines_are_in_doubt(books: str) -> None:
     code, told = verify(books, "--repair")
     assert (code, told["repaired"], told["doubted"], told["left"]) == (DIFFERENT, [], ["LAMP"], 2)
     done = run("verify", "--repair", database=books)
-    assert "Not repaired, for where their lines stand is in doubt: LAMP" in done.output
+    assert "Not repaired, because their lines are in doubt: LAMP" in done.output
 
 
 def test_a_counter_that_would_say_that_too_much_is_sold_is_left(books: str) -> None:

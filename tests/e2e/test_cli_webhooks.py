@@ -121,7 +121,7 @@ def test_refuses_the_same_again(sqlite_url: str) -> None:
     id_ = told(sqlite_url, "add", URL)["id"]
     again = webhooks(sqlite_url, "add", URL)
     assert again.code == 4
-    assert f"Webhook {id_} posts the same to {URL} already" in again.errors
+    assert f"Webhook {id_} already posts the same events to {URL}" in again.errors
 
 
 def test_refuses_what_is_not_encrypted_by_default(sqlite_url: str) -> None:

@@ -69,7 +69,7 @@ def test_a_form_of_others_is_refused(
         response = visitor.post(path, data=sent, headers={"content-type": FORM, **headers})
         assert response.status_code == 403
         assert "Open the page again" in response.text
-    assert "Not proved since" in visitor.get("/console/books").text
+    assert "Not verified since" in visitor.get("/console/books").text
 
 
 def test_a_form_without_the_cookie_is_refused(server: Server) -> None:

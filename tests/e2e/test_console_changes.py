@@ -158,7 +158,7 @@ def test_what_would_be_refused_is_said_before_and_offers_nothing_to_apply(visito
         ("change_batch_quantity", {"ref": names.stock, "qty": "-1"}, "qty takes a whole number"),
         ("change_batch_eta", {"ref": names.ship, "eta": "soon"}, "eta takes a date"),
         ("ship_line", {"orderid": unique("none"), "sku": names.sku}, "has no line"),
-        ("return_line", {"orderid": names.old, "sku": names.sku}, "cannot come back"),
+        ("return_line", {"orderid": names.old, "sku": names.sku}, "cannot be returned"),
         ("receive_batch", {"ref": "nothing"}, "Unknown batch"),
     ):
         page = visitor.get(f"/console/change/{name}", params={**texts, "look": "1"}).text

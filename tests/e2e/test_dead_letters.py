@@ -56,7 +56,7 @@ def test_one_is_shown_with_its_message_cause_and_stack(server: Server) -> None:
     assert {name: shown[name] for name in ("body", "causation_id", "type", "sku")} == {
         name: message[name] for name in ("body", "causation_id", "type", "sku")
     }
-    assert shown["error"] == f"Hopeless: nobody knows the effect {EFFECT}; it may have been removed"
+    assert shown["error"] == f"Hopeless: unknown effect {EFFECT}; it may have been removed"
     assert "Hopeless" in shown["stack"]
     for unknown in ("999999", "x", "-1"):
         response = server.client.get(f"/dead-letters/{unknown}")
@@ -114,7 +114,7 @@ def test_the_command_line_lists_shows_retries_and_drops(server: Server, database
 
     number = str(listed[0]["number"])
     assert json.loads(letters("show", number, "--json").output) == server.get(f"/dead-letters/{number}")
-    assert "nobody knows the effect" in letters("show", number).output
+    assert "unknown effect" in letters("show", number).output
     assert (letters("show", "999").code, letters("retry", "999").code) == (3, 3)
     assert letters("list", "--older-than", "soon").code == 2
 

@@ -39,12 +39,12 @@ def test_tells_both_stories_and_leaves_nothing() -> None:
     before = left_behind()
     done = run_program("demo")
     assert (done.code, done.errors) == (0, "")
-    assert rows(done.output, "Where the lines of SPRINGY-MATTRESS stand") == [
+    assert rows(done.output, "The lines of SPRINGY-MATTRESS") == [
         ["anna", "4", "mattress-stock", "mattress-stock"],
         ["ben", "3", "mattress-stock", "mattress-stock"],
         ["carla", "2", "mattress-stock", MATTRESS, "moved"],
     ]
-    forks = rows(done.output, "Where the lines of RELIABLE-FORK stand")
+    forks = rows(done.output, "The lines of RELIABLE-FORK")
     assert forks[2:4] == [["finn", "2", "fork-customs", "waits", "moved"], ["gina", "3", "waits", "waits"]]
     assert forks[6:] == [
         ["finn", "2", "waits", "fork-express", "moved"],

@@ -107,7 +107,7 @@ def test_a_line_is_shipped_and_returned(server: Server) -> None:
     assert api.post("return_line", **line, qty=1, scrapped=True) == {"moved": []}
     assert api.post("return_line", **line, qty=3) == {"moved": [api.move(waiting, 3, None, ref)]}
     told = api.refused("return_line", "not-returnable", CONFLICT, **line, qty=2)
-    assert told == f"2 of {api.sku} cannot come back from order {orderid}: 1 are shipped"
+    assert told == f"2 of {api.sku} cannot be returned from order {orderid}: 1 are shipped"
     api.refused("ship_line", "not-shippable", CONFLICT, orderid=api.order(9), sku=api.sku)
 
 

@@ -285,7 +285,7 @@ def test_what_would_lead_into_our_network_becomes_a_dead_letter(
     server = start_server(ALLOCATION_DATABASE_URL=sqlite_url)
     tried = server.client.post(f"/webhooks/{id_}/test").json()
     assert (tried["delivered"], tried["status"]) == (False, None)
-    assert "which is no public address" in tried["said"]
+    assert "which is not a public address" in tried["said"]
     server.add_batch("b1", "SOFA", 5)
     server.allocate("o1", "SOFA", 2)
     wait_until(lambda: bool(server.get("/dead-letters")["dead_letters"]))

@@ -218,7 +218,7 @@ def test_an_effect_that_nobody_knows_becomes_a_dead_letter(settings: Settings, s
     assert pending(settings) == [("observe", "CHAIR")]
     assert asyncio.run(states(settings)) == [("dead", 0)]
     assert asyncio.run(select(parse_url(settings.database_url), "SELECT error FROM deliveries")) == [
-        ("Hopeless: nobody knows the effect observe; it may have been removed",)
+        ("Hopeless: unknown effect observe; it may have been removed",)
     ]
 
 

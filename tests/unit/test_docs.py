@@ -175,7 +175,7 @@ def test_the_decisions_are_listed_and_say_why() -> None:
         assert re.fullmatch(rf"# {number}\. .+", title), name
         assert f"{number}. [{title.partition('. ')[2]}]({name})" in index
         assert "**Decided.**" in text
-        assert HEADING.findall(text)[1:] == ["Why", "Decision", "What follows"], name
+        assert HEADING.findall(text)[1:] == ["Why", "Decision", "Consequences"], name
 
 
 def commands() -> set[str]:

@@ -259,7 +259,7 @@ def test_a_handler_that_forgets_to_commit_fails_loudly(monkeypatch: pytest.Monke
 
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         answers = await handle_together(writer, message(BatchQuantityChanged("b1", 0)), message(order("o1")))
-        assert str(answers[0]) == "a handler left without committing what it changed"
+        assert str(answers[0]) == "a handler left without committing its changes"
         assert results(answers)[1] == "b1"
 
     run(scenario)

@@ -1,8 +1,7 @@
-"""Reads the rows and the ledger for `books.audit`, product by product, all as of one moment and in bounded memory.
+"""Reads the rows and the ledger for `books.audit`, product by product, as of one moment and in bounded memory.
 
-The database sorts; on disk, where the rows are many. Nothing is locked: on PostgreSQL the audit has a snapshot of its
-own, on SQLite it reads what was committed when it began while others go on writing, and the write-ahead log grows until
-it is done.
+The database sorts, on disk if there are many rows. Nothing is locked. On PostgreSQL the audit has its own snapshot.
+On SQLite it reads the state at its start while others continue to write, and the write-ahead log grows until it ends.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ MESSAGES = (
 )
 OPENINGS = "SELECT sku, version_number, position, recorded_at FROM openings ORDER BY {sku}"
 BATCH_OPENINGS = "SELECT batchref, sku, shipped_quantity FROM batch_openings ORDER BY {sku}"
-# Steps are numbered without gaps, so a message that is missing in between shows. The facts kept in a row count. Of a
-# cascade that closed lines were taken out of it is kept how many have to be left.
+# Steps are numbered without gaps, so a missing message is noticed. Facts kept in a row count as messages. For a cascade
+# without its closed lines, `shortened` has the number of remaining messages.
 GAPS = """
     SELECT found.correlation_id, number, coalesce(remaining, steps) FROM (
         SELECT correlation_id, count(*) AS number, max(step) + 1 AS steps FROM messages GROUP BY 1
@@ -55,7 +54,7 @@ SPELLED = {
     "postgresql": {"sku": 'sku COLLATE "C"', "orderid": 'orderid COLLATE "C"'},
 }
 LAST_MESSAGE = "SELECT sku, position FROM messages WHERE correlation_id = :id ORDER BY step DESC LIMIT 1"
-# Of a row's messages the last one that changed the books, or the row's own.
+# The last message of a row that changed the books, or the row's own message.
 MESSAGE_OF = (
     "SELECT correlation_id, step, type, actor, recorded_at FROM messages"  # noqa: S608 - names of our own
     f" WHERE position = :position AND (place = 0 OR type IN ({BOOKED_TYPES})) ORDER BY place DESC LIMIT 1"
@@ -67,7 +66,7 @@ Progress = Callable[[int, int], None]
 
 
 class Cause(NamedTuple):
-    """The last message about what differs."""
+    """The last message about the subject of a difference."""
 
     id: str
     type: str
@@ -76,22 +75,22 @@ class Cause(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A difference and, as far as it can be told, the last message about it."""
+    """A difference and, if known, the last message about it."""
 
     difference: Difference
     cause: Cause | None
 
 
 class Auditor:
-    """Audits the books of one database, beside whoever writes to it."""
+    """Audits the books of one database, beside its writers."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
 
     async def run(self, progress: Progress = lambda *_: None) -> tuple[Report, Sequence[Found]]:
-        """What was found, the first differences of it with their causes. Raises `StoreUnavailable`.
+        """The report, and the first differences with their causes. Raises `StoreUnavailable`.
 
-        ``progress`` is told now and then how many lines of how many were seen.
+        ``progress`` is called regularly with the number of lines seen and their total.
         """
         try:
             if is_sqlite(self._url):
@@ -133,7 +132,7 @@ def _audit_all(connection: Connection, progress: Progress) -> tuple[Report, Sequ
 
 
 def _products(connection: Connection, progress: Callable[[int], None]) -> Iterator[ProductRows]:
-    """Every product of which there is any row at all."""
+    """Every product with any row at all."""
     products = groupby(_rows(connection, PRODUCTS), key=itemgetter(0))
     batches = groupby(_rows(connection, BATCHES), key=itemgetter(1))
     lines = groupby(_rows(connection, LINES, progress), key=itemgetter(1))
@@ -153,7 +152,7 @@ def _products(connection: Connection, progress: Callable[[int], None]) -> Iterat
 
 
 def _rows(connection: Connection, query: str, progress: Callable[[int], None] = lambda _: None) -> Iterator[Row]:
-    """The rows, fetched page by page; the number of those fetched is told."""
+    """The rows, fetched page by page; reports the number of fetched rows."""
     statement = query.format_map(SPELLED[connection.dialect.name])
     result = connection.exec_driver_sql(statement, execution_options={"yield_per": PAGE_ROWS})
     fetched = 0

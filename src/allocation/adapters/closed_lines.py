@@ -1,7 +1,7 @@
-"""Closed lines in the database, on their way out: what they came to is written in their place, in one transaction.
+"""Deletes closed lines from the database and adds their totals to the openings, in one transaction.
 
-Their products are locked as writers lock them, so that nothing happens to a line between the last look at it and its
-end. A group that was read before and changes it cannot be written, and is handled again; no other group notices.
+Their products are locked as writers lock them, so that a line cannot change between the last check and its deletion. A
+group that was read before and changes such a line cannot be written, and is handled again; other groups do not notice.
 """
 
 from __future__ import annotations
@@ -110,12 +110,12 @@ class SqlClosedLines:
 
 
 def _planned(statements: Statements, places: Sequence[AgeKey], until: datetime) -> tuple[Tidied, Removal]:
-    """What becomes of these lines, now that nobody else can change them."""
+    """Lock the products of these lines, and plan the deletion."""
     locked = {sku for (sku,) in statements.rows(LOCK, texts=_listed({place.sku for place in places}))}
     wanted = [(place.orderid, place.sku) for place in places if place.sku in locked]
     lines = _lines(statements, wanted)
     rows = _rows_about(statements, lines)
-    newest = statements.rows(NEWEST)[0][0]  # stays: where positions are counted from the last one, it would come again
+    newest = statements.rows(NEWEST)[0][0]  # is kept: SQLite would reuse its position
     quiet = {
         line: rows[line.orderid, line.sku]
         for line in lines
@@ -134,7 +134,7 @@ def _planned(statements: Statements, places: Sequence[AgeKey], until: datetime) 
 
 
 def _lines(statements: Statements, wanted: Sequence[tuple[str, str]]) -> Sequence[ClosedLine]:
-    """Those that are closed. One that was split stays for its next part: what is told of that has its cause there."""
+    """The closed lines. A split line is kept as long as its next part, whose messages have their cause in it."""
     following: dict[ClosedLine, tuple[str, str] | None] = {}
     for *values, part, rest in statements.rows(LINES, rows=_listed(wanted)):
         line = ClosedLine._make(values)
@@ -177,5 +177,5 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _told(moment: datetime | None) -> str:
-    assert moment is not None  # noqa: S101 - of what has rows
+    assert moment is not None  # noqa: S101 - every opening has rows
     return moment.isoformat()

@@ -1,4 +1,4 @@
-"""A connection of one's own beside the writer's, and statements that are texts with a few words spelled in two ways.
+"""A connection beside the writer's, and SQL statements in which a few words are spelled differently for each database.
 
 Such a text never changes, so that the driver prepares it once. Times are the database's: on PostgreSQL its clock, on
 SQLite that of the machine.
@@ -26,9 +26,9 @@ from allocation.service_layer.writing.store import StoreUnavailable
 
 T = TypeVar("T")
 
-# ``later`` is now and ``:seconds``, which may be below zero; lists are passed as JSON, ``rows`` as one of lists. A
-# statement that asks for ``IN {numbers}`` may join them to all of its rows before it gives the first, one that asks
-# whether a value ``is_one_of_numbers`` never does.
+# ``later`` is now plus ``:seconds``, which may be negative. Lists are passed as JSON, ``rows`` as a list of lists. A
+# statement with ``IN {numbers}`` may join the list to all its rows before it returns the first one; a statement with
+# ``is_one_of_numbers`` never does.
 SPELLINGS: Final = {
     "sqlite": {
         "begin": "BEGIN IMMEDIATE",
@@ -61,7 +61,7 @@ SPELLINGS: Final = {
 
 
 def numbers(values: Iterable[int]) -> str:
-    """A list as a statement takes it in place of ``{numbers}``."""
+    """A list as the parameter for ``{numbers}``."""
     return json.dumps(list(values))
 
 
@@ -76,7 +76,7 @@ class Statements:
         return [tuple(row) for row in self._connection.execute(_spelled(statement, self._backend), values)]
 
     def do(self, statement: str, **values: Any) -> int:
-        """Execute it; return how many rows it touched."""
+        """Execute the statement; return the number of touched rows."""
         return self._connection.execute(_spelled(statement, self._backend), values).rowcount
 
 
@@ -115,7 +115,7 @@ def _whole(connection: Connection, work: Work[T]) -> T:
         result = work(Statements(connection))
         connection.exec_driver_sql("COMMIT")
     except BaseException:
-        with contextlib.suppress(SQLAlchemyError):  # a connection that was lost has nothing to take back
+        with contextlib.suppress(SQLAlchemyError):  # a lost connection has nothing to roll back
             connection.exec_driver_sql("ROLLBACK")
         raise
     return result
@@ -128,7 +128,7 @@ class _Database(Protocol):
 
 
 class _Sqlite:
-    """Works in a thread, where it waits for the disk and for whoever writes."""
+    """Works in a thread, where it waits for the disk and for other writers."""
 
     def __init__(self, url: URL) -> None:
         self._engine = sqlite_engine(url)

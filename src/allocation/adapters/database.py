@@ -18,7 +18,7 @@ COMMAND_TIMEOUT_S = 60
 LOCK_TIMEOUT_S = 10
 READERS = 4
 SQLITE_CACHE_KIB = 64 * 1024
-# With these PostgreSQL finds rows by an index, in its order, wherever there is one that fits.
+# With these settings PostgreSQL finds rows by an index, in its order, if there is a suitable one.
 BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"), "off")
 
 
@@ -51,7 +51,7 @@ def is_sqlite(url: URL) -> bool:
 def sqlite_engine(url: URL, *, read_only: bool = False) -> Engine:
     """Connections in WAL mode that lose no commit when the power fails (``synchronous=FULL``), one thread at a time.
 
-    Transactions are begun by whoever uses the connection, not by the driver.
+    The user of the connection begins transactions, not the driver.
     """
     engine = create_engine(
         url,
@@ -80,9 +80,9 @@ def postgres_engine(
 ) -> AsyncEngine:
     """Connections to PostgreSQL. With a ``plan`` they have no pool, and statements read by index, in its order.
 
-    Without that, a statement planned while the tables were empty or small would go on reading whole tables when they
-    have grown, or all of a backlog for its first page. To plan once saves what planning costs, and asks for statements
-    that no other index than the right one fits.
+    Otherwise a statement planned while the tables were empty or small would still read whole tables after they have
+    grown, or a whole backlog for its first page. Planning once saves the cost of planning; it needs statements that
+    only the right index can serve.
     """
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - loads the ORM, which SQLite never needs
 
@@ -91,7 +91,7 @@ def postgres_engine(
         settings["default_transaction_read_only"] = "on"
     if plan is not None:
         settings |= BY_INDEX | {"plan_cache_mode": "force_generic_plan" if plan == "once" else "force_custom_plan"}
-    # Without overflow: more connections than these would be made anew for every use, at the price of many reads.
+    # No overflow: additional connections would be opened for each use, at the price of many reads.
     shared = {"pool_size": READERS, "max_overflow": 0, "pool_pre_ping": True}
     pool: dict[str, Any] = {"poolclass": NullPool} if plan else shared
     return create_async_engine(

@@ -44,12 +44,12 @@ class SmtpNotifications:
     """One connection per mail. With ``smtp_tls`` nothing is said before the server has proved who it is."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
-        """``tls`` decides which servers are trusted; without it, those that the system trusts."""
+        """``tls`` decides which servers are trusted; the default is the system's trust store."""
         self._settings = settings
         self._tls = tls or ssl.create_default_context()
 
     def send_mail(self, to: str, subject: str) -> None:
-        """Hand the mail over to the server. Raises `Unreachable`, or what `smtplib` says of a mail declined."""
+        """Send the mail to the server. Raises `Unreachable`, or an error of `smtplib` if the server declines it."""
         mail = _mail(self._settings.mail_from, to, subject)
         try:
             with smtplib.SMTP(self._settings.smtp_host, self._settings.smtp_port, timeout=SMTP_TIMEOUT_S) as server:

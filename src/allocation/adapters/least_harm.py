@@ -1,4 +1,4 @@
-"""Finds the least harmful way to place lines anew, exactly: an integer programme, solved by HiGHS."""
+"""Finds the least harmful reallocation exactly: an integer programme, solved by HiGHS."""
 
 # ruff: noqa: PLC0415 - the solver is large, and loaded only when a product's rules ask for it
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _stop_after(rounds: int, solver: Highs) -> None:
 
 
 def _programme(task: Task) -> HighsLp:
-    """A column for each count of a plan; a row for each kind, each place, the lines that leave and what they free."""
+    """A column for each count of a plan; a row for each kind, each place, the leaving lines and their quantity."""
     import highspy
 
     width = len(task.places) + 1

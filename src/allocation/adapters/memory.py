@@ -39,7 +39,7 @@ class MemoryTables:
 
 
 class MemorySession:
-    """One transaction. What it saves is checked at once and written when the work is done, so nothing is taken back."""
+    """One transaction. Saved data are checked at once and written when the work is done, so no rollback is needed."""
 
     def __init__(self, tables: MemoryTables) -> None:
         self._tables = tables

@@ -24,7 +24,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class DatabaseTooNew(Exception):
-    """The database was migrated by a newer version of this program, which alone knows what is in it."""
+    """The database was migrated by a newer version of this program, and only that version can read it."""
 
     def __init__(self, found: str) -> None:
         super().__init__(

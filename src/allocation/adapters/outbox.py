@@ -33,10 +33,10 @@ WAITING = """
         SELECT count(*) FROM deliveries AS held WHERE held.effect = pending.effect AND held.next_attempt_at > {now}
     ) FROM pending WHERE pending.effect IS NOT NULL
 """
-# Whether a lane is held back is looked up row by row, by index: as a join it would be planned for empty tables. And all
-# by one clock reading: a lane whose time comes while its rows are read would be entered in the middle. The effect is a
-# range of one, and asked for in order: only the index of the pending ones has that order. For ``effect = :effect`` the
-# primary key has it too, and might be read along all that is kept.
+# Each row looks up by index whether its lane waits: a join would be planned for empty tables. One clock reading serves
+# all rows: otherwise a lane whose pause ends during the read would be entered in its middle. The effect is queried as a
+# range of one value, and sorted: only the index of pending deliveries has that order. With ``effect = :effect`` the
+# primary key has it too, and the database might read all kept deliveries along it.
 DUE = """
     WITH clock AS MATERIALIZED (SELECT {now} AS now)
     SELECT number, correlation_id, step, effect, sku, type, body, attempts, (

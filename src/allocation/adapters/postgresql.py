@@ -1,8 +1,8 @@
-"""The store on PostgreSQL: one round trip to read what a group needs, one to write all it changed.
+"""The store on PostgreSQL: one round trip to read the data of a group, one to write its changes.
 
 The statements are the driver's best form (arrays and ``unnest``), not generic ones; this module owns them. Everything
-is committed with ``synchronous_commit`` as the server has it: on, unless somebody turned it off. A lost connection
-may or may not have committed; the ledger knows.
+is committed with the server's ``synchronous_commit``, which is on by default. After a lost connection the commit may or
+may not have been made; the ledger knows.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ UNAVAILABLE = (
     OSError,
 )
 
-# What a group needs, as rows of every kind. `own` are the products: with their versions as they are and as seen.
+# The data of a group, as rows of every kind. `own` are the products, with their present and their expected versions.
 WANTED = """
 WITH wanted AS MATERIALIZED (
     SELECT unnest($1::text::text[]) AS sku
@@ -139,7 +139,7 @@ NEWEST_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
     f" AND closed IS NULL AND priority <> 0 AND priority = $4 ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
-# Those that are too large and may be split, too.
+# Also lines that are too large and may be split.
 WAITING_LINES = (
     f"SELECT * FROM ((SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL"
     f" AND position > $2 AND qty <= $3 AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE})"
@@ -183,7 +183,7 @@ MISCOUNTS = """
 """
 
 CLOSED_AT = "CASE WHEN new.c9 IS NOT NULL THEN $1::timestamptz END"
-# What to do with the rows of each part of the changes, and their columns' types; None: it cannot have changed.
+# The statement for the rows of each part of the changes, and their columns' types; None: it cannot have changed.
 WRITES = {
     "new_products": (
         "INSERT INTO products (sku, version_number, waiting_lines, rules) SELECT * FROM {rows}",
@@ -263,8 +263,8 @@ def save_statement(parts: tuple[str, ...]) -> str:
 def array_literal(values: Collection[str | int | date | None]) -> str:
     """The values as PostgreSQL spells an array; a fraction of the cost of the driver's own encoding, value by value.
 
-    It is what JSON writes between other brackets: quotes and backslashes are escaped alike, null is null. Control
-    characters, which JSON escapes in ways PostgreSQL does not know, occur in no text of ours.
+    It is JSON with other brackets: quotes and backslashes are escaped alike, and null is null. PostgreSQL does not know
+    JSON's escapes for control characters, but our texts have none.
     """
     return "{" + msgspec.json.encode(values).decode()[1:-1] + "}"
 
@@ -277,7 +277,7 @@ class PostgresSession:
 
     def load(self, wanted: Wanted) -> Loaded:
         arguments = _load_arguments(wanted)
-        while True:  # at most twice: what is locked now cannot change any more
+        while True:  # at most twice: locked rows cannot change any more
             records = self.fetch(LOAD, *arguments)
             if all(record["n1"] == record["n3"] for record in records if record["kind"] == "p"):
                 return _loaded(records)

@@ -41,9 +41,9 @@ class Reader:
         return await _run(self._engine, lambda connection: view(connection, *args, **kwargs))
 
     async def run_by_index(self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same, whatever the planner was last told of the tables: statements read by index, planned each time.
+        """The same, but independent of the planner's statistics: statements read by index and are planned each time.
 
-        For lists that are live while their tables grow: a plan from when they were small may read all for each row.
+        For live lists of growing tables: a plan made for small tables may read a whole table for each row.
         """
         return await _run(self._engine, lambda connection: view(_by_index(connection), *args, **kwargs))
 

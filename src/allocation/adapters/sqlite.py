@@ -1,7 +1,7 @@
-"""The store on SQLite: a file, no server. One writer at a time, whichever process it is in.
+"""The store on SQLite: a file, no server. One writer at a time, over all processes.
 
-Everything is committed with ``synchronous=FULL`` in WAL mode: what was answered survives a power failure, as far as the
-disk keeps its word. Reading runs where the caller runs; writing, and the wait for the disk, in a thread of its own.
+Everything is committed with ``synchronous=FULL`` in WAL mode: acknowledged messages survive a power failure if the disk
+keeps its word. Reading runs in the caller's thread; writing, with the wait for the disk, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ NEWEST_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref = ?"
     f" AND position < ? AND closed IS NULL AND priority <> 0 AND priority = ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
-# Those that are too large and may be split, too.
+# Also lines that are too large and may be split.
 WAITING_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting WHERE sku = ?1 AND batchref IS NULL"
     " AND closed IS NULL AND position > ?2 AND qty <= ?3 AND priority = 0"
@@ -156,8 +156,8 @@ def insert(table: str, columns: Sequence[str], **constants: str) -> str:
     return INSERT.format(table=table, columns=", ".join((*columns, *constants)), values=", ".join(values))
 
 
-DATED = {"new_lines", "lines", "messages"}  # the parts that are told when it was
-# What to do with the rows of each part of the changes, in this order.
+DATED = {"new_lines", "lines", "messages"}  # the parts with a time
+# The statement for the rows of each part of the changes, in this order.
 WRITES = {
     "new_products": insert("products", ProductRow._fields),
     "products": UPDATE_PRODUCTS,
@@ -339,7 +339,7 @@ def _told_as_the_stores() -> Iterator[None]:
 
 
 def _connected(engine: Engine) -> sqlite3.Connection:
-    """A connection of our own, that goes back to no pool."""
+    """A connection of our own, outside the pool."""
     pooled = engine.raw_connection()
     connection = pooled.driver_connection
     pooled.detach()
@@ -348,7 +348,7 @@ def _connected(engine: Engine) -> sqlite3.Connection:
 
 
 async def _begin(connection: sqlite3.Connection) -> None:
-    """Become the one who writes, waiting for another process to finish without holding up the event loop."""
+    """Become the writer. Waits for another process to finish, without blocking the event loop."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LOCK_TIMEOUT_S
     while True:

@@ -96,7 +96,7 @@ batches = Table(
     Column("initial_eta", Date),
     # A column of its own: an index that depends on the counters would have to follow each of their changes.
     Column("has_room", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
-    Column("shipped_quantity", BigInteger, nullable=False, server_default=text("0")),  # of what is allocated
+    Column("shipped_quantity", BigInteger, nullable=False, server_default=text("0")),  # part of the allocated quantity
     Column("location", Text),
     Column("expires_on", Date),
     Column("quarantine", Text),  # the reason
@@ -123,8 +123,8 @@ order_lines = Table(
     Column("expires_at", UtcDateTime),  # of a hold
     Column("closed", Text),  # how it ended; null: it is open
     Column("closed_at", UtcDateTime),
-    Column("part", SmallInteger),  # of a line that may be split: which; null: it stays whole
-    Column("rest", BigInteger),  # what was cut off, and is in the parts that follow; null: nothing
+    Column("part", SmallInteger),  # part number of a line that may be split; null: it stays whole
+    Column("rest", BigInteger),  # quantity in the following parts; null: no following part
     PrimaryKeyConstraint("orderid", "sku"),
     CheckConstraint("qty > 0", name="qty"),
     sqlite_with_rowid=False,
@@ -137,7 +137,7 @@ _partial_index(
     order_lines.c.qty,
     where="batchref IS NULL AND closed IS NULL",
 )
-# These hold only what few lines have, so that the others do not pay for them.
+# These indexes have only the few lines with such a value, so that other lines do not pay for them.
 _partial_index(
     "ix_order_lines_to_split",
     order_lines.c.sku,
@@ -158,11 +158,11 @@ _partial_index(
 # A hold is known by its id alone, over all products.
 _partial_index("uq_order_lines_holdid", order_lines.c.orderid, unique=True, where="expires_at IS NOT NULL")
 _partial_index("ix_order_lines_expiring", order_lines.c.expires_at, where="closed IS NULL AND expires_at IS NOT NULL")
-# By age, for those that are kept no longer.
+# By age, to delete old closed lines.
 _partial_index("ix_order_lines_closed", order_lines.c.closed_at, where="closed_at IS NOT NULL")
 
-# What the lines that are kept no longer came to: the changes of their product, and what they took of a batch. All of
-# their messages had positions up to this one, and were recorded by this moment.
+# The totals of deleted lines: the number of changes of their product, and the quantity shipped from a batch. All of
+# their messages had positions up to this one, and were recorded up to this time.
 openings = Table(
     "openings",
     metadata,
@@ -179,8 +179,8 @@ batch_openings = Table(
     Column("shipped_quantity", BigInteger, nullable=False),
     PrimaryKeyConstraint("sku", "batchref"),
 )
-# The cascades that messages of such lines were taken out of, and how many messages are left of each. ``bare``: its
-# first message is kept for the others, without what it says of its own line.
+# The cascades with deleted messages, and the number of remaining messages of each. ``bare``: the first message is kept
+# for the others, without the data of its own line.
 shortened = Table(
     "shortened",
     metadata,
@@ -227,7 +227,7 @@ deliveries = Table(
     Column("settled_at", UtcDateTime),
     UniqueConstraint("correlation_id", "step", "effect"),
 )
-# The one index of them that a commit pays for. The others hold only what failed or is kept.
+# The only index of deliveries that a commit pays for. The others have only failed or kept deliveries.
 _partial_index("ix_deliveries_pending", deliveries.c.effect, deliveries.c.number, where="state = 'pending'")
 _partial_index(
     "ix_deliveries_held",
@@ -242,7 +242,7 @@ _partial_index(
 _partial_index("ix_deliveries_dead", deliveries.c.number, where="state = 'dead'")
 _partial_index("ix_deliveries_settled", deliveries.c.state, deliveries.c.settled_at, where="state <> 'pending'")
 
-# Which relay delivers a partition, until when, and how often that changed hands.
+# The relay that delivers a partition, the end of its lease, and the number of changes of the holder.
 leases = Table(
     "leases",
     metadata,
@@ -274,8 +274,8 @@ webhooks = Table(
     UniqueConstraint("url", "event_types"),
 )
 
-# A view: the ledger message by message, each row followed by the facts that are kept in it. ``kept_step`` is the step
-# of that row, and ``place`` where in it the message stands.
+# A view: the ledger message by message, each row followed by the facts kept in it. ``kept_step`` is the step of that
+# row, and ``place`` the message's index in it.
 messages = table(
     "messages",
     column("position", BigInteger),

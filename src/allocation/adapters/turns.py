@@ -1,6 +1,6 @@
 """Turns on PostgreSQL: one advisory lock of the database, held by a connection of its own.
 
-PostgreSQL gives it to whoever waits longest, and takes it back when its connection ends.
+PostgreSQL gives it to the process that waits longest, and releases it when the connection ends.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL
 from allocation.adapters.connection import OwnConnection
 from allocation.service_layer.writing.store import StoreUnavailable
 
-LOCK = 7_305_846  # any number that nobody else locks
-PATIENCE_S = 0.5  # longer than some turns of others: then whoever has it hangs, or does not take part
+LOCK = 7_305_846  # any number without another use
+PATIENCE_S = 0.5  # longer than several turns; after that the holder hangs, or does not take part in turns
 
 
 class PostgresTurns:
@@ -38,7 +38,7 @@ class PostgresTurns:
             try:
                 await self._connection.run(lambda run: run.rows(f"SELECT pg_advisory_unlock({LOCK})"))
             except StoreUnavailable:
-                return  # with the connection the lock has gone
+                return  # the lock ended with the connection
 
     async def close(self) -> None:
         await self._connection.close()

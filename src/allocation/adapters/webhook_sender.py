@@ -1,8 +1,8 @@
-"""Posts messages to webhooks over HTTP, and to no address that it should not reach.
+"""Posts messages to webhooks over HTTP, and only to allowed addresses.
 
-A name is looked up once for each connection, each address found is judged, and the connection is made to one of those
-that passed: nothing is looked up again in between. Redirects are not followed, proxies of the environment are not used,
-and all that a target may take of our time and memory is limited, but for the system's own limit on looking a name up.
+A name is looked up once for each connection, each address found is checked, and the connection uses one of the allowed
+addresses without another look-up. Redirects are not followed, and proxies of the environment are not used. The time and
+memory that a target can use are limited; only the look-up of a name has the system's own limit.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class HttpSender:
         resolve: Resolve = system_resolve,
         timeout_s: float = TOTAL_TIMEOUT_S,
     ) -> None:
-        """``tls`` decides which servers are trusted; without it, those that the system trusts."""
+        """``tls`` decides which servers are trusted; the default is the system's trust store."""
         self._allow_private = allow_private
         self._tls = tls
         self._backend = _CheckedBackend(resolve, allow_private=allow_private)
@@ -136,7 +136,7 @@ def _url(parts: SplitResult) -> httpcore.URL:
 
 
 def _beginning(chunks: Iterable[bytes]) -> bytes:
-    """What there is of an answer's body within the limits. The status is known: nothing that happens here matters."""
+    """The answer's body within the limits. The status is known already, so errors here do not matter."""
     read = bytearray()
     try:
         for chunk in chunks:
@@ -190,7 +190,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
             return found
         public = [each for each in found if is_public(ipaddress.ip_address(each))]
         if found and not public:
-            raise Hopeless(f"{host} leads to {', '.join(found)}, which is no public address. {PRIVATE_CURE}")
+            raise Hopeless(f"{host} leads to {', '.join(found)}, which is not a public address. {PRIVATE_CURE}")
         return public
 
 

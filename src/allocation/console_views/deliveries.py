@@ -1,4 +1,4 @@
-"""Effects: what is still to be delivered, how long it has waited, and what was given up."""
+"""Effects: their pending deliveries, how long these have waited, and their dead letters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from allocation.service_layer.writing.store import as_moment
 
 
 class EffectRow(NamedTuple):
-    """An effect: no number is counted further than `MOST_COUNTED`.
+    """An effect. Counting stops at `MOST_COUNTED`.
 
-    ``oldest`` is when the message of the oldest pending delivery was recorded, ``held`` how many wait for their next
-    attempt, ``trouble`` what the last attempt of the oldest of those said.
+    ``oldest`` is the recorded time of the oldest pending delivery's message. ``held`` is the number of deliveries that
+    wait for their next attempt, and ``trouble`` the last error of the oldest of them.
     """
 
     effect: str
@@ -28,7 +28,7 @@ class EffectRow(NamedTuple):
 
 
 def effects(connection: Connection, declared: Iterable[str]) -> Sequence[EffectRow]:
-    """The effects that there are, and every one that has deliveries, by name."""
+    """All present effects, and every effect with deliveries, by name."""
     pending = set(connection.scalars(text(_WITH_PENDING)))
     dead = set(connection.scalars(text(_WITH_DEAD)))
     return [_effect(connection, effect) for effect in sorted({*declared, *pending, *dead})]

@@ -1,4 +1,4 @@
-"""The ledger, newest messages first; a message with all it set off; and counts of what leads to what."""
+"""The ledger, newest messages first; a message with all its consequences; and counts of causes and consequences."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from allocation.service_layer.messages import message_id, split_id
 from allocation.service_layer.writing.store import as_moment
 
 PAGE = 50
-HISTORY = 20  # rows of the history of something, beside what else is shown of it
-NEAR = 1_000  # rows of the ledger that are looked at first: as a rule they are enough
-WINDOW = 20_000  # rows of the ledger that are looked at for one page, whatever is asked for
+HISTORY = 20  # rows of the history on a page with other content
+NEAR = 1_000  # rows of the ledger examined first; they are usually enough
+WINDOW = 20_000  # rows of the ledger examined for one page, with any filter
 MOST_TOLD = 500  # messages of one cascade
 FACTS: Sequence[str] = [kind.__name__ for kind, handlers in HANDLERS.items() if not handlers]
-HEAD = 24  # of a row's facts: long enough to tell the first, and mostly short of what users name
+HEAD = 24  # characters of a row's facts: enough to recognise the first one, usually without names given by users
 
-Pair = tuple[str | None, str]  # the type of a cause, None if it came from outside, and of what it led to
+Pair = tuple[str | None, str]  # the types of a cause and its consequence; the cause of a message from outside is None
 
 
 class Told(NamedTuple):
@@ -45,9 +45,9 @@ class Told(NamedTuple):
 
 
 class LedgerPage(NamedTuple):
-    """Messages, newest first. ``next_before`` is the position to go on before, None at the end.
+    """Messages, newest first. ``next_before`` is the position before which the next page begins, None at the end.
 
-    ``looked_through``: there may be more, but so many rows were looked at that the page ends early.
+    ``looked_through``: there may be more messages, but the page ends early after examining `WINDOW` rows.
     """
 
     messages: Sequence[Told]
@@ -110,7 +110,7 @@ def latest(
 
 
 def cascade(connection: Connection, id_: str) -> Cascade:
-    """All that belongs together with this message; raises `UnknownMessage`."""
+    """The whole cascade of this message; raises `UnknownMessage`."""
     views.event(connection, id_)
     correlation_id, _ = split_id(id_)
     about = {"correlation_id": correlation_id, "limit": MOST_TOLD + 1}
@@ -147,7 +147,7 @@ def first_position_since(connection: Connection, since: datetime) -> int:
 
 
 def tally(connection: Connection, after: int, until: int) -> Counter[Pair]:
-    """How often what led to what, of the rows in between."""
+    """The counts of causes and consequences in the rows between two positions."""
     counts: Counter[Pair] = Counter()
     span = {"after": after, "until": until}
     for type_, cause, only, rows in connection.execute(text(_TALLY), span):
@@ -166,7 +166,7 @@ def _mark(type_: str) -> str:
 
 
 def fact_of(head: str) -> str:
-    """The type of a row's only fact, of which the head may have the beginning alone."""
+    """The type of a row's only fact; the head may have only its beginning."""
     _, name, *more = head.split('"')
     return name if more else next((type_ for type_ in FACTS if type_.startswith(name)), name)
 
@@ -186,7 +186,7 @@ _EFFECTS = (
     " ORDER BY step, number LIMIT :limit"
 )
 _RECORDED_FROM = "SELECT recorded_at FROM ledger WHERE position >= :position ORDER BY position LIMIT 1"
-# Most rows have one fact at most, which is told by its head; to count those of several takes ten times as long.
+# Most rows have at most one fact, which the head shows; counting rows with several takes ten times as long.
 _SEVERAL = "facts LIKE '%],[%'"
 _TALLY = f"""
     SELECT type, (

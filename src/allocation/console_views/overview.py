@@ -1,4 +1,4 @@
-"""The whole stock in a few numbers, and what needs somebody's attention."""
+"""The whole stock in a few numbers, and everything that needs attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from allocation.console_views.waiting import spelled, steps
 from allocation.service_layer.writing.store import as_moment
 
 MOST_SHOWN = 5
-MOST_COUNTED = 10_000  # of what may be very many; more is shown as "10,000+"
+MOST_COUNTED = 10_000  # limit of long counts; more is shown as "10,000+"
 OLDEST_OF = 2_000  # products whose oldest waiting line is looked up to find the oldest of all
 
 
@@ -91,7 +91,7 @@ def totals(connection: Connection, today: date) -> Totals:
 
 
 def deliveries(connection: Connection) -> Deliveries:
-    """Counted by the indexes that hold only what is pending or dead."""
+    """Counted by the indexes that have only pending or dead deliveries."""
     return Deliveries(*(connection.execute(text(_COUNT.format(state))).scalar_one() for state in ("pending", "dead")))
 
 

@@ -1,4 +1,4 @@
-"""What a change begins with, and what became of the lines that it touched."""
+"""The initial values of a change, and its effect on lines."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
 
 
 def touched(connection: Connection, id_: str) -> Touched:
-    """What became of lines by this message from outside, as a preview of it said; raises `UnknownMessage`.
+    """The lines changed by this message from outside, in the form of a preview; raises `UnknownMessage`.
 
-    Lines that were deleted since are left out.
+    Lines that were deleted since are missing.
     """
     correlation_id, _ = split_id(id_)
     first = views.event(connection, correlation_id)
@@ -129,7 +129,7 @@ def _before(connection: Connection, sku: str, lines: Mapping[str, OrderedLine], 
 
 
 def _etas(connection: Connection, sku: str, position: int, told: Iterable[Event]) -> tuple[Etas, Etas]:
-    """The ETA of each batch before that position of the ledger, and after what was told there."""
+    """The ETA of each batch before and after that position of the ledger."""
     books = Books(sku)
     for fact in batch_facts_before(connection, sku, position):
         books.book(fact)

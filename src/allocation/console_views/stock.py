@@ -15,16 +15,16 @@ from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, state
 from allocation.service_layer.writing.store import as_moment
 
 PAGE = 50
-WINDOW = 20_000  # products that are looked at for one page, whatever is asked for
-WAITING_WINDOW = 2_000  # the same of products with waiting lines, which are found one by one
-MOST_WAITING = 2_000  # products with waiting lines that are put in order by their number
+WINDOW = 20_000  # products examined for one page, with any filter
+WAITING_WINDOW = 2_000  # the same for products with waiting lines, which are found one by one
+MOST_WAITING = 2_000  # products with waiting lines that are sorted by their number
 
 Only = Literal["", "waiting", "short", "late", "overdue"]
 Sort = Literal["sku", "-sku", "waiting"]
 
 
 class Stock(NamedTuple):
-    """Quantities of a product, a batch, or everything: of what is on hand, and of what is incoming."""
+    """Quantities of a product, a batch, or everything: on hand, and incoming."""
 
     on_hand: int = 0
     on_hand_allocated: int = 0
@@ -53,9 +53,9 @@ class ProductRow(NamedTuple):
 
 
 class ProductPage(NamedTuple):
-    """Products in the order asked for. ``next_after`` is the SKU to go on after, None at the end.
+    """Products in the requested order. ``next_after`` is the SKU after which the next page begins, None at the end.
 
-    ``looked_through``: there may be more, but so many were looked at that the page ends early.
+    ``looked_through``: there may be more products, but the page ends early after examining `WINDOW` products.
     """
 
     rows: Sequence[ProductRow]
@@ -113,7 +113,7 @@ class Hold(NamedTuple):
     expires_at: datetime
 
 
-def products(  # noqa: PLR0913 - what a list can be asked
+def products(  # noqa: PLR0913 - the filters of the list
     connection: Connection,
     *,
     search: str = "",
@@ -124,10 +124,10 @@ def products(  # noqa: PLR0913 - what a list can be asked
     today: date,
     limit: int = PAGE,
 ) -> ProductPage:
-    """Products whose SKU begins with ``search``, or has it ``anywhere``, in whatever case.
+    """Products whose SKU begins with ``search``, or contains it (``anywhere``), in upper or lower case.
 
-    ``waiting``: with lines that wait; ``short``: with nothing available; ``late``: with a line that is promised for a
-    later day than it is needed by; ``overdue``: with a batch whose ETA is past.
+    ``waiting``: with waiting lines; ``short``: with nothing available; ``late``: with a line promised for a later day
+    than needed; ``overdue``: with a batch whose ETA is past.
     """
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
@@ -160,7 +160,7 @@ def late_lines(connection: Connection, sku: str, today: date, limit: int = PAGE)
 
 
 def holds(connection: Connection, sku: str, limit: int = PAGE) -> Sequence[Hold]:
-    """What carts hold of a product, the one that ends first first."""
+    """The holds of a product, by expiry."""
     rows = connection.execute(_HOLDS, {"sku": sku, "limit": limit})
     return [Hold(holdid, qty, batchref, as_moment(expires_at)) for holdid, qty, batchref, expires_at in rows]
 
@@ -186,7 +186,7 @@ SUMS = """
     CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN purchased_quantity END), 0) AS BIGINT),
     CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN allocated_quantity END), 0) AS BIGINT)
 """
-# Open lines that are promised for a later day than they are needed by; found by an index of those that are needed.
+# Open lines promised for a later day than needed; found by an index of the lines with a need-by day.
 LATE = (
     "FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
     " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL"
@@ -228,7 +228,7 @@ _MOST_WAITING = """
         SELECT -last.waiting_lines, last.sku FROM products AS last WHERE last.sku = :after
     )) ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
-# As values and not by EXISTS, which PostgreSQL may answer for all products together, by reading all that there is.
+# As values and not by EXISTS, because PostgreSQL may answer EXISTS for all products together and read whole tables.
 _CONDITIONS: Mapping[Only, str] = {
     "": "",
     "waiting": "",
@@ -240,7 +240,7 @@ _LAST_CHARACTER = "\U0010ffff"
 
 
 class _Asked(NamedTuple):
-    """What products are asked for, put into SQL."""
+    """The filters of the list as SQL."""
 
     search: str
     anywhere: bool
@@ -297,7 +297,7 @@ class _Asked(NamedTuple):
         return values
 
     def window(self, limit: int) -> int:
-        """How many products are looked at for so many: no more than these, where all that are looked at are meant."""
+        """The number of products to examine for a page of the given length; the same number if there is no filter."""
         if self.search or self.only not in {"", "waiting"}:
             return WAITING_WINDOW if self.only == "waiting" else WINDOW
         return limit

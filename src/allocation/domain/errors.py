@@ -1,7 +1,7 @@
 """Refusals: the ordinary *no* of the business, each naming the value and the cure.
 
-A refusal answers the one who asked and changes nothing. What a caller cannot cure (a lost database, a
-bug) is not here: that is a failure, and failures are loud.
+A refusal is the answer to a request and changes nothing. A problem that the caller cannot cure (a lost database, a
+bug) is not here: it is a failure, and failures are loud.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class InvalidSku(Refusal):
 
 
 class UnknownSku(Refusal):
-    """A look-up of a SKU that no batch was ever bought of."""
+    """No batch of the SKU that was looked up was ever bought."""
 
     cure = "Look the SKU up in the list of products."
 
@@ -46,12 +46,12 @@ class UnknownSku(Refusal):
 
 
 class LedgerBeginsLater(Refusal):
-    """A look at the past of a product of which closed lines have been removed since, with all messages about them."""
+    """The moment asked for is older than the product's history: closed lines and their messages were deleted."""
 
     cure = "Ask for that moment or a later one."
 
     def __init__(self, sku: str, since: datetime) -> None:
-        super().__init__(f"The ledger of {sku} goes back to {since.isoformat()}")
+        super().__init__(f"The history of {sku} starts at {since.isoformat()}")
 
 
 class UnknownBatch(Refusal):
@@ -91,18 +91,18 @@ class UnknownDeadLetter(Refusal):
 
 
 class ProductChanged(Refusal):
-    """What was asked is meant for the product as somebody saw it, and it has changed since."""
+    """The request was made for an earlier version of the product."""
 
-    cure = "Look at what would happen now, and ask again."
+    cure = "Preview the change again, then repeat the request."
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"Product {sku} has changed meanwhile")
 
 
 class LineConflict(Refusal):
-    """``(orderid, sku)`` identifies a line, and it was taken with another quantity, day or priority."""
+    """``(orderid, sku)`` identifies a line, and this line was ordered with another quantity, day or priority."""
 
-    cure = "Repeat the line as it was taken, or use another order id."
+    cure = "Repeat the line unchanged, or use another order id."
 
     def __init__(self, taken: OrderLine, asked: OrderLine) -> None:
         told = f"Order {asked.orderid} already has a line of {asked.sku}"
@@ -113,7 +113,7 @@ class LineConflict(Refusal):
         elif own_priority(taken.priority) != asked.priority:
             told += f" with priority {own_priority(taken.priority)}, not {asked.priority}"
         elif bool(taken.part) != bool(asked.part):
-            told += " that may be split, not a whole one" if taken.part else " that is whole, not one to be split"
+            told += " that may be split; this one may not" if taken.part else " that may not be split; this one may"
         super().__init__(told)
 
 
@@ -141,7 +141,7 @@ class IdempotencyKeyReused(Refusal):
 
 
 class InvalidWebhook(Refusal):
-    """A webhook cannot be as it is described: its URL, an event type or another field."""
+    """The URL, an event type or another field of the webhook is not allowed."""
 
 
 class UnknownWebhook(Refusal):
@@ -158,16 +158,16 @@ class WebhookConflict(Refusal):
 
     def __init__(self, known_id: str, url: str) -> None:
         super().__init__(
-            f"Webhook {known_id} posts the same to {url} already",
+            f"Webhook {known_id} already posts the same events to {url}",
             "If its secret is lost, rotate it; if it is disabled, remove it first.",
         )
 
 
 class TooManyWebhooks(Refusal):
-    """There are as many webhooks as there may be."""
+    """The maximum number of webhooks is reached."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"There are {most} webhooks, and no more are kept", "Remove one that nobody needs.")
+        super().__init__(f"There are already {most} webhooks, the maximum", "Remove a webhook that is no longer used.")
 
 
 class UnknownLine(Refusal):
@@ -198,46 +198,46 @@ class LineClosed(Refusal):
 
 
 class LineWasSplit(Refusal):
-    """A line that was split is as large as its parts, of which only the last can grow or shrink."""
+    """The quantity of a split line is the sum of its parts, and only the last part can grow or shrink."""
 
     def __init__(self, line: OrderLine, last: str) -> None:
         change = "Cancel" if last == line.orderid else f"Change {last}, which is its last part, or cancel"
         super().__init__(
-            f"The line of {line.sku} in order {line.orderid} was split: {line.rest} of it follow in {line.next_part}",
+            f"The line of {line.sku} in order {line.orderid} was split: the other {line.rest} are in {line.next_part}",
             f"{change} the line and order it again.",
         )
 
 
 class NotShippable(Refusal):
-    """The line has no stock in the warehouse that could leave it."""
+    """The line has no stock in the warehouse that can be shipped."""
 
     def __init__(self, line: OrderLine, why: str, cure: str) -> None:
         super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be shipped: {why}", cure)
 
 
 class NotReturnable(Refusal):
-    """Only what was shipped can come back."""
+    """Only shipped items can be returned."""
 
-    cure = "Return at most what was shipped and is still with the customer."
+    cure = "Return at most the quantity that was shipped and not yet returned."
 
     def __init__(self, line: OrderLine, qty: int | None, shipped: int) -> None:
         asked = line.qty if qty is None else qty
-        super().__init__(f"{asked} of {line.sku} cannot come back from order {line.orderid}: {shipped} are shipped")
+        super().__init__(f"{asked} of {line.sku} cannot be returned from order {line.orderid}: {shipped} are shipped")
 
 
 class CountBelowShipped(Refusal):
-    """A batch was counted as smaller than what left it."""
+    """The counted quantity is smaller than the quantity already shipped from the batch."""
 
-    cure = "Count what was purchased less what is lost; what was shipped stays counted."
+    cure = "Enter the purchased quantity minus losses; shipped items stay included."
 
     def __init__(self, ref: str, qty: int, shipped: int) -> None:
-        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} of it were shipped")
+        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped")
 
 
 class BatchArrived(Refusal):
-    """A batch that is in the warehouse is not due on any day: what is told of its delivery comes too late."""
+    """The batch is in the warehouse already, so it cannot get a new ETA."""
 
-    cure = "Count it anew if its quantity is wrong, or put it in quarantine if it is not there."
+    cure = "Recount the batch if its quantity is wrong, or quarantine it if it is not there."
 
     def __init__(self, ref: str, eta: date) -> None:
         super().__init__(f"Batch {ref} cannot be due on {eta}: it is in the warehouse")
@@ -253,16 +253,16 @@ class HoldEndedAlready(Refusal):
 
 
 class HoldStillRuns(Refusal):
-    """A hold expires at its moment, not before."""
+    """A hold cannot expire before its expiry time."""
 
-    cure = "Release the hold if it is not wanted any more."
+    cure = "Release the hold if it is no longer needed."
 
     def __init__(self, line: OrderLine) -> None:
         super().__init__(f"Hold {line.orderid} runs until {line.expires_at}")
 
 
 class HoldConflict(Refusal):
-    """The id belongs to a hold of something else, or to an order."""
+    """The id belongs to another hold, or to an order."""
 
     cure = "Repeat the hold as it was made, or use another id."
 
@@ -272,34 +272,34 @@ class HoldConflict(Refusal):
 
 
 class InvalidMoment(Refusal):
-    """A hold can only end in the future, and not in a far one."""
+    """The expiry time of a hold must be in the future, and not too far away."""
 
-    cure = "Give a moment in the near future, with its time zone: 2026-01-31T12:00:00Z for example."
+    cure = "Give a time in the near future, with its time zone, for example 2026-01-31T12:00:00Z."
 
     def __init__(self, expires_at: object, why: str) -> None:
         super().__init__(f"expires_at is {expires_at}, which is {why}")
 
 
 class NotEnoughStock(Refusal):
-    """A hold does not wait: no batch has room for it now."""
+    """No batch has enough free stock for the hold. A hold is never backordered."""
 
-    cure = "Hold less, or order it: an order line waits for stock."
+    cure = "Hold a smaller quantity, or place an order: an order line can wait for stock."
 
     def __init__(self, sku: str, qty: int) -> None:
-        super().__init__(f"No batch of {sku} has room for {qty}")
+        super().__init__(f"No batch of {sku} has {qty} free")
 
 
 class TooManyWaiting(Refusal):
-    """As many lines of the product wait as its rules allow."""
+    """The product has its maximum number of backorders."""
 
-    cure = "Order less, or wait until stock comes."
+    cure = "Order a smaller quantity, or try again after the next delivery."
 
     def __init__(self, sku: str, most: int) -> None:
-        super().__init__(f"No batch of {sku} has room, and {most} lines may wait for it")
+        super().__init__(f"No batch of {sku} has enough stock, and its limit of {most} backorders is reached")
 
 
 class NotPinnable(Refusal):
-    """A line cannot be put on that batch."""
+    """The line cannot be pinned to that batch."""
 
     def __init__(self, line: OrderLine, ref: str, why: str, cure: str) -> None:
         super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be put on {ref}: {why}", cure)

@@ -86,8 +86,8 @@ class Leaving(NamedTuple):
                 raise NotPinnable(
                     line,
                     batch.reference,
-                    f"others can make room for all but {missing} of it",
-                    "Choose another batch, or count it anew.",
+                    f"moving other lines leaves it {missing} short",
+                    "Choose another batch, or recount this one.",
                 )
             if self.rules.is_frozen(each, self.today):
                 continue

@@ -1,4 +1,4 @@
-"""What is answered to each event from outside: the same over HTTP, in bulk lines and on the command line."""
+"""The answer to each event from outside: the same over HTTP, in bulk lines and on the command line."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class BatchAnswer(TypedDict):
 
 
 class LineAnswer(TypedDict):
-    """Where the line stands: on a batch, or waiting (null)."""
+    """The batch of the line; null: it waits."""
 
     batchref: str | None
 
 
 class Part(TypedDict):
-    """A part of a line that was split: how much of it, and where that stands; null: it waits."""
+    """A part of a split line: its quantity and its batch; null: it waits."""
 
     orderid: str
     qty: int
@@ -57,18 +57,18 @@ class Part(TypedDict):
 
 
 class AllocationAnswer(LineAnswer, total=False):
-    """Where the line stands, or its first part: on a batch, or waiting (null); ``parts`` are there if it was split."""
+    """The batch of the line, or of its first part; null: it waits. ``parts`` is present if the line was split."""
 
     parts: list[Part]
 
 
 # `from` is no name in Python.
 Move = TypedDict("Move", {"orderid": str, "sku": str, "qty": int, "from": str | None, "to": str | None})
-Move.__doc__ = "A line's way from batch to batch; null stands for waiting."
+Move.__doc__ = "A line's move from batch to batch; null means waiting."
 
 
 class CountAnswer(TypedDict):
-    """The batch is as it was said to be; ``moved`` are the lines that stand elsewhere than before."""
+    """The batch was changed; ``moved`` has the lines that moved."""
 
     batchref: str
     moved: list[Move]
@@ -92,7 +92,7 @@ class DayAnswer(CountAnswer):
 
 
 class PlaceAnswer(TypedDict):
-    """Where the line stands: on a batch, or waiting (null); ``moved`` are other lines that stand elsewhere."""
+    """The batch of the line; null: it waits. ``moved`` has other lines that moved."""
 
     batchref: str | None
     moved: list[Move]
@@ -112,7 +112,7 @@ class RulesAnswer(TypedDict):
 
 
 class MoveUpAnswer(TypedDict):
-    """``moved`` are the lines that come in time now, and the waiting lines that are served by what they left."""
+    """``moved`` has the lines that are now in time, and the waiting lines that got their stock."""
 
     sku: str
     moved: list[Move]
@@ -128,7 +128,7 @@ class Repair(TypedDict):
 
 
 class RepairAnswer(TypedDict):
-    """The product's counters are what its lines add up to; ``repaired`` are those that were not."""
+    """The product's counters now agree with its lines; ``repaired`` has the counters that were wrong."""
 
     sku: str
     repaired: list[Repair]

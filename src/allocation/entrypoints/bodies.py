@@ -17,7 +17,7 @@ Headers = Mapping[bytes, bytes]
 
 
 class Disconnected(Exception):
-    """The client has gone before its request was complete: nobody is left to be answered."""
+    """The client disconnected before its request was complete, so there is nobody to answer."""
 
 
 def check_content_type(headers: Headers, accepted: Collection[bytes] = JSON_TYPES) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of parameters that the HTTP API and the console take: what each parses, refuses, and says of itself."""
+"""The kinds of parameters of the HTTP API and the console: how each is parsed, refused and described."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Text:
         return value
 
     def parse_or(self, unknown: Callable[[str], Refusal], value: str) -> str:
-        """The value; what cannot exist is unknown."""
+        """The value; a value that cannot exist counts as unknown."""
         try:
             return self.parse(value)
         except InvalidMessage:

@@ -1,4 +1,4 @@
-"""What is answered to a preview: the same over HTTP, in the console and on the command line."""
+"""The answer to a preview: the same over HTTP, in the console and on the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_SHOWN = 200  # lines, on a page
 
 
 class ChangedLine(msgspec.Struct):
-    """A line, where it stands and where it would, and the days it is promised for; null: it waits, or is no promise.
+    """A line with its present and its new batch, and its present and new promised day; null: it waits, or has no day.
 
     Stock in the warehouse is promised for today. ``state`` is what the line would be.
     """
@@ -38,7 +38,7 @@ class ChangedLine(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """How many lines would stand on another batch, come to wait, get stock, be late, and be promised anew."""
+    """The numbers of lines that would move, wait, be served, be late, and be promised for an earlier or a later day."""
 
     moved: int
     waiting: int
@@ -49,7 +49,7 @@ class Summary(msgspec.Struct):
 
 
 class Effect(msgspec.Struct):
-    """What would become of lines; ``more``: of more lines than are listed."""
+    """The lines that would change; ``more``: there are more than are listed."""
 
     summary: Summary
     lines: list[ChangedLine]
@@ -57,7 +57,7 @@ class Effect(msgspec.Struct):
 
 
 class EventPreview(msgspec.Struct):
-    """What would be answered, and what would become of lines. Nothing was changed."""
+    """The answer, and the lines that would change. Nothing was changed."""
 
     answer: Mapping[str, Any]
     summary: Summary
@@ -66,7 +66,7 @@ class EventPreview(msgspec.Struct):
 
 
 async def preview_event(previews: Previews, message: Message, limit: int = DEFAULT_PAGE) -> EventPreview:
-    """What the message would set off; raises the refusal that it would be answered."""
+    """The effect of the message; raises the refusal that the message would get."""
     preview = await previews.preview([message])
     [outcome] = preview.outcomes
     if isinstance(outcome, Refusal):
@@ -80,7 +80,7 @@ def effect_of(preview: Preview, limit: int) -> Effect:
 
 
 def effect_of_lines(lines: Sequence[LineChange]) -> Effect:
-    """The lines that come to wait, the latest, then all others by order; counts of all, and as many as are shown."""
+    """Lines that start to wait come first, then the latest, then all others by order id; counts cover all lines."""
     return effect_of(Preview((), sorted(lines, key=_harm), {}), MOST_SHOWN)
 
 

@@ -1,4 +1,4 @@
-"""How every refusal and failure is told to the outside: one table for HTTP, bulk lines and the command line."""
+"""Maps every refusal and failure to its slug, status, exit code and text: one table for HTTP, /bulk and commands."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ EXIT_UNAVAILABLE = 75
 
 
 class UnknownPath(Refusal):
-    """Nothing is served under this path."""
+    """The service has nothing at this path."""
 
-    cure = "See /docs for the paths there are, or /openapi.json."
+    cure = "See /docs or /openapi.json for all paths."
 
 
 class MethodNotAllowed(Refusal):
@@ -65,36 +65,36 @@ class MethodNotAllowed(Refusal):
 
 
 class TooLarge(Refusal):
-    """The input is longer than is read."""
+    """The input is longer than the limit."""
 
 
 class WrongContentType(Refusal):
-    """The body is declared to be something else than is read."""
+    """The Content-Type of the body is not accepted here."""
 
 
 class Forged(Refusal):
-    """A form of the console was sent without what proves that it is one of ours."""
+    """A form of the console was sent without the token that proves its origin."""
 
     cure = "Open the page again and send the form from there; cookies must be allowed."
 
 
 class TooManyStreams(Refusal):
-    """No more pages of the console are kept live."""
+    """The maximum number of live console pages is reached."""
 
-    cure = "Close pages that nobody looks at; this one can be read, and reloaded, as it is."
+    cure = "Close console pages that you do not need. This page still works; reload it to update it."
 
     def __init__(self, most: int) -> None:
         super().__init__(f"{most} pages are live already")
 
 
 class ProofUnderWay(Refusal):
-    """The books are being proved already, and once at a time is enough."""
+    """The books are being verified already, and only one verification runs at a time."""
 
     cure = "Wait for its result."
 
 
 class UnknownImport(Refusal):
-    """There is no such import, or it was left, or another one took its place."""
+    """The import does not exist, was discarded, or was replaced by another one."""
 
     cure = "Choose the file again."
 
@@ -103,11 +103,11 @@ class UnknownImport(Refusal):
 
 
 class ImportUnderWay(Refusal):
-    """Files are imported one after the other."""
+    """Another file is being imported, and only one is imported at a time."""
 
 
 class Kind(NamedTuple):
-    """What one kind of refusal is called outside. ``slug`` never changes: clients may tell kinds apart by it."""
+    """How one kind of refusal is reported. ``slug`` never changes: clients may distinguish kinds by it."""
 
     slug: str
     status: int
@@ -165,7 +165,7 @@ KINDS = (*REFUSALS.values(), UNAVAILABLE, FAILURE)
 
 
 class Told(NamedTuple):
-    """A refusal or failure in words: ``message`` is the refusal's own, ``detail`` says what helps as well."""
+    """A refusal or failure in words: ``message`` is the refusal's own text, ``detail`` adds the cure."""
 
     kind: Kind
     message: str
@@ -173,7 +173,7 @@ class Told(NamedTuple):
 
 
 def tell(error: Exception) -> Told:
-    """What to answer for an error. What is no refusal is not described: its text is for the log."""
+    """Return the answer for an error. The text of a failure is not shown, because it belongs in the log."""
     match error:
         case Refusal():
             message = str(error)

@@ -1,4 +1,4 @@
-"""What can be done with webhooks, and what is answered: the same over HTTP and on the command line."""
+"""The operations on webhooks and their answers: the same over HTTP and on the command line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def add(service: Service, url: str, event_types: Sequence[str], descriptio
 
 
 async def remove(service: Service, id_: str) -> None:
-    """Remove a webhook, with all that was still to be posted to it. Raises `UnknownWebhook`."""
+    """Remove a webhook with its pending deliveries. Raises `UnknownWebhook`."""
     await service.webhooks.remove(id_)
     await service.subscriptions.refresh()
 
@@ -96,13 +96,13 @@ async def enable(service: Service, id_: str) -> Webhook:
 
 
 async def rotate(service: Service, id_: str, overlap_hours: int) -> SecretWebhook:
-    """Give a webhook a new secret; older ones sign as well for so many hours. Raises `UnknownWebhook`."""
+    """Give a webhook a new secret; older ones also sign for this number of hours. Raises `UnknownWebhook`."""
     overlap, now = timedelta(hours=overlap_hours), datetime.now(UTC)
     return _with_secret(await service.webhooks.change(id_, lambda found: rules.rotated(found, overlap, now)))
 
 
 async def try_(service: Service, id_: str) -> Trial:
-    """Post a test message to a webhook, and tell what its target said. Raises `UnknownWebhook`."""
+    """Post a test message to a webhook, and return its target's answer. Raises `UnknownWebhook`."""
     found = await service.webhooks.find(id_)
     if found is None:
         raise UnknownWebhook(id_)
@@ -111,7 +111,7 @@ async def try_(service: Service, id_: str) -> Trial:
 
 
 def shown(webhook: rules.Webhook) -> Webhook:
-    """What everybody may see of it."""
+    """The public part of a webhook."""
     now = datetime.now(UTC)
     return Webhook(
         webhook.id,

@@ -1,7 +1,7 @@
-"""The use cases, one function each, and the tables that say what the system does.
+"""The use cases, one function each, and the tables that connect them with events.
 
-A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event, and the port
-it needs; it touches the outside world, so it runs after the commit, at least once.
+A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event and its port.
+It touches the outside world, so it runs after the commit, at least once.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ STOCK_TEAM = "stock@made.com"
 
 
 class Notifications(Protocol):
-    """Tells people something; raises when it could not."""
+    """Notifies people. An error means that the notification was not sent."""
 
     def send_mail(self, to: str, subject: str) -> None:
-        """Hand the mail over to whoever delivers it."""
+        """Send the mail, or raise an error."""
 
 
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
@@ -256,7 +256,7 @@ def _of_hold(holdid: str, uow: AbstractUnitOfWork) -> Product:
 
 
 def _check_is_no_hold_of_another(product: Product, holdid: str, uow: AbstractUnitOfWork) -> None:
-    """The id of a hold is unique over all SKUs, for it is all that is told of it later."""
+    """The id of a hold is unique over all SKUs, because later events name only the id."""
     other = uow.products.get_by_holdid(holdid=holdid)
     known = None if other is None or other is product else other.promise(holdid)
     if known is not None:
@@ -313,7 +313,7 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.WaitingLinesRepaired: [],
 }
 
-# What may follow when a batch has more room, and when lines and holds lose their batch.
+# Events after a batch has more room, and after lines and holds lose their batch.
 _SERVES = frozenset({events.AllocationRequired, events.MoveUpRequired})
 _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
 

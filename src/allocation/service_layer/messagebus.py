@@ -1,7 +1,7 @@
-"""The message bus: one message in, and all it sets off, until nothing is left to handle.
+"""The message bus: handles one message and all its consequences.
 
-It ends: what a handler may raise is declared in `handlers.RAISES`, the declared flow is proved acyclic at start-up
-(`flow.check`), and an undeclared event is refused here.
+It always ends: `handlers.RAISES` declares the events that a handler may raise, `flow.check` proves at start that this
+flow is acyclic, and the bus refuses undeclared events.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
 
 class UndeclaredEvent(RuntimeError):
-    """A handler raised an event that `handlers.RAISES` does not allow it."""
+    """A handler raised an event that `handlers.RAISES` does not allow."""
 
 
 def handle(event: Event, uow: AbstractUnitOfWork) -> list[Any]:
-    """Handle the event and all it sets off; return the handlers' results, the event's own first."""
+    """Handle the event and all its consequences; return the handlers' results, the event's own first."""
     results: list[Any] = []
     queue: deque[tuple[Event, int | None]] = deque([(event, None)])
     while queue:

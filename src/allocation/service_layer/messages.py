@@ -22,7 +22,11 @@ from allocation.domain.fields import MAX_TEXT_LENGTH, Between, Meaning, OneOf, T
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what JSON that is none, or too deep, raises
+UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+)  # the errors for text that is not JSON, or nested too deeply
 MAX_ACTOR_LENGTH = 100
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
@@ -44,7 +48,7 @@ class Message(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a message: its handler's result, and the events it set off, in the order they were handled."""
+    """The outcome of a message: its handler's result, and the events it set off, in the order they were handled."""
 
     message: Message
     result: Any
@@ -69,7 +73,7 @@ def check_key(key: str) -> str:
 
 
 def actor_of(channel: str, name: str) -> str:
-    """Who sends a message, such as ``http:anna``: the channel, and the name that somebody gave there.
+    """The actor of a message, such as ``http:anna``: the channel, and the name given there.
 
     Raises `InvalidMessage`.
     """
@@ -128,12 +132,12 @@ def decode_typed(line: bytes | str) -> Event:
     try:
         parsed = decoder.decode(line)
     except UNREADABLE:
-        return from_typed(decode_object(line))  # which says what is wrong
+        return from_typed(decode_object(line))  # raises the exact error
     return builders[type(parsed)](parsed)
 
 
 def decode_object(line: bytes | str) -> dict[str, Any]:
-    """A JSON object as it stands in a line; raises `InvalidMessage`."""
+    """The JSON object of a line; raises `InvalidMessage`."""
     try:
         parsed = msgspec.json.decode(line)
     except UNREADABLE as error:
@@ -159,7 +163,7 @@ def from_fields(kind: type[Event], values: Mapping[str, Any]) -> Event:
 
 
 def incoming(type_: object) -> type[Event]:
-    """The class of an event that may come from outside: one that has a handler."""
+    """The class of an event that senders can send: one with a handler."""
     kind = EVENTS.get(type_) if isinstance(type_, str) else None
     if kind is None or not HANDLERS[kind]:
         raise InvalidMessage(f"Unknown event type {_shown(type_)}", f"Use one of {', '.join(incoming_types())}.")
@@ -301,7 +305,7 @@ def _complaint(kind: type[Event], body: bytes | str, error: Exception) -> Invali
 
 
 def _field_complaint(kind: type[Event], values: Mapping[str, Any]) -> InvalidMessage | None:
-    """What is wrong with the first wrong field, in a sentence with its name, its value and what it takes."""
+    """The refusal for the first wrong field, with its name, its value and its limits."""
     rules = {rule.name: rule for rule in field_rules(kind)}
     for name in values:
         if name not in rules:

@@ -1,4 +1,4 @@
-"""The unit of work of the seed: what a handler works in, and where the bus takes new events from."""
+"""The unit of work of the seed: the context of a handler, and the bus's source of new events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from allocation.domain.model import Product
 
 
 class AbstractRepository(abc.ABC):
-    """Products by SKU or batch reference; it remembers those seen, so that their events can be collected."""
+    """Products by SKU or batch reference. It remembers all products seen, so that their events can be collected."""
 
     def __init__(self) -> None:
         self.seen: set[Product] = set()
@@ -32,7 +32,7 @@ class AbstractRepository(abc.ABC):
         return self._saw(self._get_by_batchref(batchref))
 
     def get_by_holdid(self, holdid: str) -> Product | None:
-        """The product that stock is or was held of under this id, or None if there never was such a hold."""
+        """The product of the hold with this id, ended holds included, or None if there never was such a hold."""
         return self._saw(self._get_by_holdid(holdid))
 
     def _saw(self, product: Product | None) -> Product | None:
@@ -55,10 +55,10 @@ class AbstractRepository(abc.ABC):
 
 
 class AbstractUnitOfWork(abc.ABC):
-    """All of a handler's changes or none: `commit` accepts them, leaving without it takes them back.
+    """All of a handler's changes or none: `commit` accepts them, and leaving without it rolls them back.
 
-    ``now`` is the moment all of it is recorded as. ``solve`` finds the least harmful way to re-place lines, for the
-    products whose rules ask for it.
+    ``now`` is the recorded time of all changes. ``solve`` finds the least harmful reallocation, for products with that
+    rule.
     """
 
     products: AbstractRepository
@@ -80,7 +80,7 @@ class AbstractUnitOfWork(abc.ABC):
         self._commit()
 
     def collect_new_events(self) -> Iterator[Event]:
-        """Yield the events of every product seen since the last time, each once, in the order they were raised."""
+        """Yield the events of every product seen since the last call, each once, in the order they were raised."""
         for product in self.products.seen:
             if product.given:
                 given, product.given = product.given, []
@@ -90,15 +90,15 @@ class AbstractUnitOfWork(abc.ABC):
         self.products.seen.clear()
 
     def record(self, event: Event, cause: int | None) -> int:
-        """Note that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""
+        """Record that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""
         return 0
 
     def record_given(self, facts: Iterable[Event]) -> None:  # noqa: B027 - without a ledger there is nothing to note
-        """Note facts of kinds that also come from outside: a rule told them, and they have happened already."""
+        """Record facts of types that senders can send too: here a rule raised them, and they have been applied."""
 
     @abc.abstractmethod
     def _commit(self) -> None: ...
 
     @abc.abstractmethod
     def rollback(self) -> None:
-        """Take back what was not committed."""
+        """Discard uncommitted changes."""

@@ -1,7 +1,7 @@
-"""What every implementation of a port has to pass, for whoever writes another one.
+"""Contract tests for your own implementations of the ports.
 
-Subclass the suite in a test file and say how to make what is tested. The tests are plain methods with plain asserts, so
-that this package needs no test runner.
+Subclass the suite in a test file and implement how to make the tested object. The tests are plain methods with plain
+asserts, so this package needs no test runner.
 """
 
 from allocation.testing.effects import EffectTargetCompliance

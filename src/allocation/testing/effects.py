@@ -1,4 +1,4 @@
-"""What every target of an effect promises."""
+"""The contract of every target of an effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from allocation.service_layer.delivering.effects import Unreachable
 
 
 class EffectTargetCompliance:
-    """The contract of a target, as tests. Whoever subclasses it says how to send, and what the world then sees."""
+    """The contract of a target, as tests. A subclass implements how to send, and how to see the result."""
 
     def send(self, text: str) -> None:
         """Let the adapter have its effect once. ``text`` is something that `seen` tells it by."""
@@ -45,7 +45,7 @@ class EffectTargetCompliance:
     def test_what_is_declined_raises_and_is_no_trouble_of_the_target(self) -> None:
         self.decline()
         error = raised_by(lambda: self.send("declined"))
-        assert error is not None, "declined, and nobody was told"
+        assert error is not None, "declined without an error"
         assert not isinstance(error, Unreachable), "a target that answers is reachable"
         self.bring_back()
         self.send("taken")
@@ -53,9 +53,9 @@ class EffectTargetCompliance:
 
 
 def raised_by(work: Callable[[], object]) -> Exception | None:
-    """What the work raised; None if it succeeded."""
+    """The error that the work raised; None if it succeeded."""
     try:
         work()
-    except Exception as error:  # noqa: BLE001 - it is what was asked for
+    except Exception as error:  # noqa: BLE001 - the error is the result
         return error
     return None

@@ -1,4 +1,4 @@
-"""What every store promises, whatever it is made of."""
+"""The contract of every store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Parts = Mapping[str, Any]  # of `Changes`
 
 
 class StoreUnderTest:
-    """A store under test, and what it keeps."""
+    """A store under test, and its content."""
 
     def __init__(self, suite: StoreCompliance, runner: asyncio.Runner) -> None:
         self._suite = suite
@@ -479,7 +479,7 @@ def _raised(save: Callable[..., None], *, parts: Parts, **others: Any) -> Except
 
 
 def _recalled(row: MessageRow) -> tuple[Any, ...]:
-    """What a store has to give back of a ledger row; the rest is for whoever reads the ledger."""
+    """The part of a ledger row that a store must return; the rest is for readers of the ledger."""
     return (row.correlation_id, row.step, row.type, row.body, row.facts, row.result, row.actor)
 
 
@@ -538,7 +538,7 @@ IMPOSSIBLE: Final[Mapping[str, Parts]] = {
     "negative when new": {"new_batches": [batch("b2", allocated=-1)]},
     "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
     "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
-    "cut below what is allocated": {"batches": [batch("b1", purchased=3, allocated=4)]},
+    "cut below the allocated quantity": {"batches": [batch("b1", purchased=3, allocated=4)]},
     "more shipped than allocated": {"rewritten_batches": [batch("b1", allocated=1)._replace(shipped_quantity=2)]},
     "less than nothing shipped": {"new_batches": [batch("b2")._replace(shipped_quantity=-1)]},
     "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},

@@ -1,7 +1,7 @@
-"""What can be promised: now, and from which day on. Read from the batches with room alone, by their index.
+"""Availability: the quantity that can be promised now and by day. Reads only batches with free stock, by their index.
 
-It follows the rules by which lines are promised: a whole line from one batch, what is in quarantine or expires too
-early left out, the safety stock kept.
+It follows the rules of allocation: a whole line from one batch, no stock that is in quarantine or expires too early,
+and the safety stock is kept.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MAX_SKUS = 100
 
 
 class Promisable(msgspec.Struct):
-    """So much can be promised for that day: all that is there by then, and lasts until then."""
+    """The quantity that can be promised for that day: all stock that has arrived and not expired by then."""
 
     date: date
     quantity: int
 
 
 class Availability(msgspec.Struct):
-    """What of a product can be promised now and from which days on, over all of its batches.
+    """The quantities of a product that can be promised now and by day, over all its batches.
 
-    ``earliest`` is the day for a whole line of the quantity asked for, null if no batch has room for it;
-    ``can_promise`` says whether that can be by the day asked for. Both are null unless a quantity was asked for.
+    ``earliest`` is the first day for a whole line of ``qty``, null if no batch has enough stock; ``can_promise`` says
+    whether that is in time for ``by``. Both are null without ``qty``.
     """
 
     sku: str
@@ -54,7 +54,7 @@ class Availabilities(msgspec.Struct):
 
 
 def availability(connection: Connection, sku: str, *, qty: int | None = None, by: date | None = None) -> Availability:
-    """What of a product can be promised; raises `UnknownSku`."""
+    """The availability of a product; raises `UnknownSku`."""
     found = availabilities(connection, sku=[sku], qty=qty, by=by)
     if not found.products:
         raise UnknownSku(sku)
@@ -64,7 +64,7 @@ def availability(connection: Connection, sku: str, *, qty: int | None = None, by
 def availabilities(
     connection: Connection, *, sku: Sequence[str] = (), qty: int | None = None, by: date | None = None
 ) -> Availabilities:
-    """What of several products can be promised; raises `InvalidMessage` for none, or more than `MAX_SKUS`."""
+    """The availability of several products; raises `InvalidMessage` for none, or more than `MAX_SKUS`."""
     if not 1 <= len(sku) <= MAX_SKUS:
         raise InvalidMessage(f"{len(sku)} SKUs are asked about", f"Ask about 1 to {MAX_SKUS} with sku.")
     if by is not None and qty is None:
@@ -117,7 +117,7 @@ def _now(batches: Iterable[Batch], safety_stock: int) -> int:
 
 
 def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
-    """By day, from today on. What is overdue may come any day, so it counts for today; what expires goes again."""
+    """Quantities by day, from today on. An overdue delivery counts for today, since it may arrive any day."""
     in_stock, incoming = Counter({now: 0}), Counter[date]()
     for batch in batches:
         change = in_stock if batch.eta is None else incoming

@@ -1,4 +1,4 @@
-"""Cascades: a message from outside, all that it set off, and what became of the effects of that."""
+"""Cascades: a message from outside, all its consequences, and the state of their effects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Why a line stands where it does: the batches looked at when it was last placed, and all that happened to it.
+"""Why a line is on its batch or waits: the batches considered at its last placement, and its history.
 
-The product is rebuilt from the ledger as it was just before that. Where the ledger has more messages of the product by
-then than are replayed for one answer, or not all of them any more, the batches are looked at as they are now.
+The product is rebuilt from the ledger as it was just before the placement. If the ledger has more messages of the
+product than are replayed for one answer, or some were deleted, the batches are shown as they are now.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cause(msgspec.Struct):
 
 
 class Happening(msgspec.Struct):
-    """What happened to a line. ``cause`` is null if it came from outside; ``first_cause`` is the message that did."""
+    """An entry of a line's history. ``cause`` is null for a message from outside; ``first_cause`` is that message."""
 
     id: str
     type: str
@@ -61,9 +61,9 @@ class Holder(msgspec.Struct):
 
 
 class Considered(msgspec.Struct, omit_defaults=True):
-    """A batch that was looked at; ``location`` and ``expires_on`` if it has them, by which some rules order batches.
+    """A considered batch; with ``location`` and ``expires_on`` if it has them, since some rules sort batches by these.
 
-    ``obstacle`` says why it was passed over, and ``held_by`` who had its stock, the first few.
+    ``obstacle`` is the reason why it was not chosen, and ``held_by`` has the first few lines that had its stock.
     """
 
     batchref: str
@@ -77,11 +77,11 @@ class Considered(msgspec.Struct, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct):
-    """Why a line stands where it does.
+    """Why a line is on its batch or waits.
 
     ``as_of`` is the id of the message that placed it last, and the batches are as they were just before; or ``now``.
-    ``rule`` is the strategy that put them in order; null where the line was put there in another way, by hand or by
-    confirming a hold: ``decision`` says how. ``history`` has the latest entries, oldest first.
+    ``rule`` is the strategy that sorted them; null if the line was placed in another way, by hand or by confirming a
+    hold: ``decision`` has that. ``history`` has the latest entries, oldest first.
     """
 
     orderid: str
@@ -103,7 +103,7 @@ class Explanation(msgspec.Struct):
 
 
 def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rules = USUAL) -> Explanation:
-    """Why the line stands where it does; raises `UnknownLine`."""
+    """Why the line is on its batch or waits; raises `UnknownLine`."""
     found = connection.execute(_LINE, {"orderid": orderid, "sku": sku}).one_or_none()
     if found is None:
         raise UnknownLine(orderid, sku)
@@ -173,7 +173,7 @@ def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -
 
 
 def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules) -> _State:
-    """The product now, as if the line had no stock. Of batches without room only those that come first are read."""
+    """The product now, as if the line had no stock. Only the first batches without room are read."""
     rows = connection.execute(_BATCHES, {"sku": line.sku, "own": found.batchref, "most": MAX_CONSIDERED}).all()
     stored = connection.scalar(text("SELECT rules FROM products WHERE sku = :sku"), {"sku": line.sku})
     rules = usual_rules if stored is None else msgspec.json.decode(stored, type=Rules)
@@ -201,7 +201,7 @@ def _holders(connection: Connection, ref: str) -> list[Holder]:
 
 
 def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_them: bool) -> Iterable[Considered]:
-    """The batches in order, up to the one that was taken; all of them where another could still have been."""
+    """The batches in order, up to the chosen one; all of them if another could still have been chosen."""
     for candidate in state.choice.candidates(line):
         is_chosen = candidate.batch.reference == chosen
         yield _looked_at(state, candidate, is_chosen=is_chosen)

@@ -76,7 +76,7 @@ def pages(connection: Connection, table: Table) -> Iterator[list[Row]]:
 
 
 def _told(row: Row, columns: Sequence[str]) -> Row:
-    """The row as it is told outside: ids instead of steps, times in UTC."""
+    """The row in its public form: ids instead of steps, times in UTC."""
     if "step" in row:
         correlation_id, cause = row["correlation_id"], row["causation_step"]
         row["id"] = message_id(correlation_id, row["step"])

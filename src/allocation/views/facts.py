@@ -26,19 +26,19 @@ class LedgerPlace(NamedTuple):
 
 
 def product_facts(connection: Connection, sku: str, moment: datetime, least: int = 0) -> Iterator[Fact]:
-    """What changed the product until then, and in any case up to the position ``least``, in order."""
+    """The facts of the product until then, and in any case up to the position ``least``, in order."""
     by_then = "sku = :sku AND (recorded_at <= :moment OR position <= :least)"
     return _facts(connection, f"sku = :sku AND position <= ({_UNTIL} {by_then})", moment, sku=sku, least=least)
 
 
 def order_facts(connection: Connection, orderid: str, moment: datetime) -> Iterator[Fact]:
-    """What happened to the order's lines until then, by SKU and in order."""
+    """The facts of the order's lines until then, by SKU and in order."""
     by_then = "other.orderid = :orderid AND other.sku = messages.sku AND recorded_at <= :moment"
     return _facts(connection, f"orderid = :orderid AND position <= ({_UNTIL} {by_then})", moment, orderid=orderid)
 
 
 def batch_facts(connection: Connection, sku: str, moment: datetime) -> Iterator[Fact]:
-    """What changed the product's batches until then, in order, except by its lines."""
+    """The facts of the product's batches until then, in order, without those of its lines."""
     until = f"{_UNTIL} sku = :sku AND recorded_at <= :moment"
     return _facts(connection, f"sku = :sku AND orderid IS NULL AND position <= ({until})", moment, sku=sku)
 
@@ -50,14 +50,14 @@ def facts_before(connection: Connection, sku: str, place: LedgerPlace, most: int
 
 
 def line_facts_before(connection: Connection, sku: str, orderids: Sequence[str], position: int) -> Iterator[Fact]:
-    """What happened to these lines of a product before that position, by line and in order."""
+    """The facts of these lines of a product before that position, by line and in order."""
     for begin in range(0, len(orderids), NAMES_AT_ONCE):
         asked = {"sku": sku, "position": position, "orderids": orderids[begin : begin + NAMES_AT_ONCE]}
         yield from map(Fact._make, connection.execute(_OF_LINES_BEFORE, asked))
 
 
 def batch_facts_before(connection: Connection, sku: str, position: int) -> Iterator[Fact]:
-    """What changed the product's batches before that position, in order, except by its lines."""
+    """The facts of the product's batches before that position, in order, without those of its lines."""
     rows = connection.execute(_OF_BATCHES_BEFORE, {"sku": sku, "position": position})
     return map(Fact._make, rows)
 

@@ -46,9 +46,9 @@ def events(
     after: int = 0,
     limit: int = DEFAULT_PAGE,
 ) -> Events:
-    """A page of the ledger: all of it, or what has the values asked for.
+    """A page of the ledger: all messages, or only those with the given values.
 
-    Messages of one position are not parted: a page is longer than its limit by those that belong to its last one.
+    A page never ends inside a position: it exceeds its limit by the remaining messages of its last position.
     """
     asked = {"correlation_id": correlation_id, "sku": sku, "orderid": orderid}
     values = {name: value for name, value in asked.items() if value is not None}

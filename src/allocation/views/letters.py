@@ -16,7 +16,7 @@ from allocation.views.paging import DEFAULT_PAGE, MAX_POSITION, AnyRow, page_of
 
 
 class DeadLetter(msgspec.Struct):
-    """A delivery that was given up: its message, how often it was tried, and what the last attempt said."""
+    """A delivery that was given up: its message, the number of attempts, and the last error."""
 
     number: int
     effect: str
@@ -53,7 +53,7 @@ def dead_letters(
     after: int = 0,
     limit: int = DEFAULT_PAGE,
 ) -> DeadLetters:
-    """A page of the dead letters: all, or those that have the values asked for."""
+    """A page of the dead letters: all, or only those with the given values."""
     values: dict[str, Any] = {"effect": effect, "sku": sku}
     values = {name: value for name, value in values.items() if value is not None}
     conditions = ["state = 'dead'", "number > :after", *(f"{name} = :{name}" for name in values)]

@@ -1,4 +1,4 @@
-"""The lines of an order, and what is told of a line wherever it is shown."""
+"""The lines of an order, and the fields of a line in every view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from allocation.domain.lines import days_late, later_parts, own_priority, part_o
 from allocation.service_layer.writing.store import as_moment
 from allocation.views.paging import DEFAULT_PAGE, AnyRow, typed
 
-_Ordered = TypeVar("_Ordered", bound=Any)  # a line of an order, of whatever type: with its SKU and its part
+_Ordered = TypeVar("_Ordered", bound=Any)  # a line of an order, of any type with a SKU and a part
 
 
 class PromisedLine(msgspec.Struct, omit_defaults=True):
@@ -102,7 +102,7 @@ def late_and_due(
 
 
 def told_priority(priority: int) -> int:
-    """What was asked for; that of a hold is none."""
+    """The priority as ordered, without a pin; 0 for a hold."""
     return max(0, own_priority(priority))
 
 

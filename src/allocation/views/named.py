@@ -1,4 +1,4 @@
-"""What a name names: a product, a batch, an order, or several of them."""
+"""Look-up by name: a product, a batch, an order, or several of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from allocation.views.stock import BatchDetail, ProductDetail, batch, product
 
 
 class Found(msgspec.Struct, omit_defaults=True):
-    """All that has the name; None or no lines: nothing of that kind has it."""
+    """Everything with the name; None or no lines: there is nothing of that kind."""
 
     product: ProductDetail | None = None
     batch: BatchDetail | None = None

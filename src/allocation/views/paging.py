@@ -1,4 +1,4 @@
-"""What pages of rows have in common: how long they are, and what databases keep in forms of their own."""
+"""Shared by all pages of rows: their length, and conversion of values that databases store differently."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _order(connection: Connection, orderid: str, moment: datetime) -> list[Promi
 
 
 def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fact]:
-    """What happened to the lines of an order, and to the parts that they are or were split into."""
+    """The facts of an order's lines, and of the parts into which they were split."""
     whole, _, number = orderid.rpartition(PART_MARK)
     names = [whole, orderid] if whole and number.isdecimal() else [orderid]
     facts = []
@@ -171,7 +171,7 @@ def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fa
 
 
 def _etas(connection: Connection, lines: Iterable[Promise], moment: datetime) -> Mapping[str, date | None]:
-    """The days that their batches were due, of those that were bought inbound."""
+    """The due days of their batches, for batches that were bought inbound."""
     inbound = were_inbound(connection, {promise.batchref for promise in lines if promise.batchref is not None})
     books = {sku: PastProduct(sku, batch_facts(connection, sku, moment)).books for sku in set(inbound.values())}
     return {ref: books[sku].batches[ref].eta for ref, sku in inbound.items()}

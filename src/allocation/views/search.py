@@ -1,4 +1,4 @@
-"""What has exactly a given name: a product, a batch, an order or a message."""
+"""Search for exactly a given name: a product, a batch, an order or a message."""
 
 from __future__ import annotations
 

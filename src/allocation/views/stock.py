@@ -36,8 +36,8 @@ class Products(msgspec.Struct):
 class StockedBatch(msgspec.Struct, omit_defaults=True):
     """A batch of a product; ``eta`` is null when it is in the warehouse.
 
-    What was shipped is part of what is allocated; on hand is what was not, once it is in the warehouse. ``quarantine``
-    is the reason why none of it may be sold now.
+    The shipped quantity is part of the allocated quantity. On hand is purchased minus shipped, once the batch
+    is in the warehouse. ``quarantine`` is the reason why the batch may not be sold now.
     """
 
     batchref: str
@@ -128,7 +128,7 @@ def is_ready(connection: Connection) -> bool:
 
 
 def unusual(rules: Rules) -> dict[str, Any]:
-    """Of rules that a product has of its own, the strategy and what else is not as usual; nothing of usual ones."""
+    """The strategy and all rules that differ from the defaults, if the product has rules of its own."""
     if rules == USUAL:
         return {}
     usual = asdict(USUAL)

@@ -143,7 +143,7 @@ def test_who_is_late_in_the_warehouse_does_not_leave_for_a_batch_that_is_overdue
 
 def test_a_batch_cannot_be_received_with_less_than_was_shipped() -> None:
     shop = Shop(bought("b1", 9), ordered("o1", 4), LineShipped("o1", SKU))
-    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 3: 4 of it were shipped$"):
+    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 3: 4 were already shipped$"):
         shop.send(BatchReceived("b1", 3))
 
 

@@ -43,7 +43,7 @@ def test_a_hold_counts_as_allocated() -> None:
 
 
 def test_a_hold_does_not_wait() -> None:
-    with pytest.raises(NotEnoughStock, match=r"^No batch of LAMP has room for 6$"):
+    with pytest.raises(NotEnoughStock, match=r"^No batch of LAMP has 6 free$"):
         Shop(bought("b1", 5)).send(held("h1", 6))
 
 

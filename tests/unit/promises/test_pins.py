@@ -112,9 +112,9 @@ def test_pinned_lines_can_be_moved_by_hand_again() -> None:
 @pytest.mark.parametrize(
     ("rules", "message", "cure"),
     [
-        ({}, "others can make room for all but 2 of it", "Choose another batch, or count it anew."),
+        ({}, "moving other lines leaves it 2 short", "Choose another batch, or recount this one."),
         ({"most_moved": 1}, "more than 1 lines would have to move", "or allow more with most_moved."),
-        ({"frozen_days": 5}, "others can make room for all but 4 of it", "Choose another batch, or count it anew."),
+        ({"frozen_days": 5}, "moving other lines leaves it 4 short", "Choose another batch, or recount this one."),
     ],
 )
 def test_who_cannot_make_room_does_not(rules: dict[str, int], message: str, cure: str) -> None:
@@ -122,14 +122,14 @@ def test_who_cannot_make_room_does_not(rules: dict[str, int], message: str, cure
     shop = Shop(bought("b1", 6), *(ordered("p", 2), ordered("o2", 2, by=1), ordered("o3", 2)), ordered("o1", qty))
     shop.send(pinned("p", "b1"))
     shop.send(ruled(**rules))
-    with pytest.raises(NotPinnable, match=re.escape(f"order o1 cannot be put on b1: {message}")) as refused:
+    with pytest.raises(NotPinnable, match=re.escape(f"order o1 cannot be pinned to b1: {message}")) as refused:
         shop.send(pinned("o1", "b1"))
     assert cure in refused.value.cure
 
 
 def test_nothing_is_put_into_quarantine() -> None:
     shop = Shop(bought("b1", 9), bought("b2", 9), ordered("o1", 4), BatchQuarantined("b2", "wet"))
-    with pytest.raises(NotPinnable, match=r"cannot be put on b2: it is in quarantine$"):
+    with pytest.raises(NotPinnable, match=r"cannot be pinned to b2: it is in quarantine$"):
         shop.send(pinned("o1", "b2"))
 
 

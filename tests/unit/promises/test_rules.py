@@ -168,7 +168,9 @@ class TestShelfLife:
 class TestMostWaiting:
     def test_no_more_lines_may_wait(self) -> None:
         shop = Shop(bought("b1", 4), ruled(most_waiting=1), ordered("o1", 5))
-        with pytest.raises(TooManyWaiting, match=r"^No batch of LAMP has room, and 1 lines may wait for it$"):
+        with pytest.raises(
+            TooManyWaiting, match=r"^No batch of LAMP has enough stock, and its limit of 1 backorders is reached$"
+        ):
             shop.send(ordered("o2", 5))
         shop.send(ordered("o3", 4))
         assert shop.stands == {"o1": None, "o3": "b1"}

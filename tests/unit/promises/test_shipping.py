@@ -50,7 +50,7 @@ def test_a_shipped_line_never_moves_again(event: BatchQuantityChanged | BatchQua
 
 def test_a_batch_cannot_be_counted_below_what_left_it() -> None:
     shop = Shop(bought("b1", 9), ordered("o1", 4), shipped("o1"), BatchQuantityChanged("b1", 4))
-    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 3: 4 of it were shipped$"):
+    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 3: 4 were already shipped$"):
         shop.send(BatchQuantityChanged("b1", 3))
 
 
@@ -115,10 +115,14 @@ def test_what_comes_back_into_a_batch_in_quarantine_serves_nobody_until_its_rele
 @pytest.mark.parametrize(
     ("before", "event", "message"),
     [
-        ([], returned("o1"), "4 of LAMP cannot come back from order o1: 0 are shipped"),
-        ([shipped("o1")], returned("o1", 5), "5 of LAMP cannot come back from order o1: 4 are shipped"),
-        ([shipped("o1"), returned("o1")], returned("o1", 2), "2 of LAMP cannot come back from order o1: 0 are shipped"),
-        ([AllocationCancelled("o1", SKU)], returned("o1"), "4 of LAMP cannot come back from order o1: 0 are shipped"),
+        ([], returned("o1"), "4 of LAMP cannot be returned from order o1: 0 are shipped"),
+        ([shipped("o1")], returned("o1", 5), "5 of LAMP cannot be returned from order o1: 4 are shipped"),
+        (
+            [shipped("o1"), returned("o1")],
+            returned("o1", 2),
+            "2 of LAMP cannot be returned from order o1: 0 are shipped",
+        ),
+        ([AllocationCancelled("o1", SKU)], returned("o1"), "4 of LAMP cannot be returned from order o1: 0 are shipped"),
     ],
 )
 def test_only_what_was_shipped_comes_back(before: list[LineShipped], event: LineReturned, message: str) -> None:

@@ -137,7 +137,7 @@ def test_another_line_under_the_same_order_is_refused(again: AllocationRequired)
 
 def test_a_whole_line_is_not_repeated_as_one_to_be_split() -> None:
     shop = Shop(bought("b1", 6), ordered("o1", 6))
-    with pytest.raises(LineConflict, match=r"that is whole, not one to be split$"):
+    with pytest.raises(LineConflict, match=r"that may not be split; this one may$"):
         shop.send(split("o1", 6))
 
 
@@ -196,7 +196,7 @@ def test_what_left_stays_and_the_open_parts_are_cancelled() -> None:
 
 def test_only_the_last_part_is_edited() -> None:
     shop = Shop(bought("b1", 3), bought("b2", 2), split("o1", 8))
-    with pytest.raises(LineWasSplit, match=r"^The line of LAMP in order o1 was split: 5 of it follow in o1/2$") as no:
+    with pytest.raises(LineWasSplit, match=r"^The line of LAMP in order o1 was split: the other 5 are in o1/2$") as no:
         shop.send(resized("o1", 2))
     assert no.value.cure.startswith("Change o1/3, which is its last part")
     assert kinds(shop.send(resized("o1/3", 1))) == ["Resized"]

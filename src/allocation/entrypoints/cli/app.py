@@ -1,4 +1,4 @@
-"""The commands and their options. What a command does is in a module of its own, loaded only when it is used."""
+"""The commands and their options. Each command is implemented in its own module, which is loaded only when it runs."""
 
 # ruff: noqa: PLC0415 - heavy modules are loaded by the command that needs them, so that every command starts quickly
 from __future__ import annotations
@@ -22,10 +22,10 @@ from allocation.entrypoints.cli.webhooks import webhooks
 
 app = typer.Typer(
     name="allocation",
-    help="Allocates order lines to batches of stock, and keeps every promise when the world changes.",
+    help="Allocate order lines to batches of stock, and reallocate them when stock or orders change.",
     epilog="Exit codes:\n" + "\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
     cls=GroupedCommands,
-    context_settings={"token_normalize_func": dashed},  # so --need_by goes on working, beside --need-by
+    context_settings={"token_normalize_func": dashed},  # so that --need_by still works, beside --need-by
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -37,7 +37,7 @@ def run() -> int:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - each is told to a person, bugs with their traceback
+    except Exception as error:  # noqa: BLE001 - every error is reported, bugs with their traceback
         code = explain_error(error)
     return code or DONE
 
@@ -59,11 +59,11 @@ def serve(
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.", show_default="8000")
+        int | None, typer.Option(min=0, max=65_535, help="Port; 0 chooses a free one.", show_default="8000")
     ] = None,
     database: DatabaseUrl = None,
 ) -> int:
-    """Serve HTTP until Ctrl-C. Also runs the effects, such as mails, of what other commands did."""
+    """Serve HTTP until Ctrl-C. Also run effects, such as mails, including those of other commands."""
     from allocation.entrypoints.http.server import CannotListen
     from allocation.entrypoints.http.server import serve as serve_http
 
@@ -75,31 +75,34 @@ def serve(
     try:
         serve_http(settings)
     except CannotListen as error:
-        raise UsageError(str(error), "Name another address with --host and --port; port 0 takes a free one.") from error
+        raise UsageError(
+            str(error), "Choose another address with --host and --port; port 0 chooses a free one."
+        ) from error
     return DONE
 
 
 @app.command("import")
 def import_(  # noqa: PLR0913 - the options of a command
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - is standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to import; - is standard input.")],
     *,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="EVENT", help="The files are CSV, each row such an event.")
+        str | None, typer.Option("--type", metavar="EVENT", help="Event type of the rows of CSV files.")
     ] = None,
     refused: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where refused lines go; else FILE.refused.jsonl beside each.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File for refused lines; default: FILE.refused.jsonl beside each file."),
     ] = None,
     label: Annotated[
-        str, typer.Option(help="Lines imported before under another label count as new.", show_default=False)
+        str, typer.Option(help="Lines imported before under another label count as new lines.", show_default=False)
     ] = "",
-    preview: Annotated[bool, typer.Option("--preview", help="Tell what would be, and import nothing.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the result, and import nothing.")] = False,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
     """Import events: JSON lines {"type": "BatchCreated", …}, or CSV with a header and --type.
 
-    What is refused goes to a file, with line number and reason, and the rest goes in. A file may be imported again,
-    also after an interruption or with lines added at its end: what is in already is not applied twice.
+    Refused lines are written to a file, with line number and reason; all other lines are imported. You can import a
+    file again, also after an interruption or with lines added at its end: no line is applied twice.
     """
     from allocation.entrypoints.cli.importing import Request, import_files
 
@@ -108,15 +111,17 @@ def import_(  # noqa: PLR0913 - the options of a command
 
 @app.command()
 def export(
-    what: Annotated[What, typer.Argument(help="The table.")],
+    what: Annotated[What, typer.Argument(help="Table to export.")],
     *,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="How to write it.", show_default="as the file's name ends, or csv")
+        Format | None, typer.Option("--format", help="Output format.", show_default="from the file name, or csv")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Output file; default: standard output.")
+    ] = None,
     database: DatabaseUrl = None,
 ) -> int:
-    """Export a table as it is at one moment."""
+    """Export a table as of one moment."""
     from allocation.entrypoints.cli.exporting import export as export_table
 
     if format_ is None:
@@ -126,12 +131,12 @@ def export(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
+    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="Name to look up.")],
     *,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show a product, an order or a batch: its stock, and where its lines stand."""
+    """Show a product, an order or a batch: its stock, and the batch and state of each line."""
     from allocation.entrypoints.cli.showing import show as show_name
 
     return show_name(settings_for(database), name, as_json=as_json)
@@ -141,12 +146,14 @@ def show(
 def availability(
     skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="The products.")],
     *,
-    qty: Annotated[int | None, typer.Option(min=1, max=MAX_QUANTITY, help="The quantity of a line.")] = None,
-    by: Annotated[str | None, typer.Option(metavar="DAY", help="The day it is needed by, as in 2026-01-31.")] = None,
+    qty: Annotated[int | None, typer.Option(min=1, max=MAX_QUANTITY, help="Quantity of an order line.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Day by which it is needed, such as 2026-01-31.")
+    ] = None,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show what of products can be promised: now, and from which days on; and a line of a quantity."""
+    """Show how much of each product can be promised: now, by day, and for an order line of a quantity."""
     from allocation.entrypoints.cli.availability import show as show_availability
 
     return show_availability(settings_for(database), skus, qty, by, as_json=as_json)
@@ -154,12 +161,12 @@ def availability(
 
 @app.command()
 def cascade(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="The message, or any that it set off.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the message, or of any of its consequences.")],
     *,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show what led to a message and all that came of it, with the effects it still owes and those that are kept."""
+    """Show the causes and all consequences of a message, with its pending and kept effects."""
     from allocation.entrypoints.cli.cascade import show as show_cascade
 
     return show_cascade(settings_for(database), id_, as_json=as_json)
@@ -167,13 +174,13 @@ def cascade(
 
 @app.command()
 def explain(
-    orderid: Annotated[str, typer.Argument(metavar="ORDERID", help="The order, or the hold.")],
+    orderid: Annotated[str, typer.Argument(metavar="ORDERID", help="Order or hold.")],
     sku: Annotated[str, typer.Argument(metavar="SKU", help="The product.")],
     *,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Explain why a line stands where it does: the batches looked at, why they were passed over, and what happened."""
+    """Explain why a line is on its batch or waits: the batches considered, and the line's history."""
     from allocation.entrypoints.cli.explaining import show as show_explanation
 
     return show_explanation(settings_for(database), orderid, sku, as_json=as_json)
@@ -181,14 +188,16 @@ def explain(
 
 @app.command("at")
 def at_(
-    time: Annotated[str, typer.Argument(metavar="TIME", help="As in 2026-01-31T12:00Z or 2026-01-31T12:00+01:00.")],
+    time: Annotated[
+        str, typer.Argument(metavar="TIME", help="Time, such as 2026-01-31T12:00Z or 2026-01-31T12:00+01:00.")
+    ],
     what: Annotated[Past, typer.Argument(metavar="show", help="Show it.")],  # noqa: ARG001 - the only choice
-    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="What to look up.")],
+    name: Annotated[str, typer.Argument(metavar="SKU|ORDER|BATCH", help="Name to look up.")],
     *,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show a product, an order or a batch as it was at a time of the past, from the ledger."""
+    """Show a product, an order or a batch as it was at a time in the past, from the ledger."""
     from allocation.entrypoints.cli.past import show_past
 
     return show_past(settings_for(database), time, name, as_json=as_json)
@@ -197,14 +206,14 @@ def at_(
 @app.command()
 def verify(
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Count counters that are off again; nothing else.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Correct wrong counters; change nothing else.")] = False,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Verify the books: every sum against the rows, and the rows against all that the ledger says, at one moment.
+    """Verify the books: compare every sum with its rows, and the rows with the ledger, as of one moment.
 
-    It locks nothing. Each difference is named, with the last message about it. --repair mends counters, under ledger
-    entries of their own; it never makes, moves or drops a promise.
+    It locks nothing. It lists each difference, with the last message about it. --repair corrects counters and records
+    that in the ledger; it never allocates, moves or deletes a line.
     """
     from allocation.entrypoints.cli.verifying import verify as verify_books
 
@@ -216,16 +225,18 @@ def tidy(
     *,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="As in 400d, and 30d at least.", show_default=f"{PREFIX}KEEP_CLOSED_DAYS"),
+        typer.Option(
+            metavar="AGE", help="Minimum age, such as 400d; 30d or more.", show_default=f"{PREFIX}KEEP_CLOSED_DAYS"
+        ),
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Remove lines that were closed, and not spoken of since, for longer than that, with all messages about them.
+    """Delete order lines that have been closed longer than the given age, with all messages about them.
 
-    What they came to is brought forward, so that the books can be proved as before. They go a few at a time, beside
-    whoever writes. allocation serve does the same by itself if ALLOCATION_KEEP_CLOSED_DAYS is set.
+    Their totals are kept, so that the books can still be verified. Lines are deleted in small batches, beside other
+    writers. allocation serve does the same automatically if ALLOCATION_KEEP_CLOSED_DAYS is set.
     """
     from allocation.entrypoints.cli.tidying import tidy as tidy_lines
 
@@ -234,7 +245,7 @@ def tidy(
 
 @app.command()
 def migrate(*, database: DatabaseUrl = None) -> int:
-    """Bring the database up to date, as every other command does before it uses one."""
+    """Migrate the database to the current version. Every other command does this too before it uses a database."""
     from allocation.adapters.database import parse_url
     from allocation.adapters.migrate import migrate as migrate_database
 
@@ -247,8 +258,11 @@ def migrate(*, database: DatabaseUrl = None) -> int:
 
 
 @app.command()
-def flow(*, svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture instead.")] = None) -> int:
-    """Print how events lead to handlers and on to events, as a Mermaid flowchart."""
+def flow(
+    *,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an SVG picture to this file instead.")] = None,
+) -> int:
+    """Print the flow from events to handlers to further events, as a Mermaid flowchart."""
     from allocation.service_layer import flow as declared
 
     if svg is None:
@@ -260,7 +274,7 @@ def flow(*, svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write
 
 @app.command()
 def demo() -> int:
-    """Start the service on a free port and play two stories over HTTP, on a database of its own."""
+    """Start the service on a free port, with a new database, and play two stories over HTTP."""
     from allocation.entrypoints.cli.demo import play
 
     return play()

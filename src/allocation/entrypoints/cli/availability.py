@@ -1,4 +1,4 @@
-"""``allocation availability``: what of products can be promised, and when."""
+"""``allocation availability``: how much of each product can be promised, and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from allocation.views.availability import Availability, availabilities
 
 
 def show(settings: Settings, skus: Sequence[str], qty: int | None, by: str | None, *, as_json: bool) -> int:
-    """Print what can be promised; return the exit code."""
+    """Print the quantities that can be promised; return the exit code."""
     found = asyncio.run(read(settings, availabilities, sku=skus, qty=qty, by=_day(by)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -33,7 +33,7 @@ def _day(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no day", "Write it as in 2026-01-31.") from None
+        raise UsageError(f"{text!r} is not a date", "Write it like 2026-01-31.") from None
 
 
 def _print(found: Availability, qty: int | None, by: str | None) -> None:
@@ -41,6 +41,6 @@ def _print(found: Availability, qty: int | None, by: str | None) -> None:
     console().print(table(found.sku, ("from", "quantity"), rows))
     typer.echo(f"{found.available_now:,} available now")
     if qty is not None:
-        when = "never, with what is bought" if found.earliest is None else f"on {found.earliest} at the earliest"
+        when = "not with the stock bought so far" if found.earliest is None else f"from {found.earliest}"
         by_then = "" if by is None else f"; by {by}: {'yes' if found.can_promise else 'no'}"
         typer.echo(f"A line of {qty:,}: {when}{by_then}")

@@ -1,4 +1,4 @@
-"""``allocation cascade``: what a message set off, as a tree."""
+"""``allocation cascade``: all consequences of a message, as a tree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _tree(found: Cascade) -> Tree:
         nodes[each.id] = node
         _add_deliveries(node, each)
     if found.next_after is not None:
-        tree.add(Text("There is more: GET /events/{id}/cascade has all of it, page by page."))
+        tree.add(Text("There are more messages: GET /events/{id}/cascade has all of them, page by page."))
     return tree
 
 

@@ -67,7 +67,7 @@ def show(
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Show a dead letter: its message, its cause, and what the last attempt said."""
+    """Show a dead letter: its message, its cause, and the last error."""
     import asyncio
 
     from allocation import views
@@ -126,7 +126,9 @@ def drop(  # noqa: PLR0913 - one parameter for each option
     if not (yes or dry_run):
         count = _run(settings, lambda service: service.dead_letters.drop(which, dry_run=True)).count
         if as_json:
-            raise UsageError("--json asks nobody", "Add --yes, or --dry-run to see what would be dropped.")
+            raise UsageError(
+                "--json cannot ask for confirmation", "Add --yes, or --dry-run to see which ones would be dropped."
+            )
         if count and not typer.confirm(f"Drop {count:,} dead letters for good?", err=True):
             typer.echo("Nothing was dropped.")
             return DONE

@@ -1,6 +1,6 @@
 """``allocation demo``: the real service on a free port and a database of its own, and two stories told over HTTP.
 
-On a terminal it goes on serving until Ctrl-C, elsewhere it ends with the stories. Nothing is left behind.
+On a terminal it continues to serve until Ctrl-C; elsewhere it ends after the stories. It deletes its database.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ POLL_S = 0.02
 CREATED = 201
 OK = 200
 
-Standing = Mapping[str, str]  # where the line of each order stands
+Standing = Mapping[str, str]  # the batch of each order's line
 
 
 class DemoFailed(Exception):
-    """The service did not do what it should."""
+    """The service did not answer as expected."""
 
 
 def play() -> int:
     """Play the stories; return the exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(DONE))  # so that what was begun is cleaned up
+        signal.signal(number, lambda *_: sys.exit(DONE))  # so that the service and its folder are cleaned up
     out = console()
     try:
         with tempfile.TemporaryDirectory(prefix="allocation-demo-") as folder, Service(Path(folder)) as service:
@@ -63,7 +63,7 @@ def play() -> int:
 
 
 class Service:
-    """The service as a process of its own, started as anybody would: ``allocation serve --port 0``."""
+    """The service as a process of its own, started with ``allocation serve --port 0``."""
 
     def __init__(self, folder: Path) -> None:
         self.url = ""
@@ -72,7 +72,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # No setting of the caller's: a demo must not send mails.
+        # The caller's settings are removed: a demo must not send mails.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         command = [sys.executable, "-m", "allocation.entrypoints.cli", "serve", "--port", "0"]
         with self._log.open("wb") as log:
@@ -95,7 +95,7 @@ class Service:
         self._stop()
 
     def logged(self, event: str) -> Iterator[Mapping[str, Any]]:
-        """What the service has logged under this name."""
+        """The log entries of the service with this name."""
         for line in self._log.read_text(errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 entry = json.loads(line)
@@ -190,7 +190,7 @@ def _show_lines(story: Story, before: Standing, after: Standing, out: Console) -
         )
         for orderid in story.orders
     ]
-    out.print(table(f"Where the lines of {story.sku} stand", ("order", "quantity", "before", "after", ""), rows))
+    out.print(table(f"The lines of {story.sku}", ("order", "quantity", "before", "after", ""), rows))
 
 
 def _show_stock(sku: str, service: Service, out: Console) -> None:
@@ -207,7 +207,7 @@ def _show_stock(sku: str, service: Service, out: Console) -> None:
 
 
 def _show_mails(played: Sequence[Story], service: Service, out: Console) -> None:
-    """Mails are sent after the commit, so they come a moment later; without a mail server they are in the log."""
+    """Mails are sent after the commit, so they appear a moment later; without a mail server they are in the log."""
     expected = 0
     for story in played:
         _, ledger = service.request("GET", f"/events?sku={story.sku}")
@@ -221,7 +221,7 @@ def _show_mails(played: Sequence[Story], service: Service, out: Console) -> None
 
 
 def _keep_serving(service: Service, out: Console) -> None:
-    out.print(f"The service goes on at {service.url}: {service.url}/docs says what it takes. Ctrl-C ends it.")
+    out.print(f"The service continues at {service.url}; {service.url}/docs explains its routes. Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
         service.wait()
         raise DemoFailed("The service ended by itself")

@@ -1,6 +1,6 @@
-"""How a command ends: its exit code, and on stderr what went wrong and what helps. Never a traceback for bad input."""
+"""How a command ends: its exit code, and on stderr the problem and the cure. Bad input never causes a traceback."""
 
-# ruff: noqa: PLC0415 - what knows the errors is heavy, and loaded only once there is one
+# ruff: noqa: PLC0415 - the modules with the errors are heavy, and loaded only after an error
 from __future__ import annotations
 
 import logging
@@ -22,20 +22,20 @@ INTERRUPTED = 130
 # The codes between are those of `entrypoints.refusals`, which a test compares.
 EXIT_CODES: Final[Mapping[int, str]] = {
     DONE: "done",
-    USAGE: "unusable: the command line, a setting, a file or a value",
-    UNKNOWN: "unknown: no product, batch, order or webhook of that name",
-    4: "conflict: the reference, line, key or webhook stands for something else",
-    PARTLY: "partly done: lines of an import were refused, the others went in",
-    DIFFERENT: "different: verify found the books wrong, and not all of it was repaired",
-    UNDELIVERED: "undelivered: the target of a webhook did not take the test message",
+    USAGE: "unusable: the command line, a setting, a file or a value is wrong",
+    UNKNOWN: "unknown: no product, batch, order or webhook has that name",
+    4: "conflict: the reference, line, key or webhook exists with other values",
+    PARTLY: "partly done: an import refused some lines and took the others",
+    DIFFERENT: "different: verify found differences and did not repair all of them",
+    UNDELIVERED: "undelivered: the target of a webhook did not accept the test message",
     70: "a bug in this program",
-    75: "unavailable: the database, now; the same again later is safe",
+    75: "unavailable: the database cannot be reached; repeating is safe",
     INTERRUPTED: "interrupted, or a question was not answered",
 }
 
 
 class UsageError(Exception):
-    """The command cannot be carried out as it was given. The second argument says what helps."""
+    """The command cannot be carried out as given. The second argument is the cure."""
 
     def __init__(self, message: str, cure: str) -> None:
         super().__init__(message)
@@ -43,20 +43,20 @@ class UsageError(Exception):
 
 
 def complain(message: str, cure: str = "") -> None:
-    """Say what is wrong, and in a second line what helps."""
+    """Print the problem, and on a second line the cure."""
     typer.secho(f"error: {message.rstrip('.')}", err=True, fg="red")
     if cure:
         typer.echo(f"       {cure}", err=True)
 
 
 def explain(error: Exception) -> int:
-    """Tell a person about an error; return the exit code."""
-    if isinstance(error, typer.Abort):  # the end of the input, or Ctrl-C, where an answer was awaited
+    """Print an error for a person; return the exit code."""
+    if isinstance(error, typer.Abort):  # end of the input, or Ctrl-C, at a question
         typer.echo(err=True)
-        complain("the question was not answered, and nothing was done", "Answer y or n; --yes says so beforehand.")
+        complain("the question was not answered, and nothing was done", "Answer y or n, or add --yes.")
         return INTERRUPTED
     if isinstance(error, typer.TyperException):
-        complain(error.format_message(), "Every command explains itself with --help.")
+        complain(error.format_message(), "Add --help to see how the command works.")
         return USAGE
     if isinstance(error, UsageError):
         complain(str(error), error.cure)
@@ -87,13 +87,13 @@ def _explain_ours(error: Exception) -> int:
             return USAGE
         case _:
             traceback.print_exception(error)
-            complain("this is a bug in allocation; what is above says where")
+            complain("this is a bug in allocation; the traceback above shows the place")
             return EXIT_FAILURE
     return tell(error).kind.exit_code
 
 
 def log_to_stderr() -> None:
-    """Standard output is for answers. What a one-off command logs below a warning interests nobody."""
+    """Standard output is for answers. A one-off command logs only warnings and errors."""
     import structlog
 
     structlog.configure(

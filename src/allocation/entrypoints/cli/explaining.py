@@ -1,4 +1,4 @@
-"""``allocation explain``: why a line stands where it does."""
+"""``allocation explain``: why a line is on its batch, or waits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read
 from allocation.views.explain import NOW, Considered, Explanation, Happening, explain
 
-MORE = "There were more."
-EARLIER = "There were earlier ones."
+MORE = "There are more batches."
+EARLIER = "There are earlier entries."
 
 
 def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
-    """Print why the line stands where it does; return the exit code."""
+    """Print why the line is on its batch, or waits; return the exit code."""
     found = asyncio.run(read(settings, explain, orderid, sku, usual_rules=usual_rules(settings.strategy)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -31,35 +31,35 @@ def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
 
 
 def _print(found: Explanation) -> None:
-    typer.echo(f"Order {found.orderid}, {found.qty:,} of {found.sku}: {_standing(found)}")
+    typer.echo(f"Order {found.orderid}, {found.qty:,} of {found.sku}: {_state(found)}")
     typer.echo(_rule(found))
-    title = "The batches now" if found.as_of == NOW else "The batches just before it was placed"
+    title = "The batches as they are now" if found.as_of == NOW else "The batches just before the line was placed"
     happened = [_happened(each) for each in found.history]
     console().print(
         table(title, *_batches(found.considered), MORE if found.more_considered else ""),
-        table("What happened", ("when", "who", "what", "because of"), happened, EARLIER if found.more_history else ""),
+        table("History", ("time", "actor", "event", "cause"), happened, EARLIER if found.more_history else ""),
         sep="\n",
     )
 
 
-def _standing(found: Explanation) -> str:
+def _state(found: Explanation) -> str:
     place = f" on {found.batchref}" if found.batchref else ""
     due = f", due {found.promised}" if found.promised else ""
     late = f", {found.late_days} days late" if found.late_days else ""
-    word = {ALLOCATED: "stands", WAITING: "waits"}.get(found.state, found.state)
+    word = {ALLOCATED: "is", WAITING: "waits"}.get(found.state, found.state)
     return f"{word}{place}{due}{late}"
 
 
 def _rule(found: Explanation) -> str:
     if found.rule is None:
         cause = found.decision.cause.type if found.decision and found.decision.cause else ""
-        return f"It was not placed by a rule, but by {cause}."
+        return f"The line was not placed by a rule, but by {cause}."
     own = ", ".join(f"{name} {value}" for name, value in found.rules.items() if name != "strategy")
     return f"Rule: {found.rule}{f' ({own})' if own else ''}"
 
 
 def _batches(considered: Sequence[Considered]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
-    """The columns and rows of the batches; where they are and until when they last only if that is known of any."""
+    """The columns and rows of the batches. Location and expiry are columns only if any batch has them."""
     columns: dict[str, list[object]] = {
         "batch": [each.batchref for each in considered],
         "due": [each.eta or "in the warehouse" for each in considered],

@@ -35,7 +35,7 @@ def export(settings: Settings, what: What, format_: Format, output: Path | None)
         with _opened(output) as file:
             asyncio.run(read(settings, write_all, table, _encoder(format_, table.columns), file))
     except OutputFailed as failed:
-        if isinstance(failed.__cause__, BrokenPipeError):  # whoever reads has seen enough
+        if isinstance(failed.__cause__, BrokenPipeError):  # the reader closed the pipe early
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         raise failed.__cause__ or failed from None

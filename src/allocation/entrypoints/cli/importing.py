@@ -1,4 +1,4 @@
-"""``allocation import``: files of events into the database, as fast as it commits; what is refused goes to a file."""
+"""``allocation import``: files of events into the database, at commit speed; refused lines are written to a file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from allocation.service_layer.messages import incoming
 from allocation.service_layer.writing.writer import Unavailable
 
 GC_THRESHOLD = 100_000
-# Nobody waits for one line of a file; in a large group more lines share what is read and written of a product.
+# No caller waits for a single line of a file; in a large group more lines share the reads and writes of a product.
 MAX_GROUP = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to import and how. ``type`` is that of CSV rows; without it lines are JSON."""
+    """The files to import, and the options. ``type`` is the event type of CSV rows; without it lines are JSON."""
 
     files: Sequence[str]
     type: str | None = None
@@ -65,7 +65,7 @@ def import_files(settings: Settings, request: Request) -> int:
 
 
 def _check(request: Request) -> None:
-    """Refuse what cannot work before anything is imported."""
+    """Reject impossible options before anything is imported."""
     for name in request.files:
         if name == STDIN:
             continue
@@ -89,7 +89,7 @@ async def _import_all(settings: Settings, request: Request, kind: type[Event] | 
                 try:
                     await import_lines(service, _reader(file, request, kind, who), count, refused, display)
                 except Unavailable:
-                    complain(f"{name}: stopped after {count.lines:,} lines", "Import it again: it goes on from there.")
+                    complain(f"{name}: stopped after {count.lines:,} lines", "Import the file again to continue.")
                     raise
             count.seconds = time.perf_counter() - count.started
             count.refused_file = str(refused.path) if count.refused else None

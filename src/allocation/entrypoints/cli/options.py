@@ -31,7 +31,7 @@ def dashed(name: str) -> str:
 
 
 class Past(StrEnum):
-    """What can be done at a time of the past."""
+    """The commands for a time in the past."""
 
     SHOW = "show"
 
@@ -44,7 +44,7 @@ class Format(StrEnum):
 
 
 class What(StrEnum):
-    """What can be exported."""
+    """The tables that can be exported."""
 
     BATCHES = "batches"
     ALLOCATIONS = "allocations"
@@ -53,7 +53,7 @@ class What(StrEnum):
 
 
 def acting(settings: Settings, channel: str) -> str:
-    """Who acts on the command line, for the ledger. Raises `InvalidMessage`."""
+    """The actor of a command, for the ledger. Raises `InvalidMessage`."""
     return actor_of(channel, settings.actor) if settings.actor else channel
 
 

@@ -1,4 +1,4 @@
-"""What people read: tables and titles, in colour on a terminal, plain and wide enough everywhere else."""
+"""Output for people: tables and titles, in colour on a terminal, plain and wide enough everywhere else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def console() -> Console:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Table:
-    """A table; numbers stand to the right, None is a dash, and nothing is cut off."""
+    """A table. Numbers are right-aligned, None is a dash, and no text is cut off."""
     rows = list(rows)
     made = Table(
         title=Text(title, style="bold"),

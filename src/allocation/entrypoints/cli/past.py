@@ -15,13 +15,13 @@ from allocation.views.past import find_past
 
 
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
-    """Print what the name named at that time; return the exit code."""
+    """Print everything with the name at that time; return the exit code."""
     moment = parse_moment(time)
     found = asyncio.run(read(settings, find_past, name, moment, usual_rules(settings.strategy)))
     if found == Found():
         complain(
             f"{name}: unknown at {moment.isoformat()}",
-            "It named no product, no batch and no order then, or only lines that were removed since.",
+            "No product, batch or order had this name then, or its lines were deleted since.",
         )
         return UNKNOWN
     print_found(name, found, as_json=as_json)

@@ -1,4 +1,4 @@
-"""``--preview``: what events would set off, as people read it."""
+"""``--preview``: the effect of events, printed for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHOWN_REFUSALS = 20
 
 
 class FilesPreview(msgspec.Struct):
-    """What would become of the lines of files, and of the lines of orders."""
+    """The results of the lines of files, and the changes of order lines."""
 
     lines_read: int
     taken: int
@@ -52,7 +52,7 @@ class FilesPreview(msgspec.Struct):
 
 
 async def preview(settings: Settings, message: Message) -> EventPreview:
-    """What the message would set off; raises the refusal that it would be answered."""
+    """The effect of the message; raises the refusal that the message would get."""
     check_exists(parse_url(settings.database_url))
     async with bootstrap(settings) as service:
         return await preview_event(service.previews, message)
@@ -73,7 +73,7 @@ def print_effect(effect: Effect | EventPreview | FilesPreview) -> None:
 
 
 def _table(lines: Sequence[ChangedLine], caption: str) -> Table:
-    return table("What would become of lines", COLUMNS, map(msgspec.structs.astuple, lines), caption)
+    return table("Lines that would change", COLUMNS, map(msgspec.structs.astuple, lines), caption)
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class Reading:
     items: list[Message | Refusal] = field(default_factory=list)
 
     async def add(self, name: str, reader: AsyncIterator[Iterator[Item]]) -> None:
-        """Read a file. Raises `UsageError` where there are more lines than can be previewed together."""
+        """Read a file. Raises `UsageError` if there are more lines than one preview allows."""
         async for page in reader:
             for line, item in page:
                 self.lines.append((name, line))
@@ -94,7 +94,7 @@ class Reading:
 
 
 def print_files(settings: Settings, reading: Reading, *, as_json: bool) -> int:
-    """Print what would become of the files; return the exit code that importing them would have."""
+    """Print the preview of the files; return the exit code that the import would have."""
     found = asyncio.run(preview_items(settings, reading.items))
     told = _told(reading, found)
     if as_json:

@@ -1,6 +1,6 @@
 """One command for each event from outside, its options derived from the event's declaration."""
 
-# ruff: noqa: PLC0415 - what works with a database is heavy, and loaded only when one is used
+# ruff: noqa: PLC0415 - modules for the database are heavy, and loaded only when they are used
 from __future__ import annotations
 
 import inspect
@@ -102,7 +102,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def send(event: Event, key: str | None, database: str | None, *, as_json: bool) -> int:
-    """Have the event handled, and print the answer and all that it set off."""
+    """Send the event, and print the answer and all consequences."""
     import asyncio
 
     from allocation.service_layer.messages import new_message
@@ -117,7 +117,7 @@ def send(event: Event, key: str | None, database: str | None, *, as_json: bool) 
 
 
 def foretell(event: Event, key: str | None, database: str | None, *, as_json: bool) -> int:
-    """Print what the event would be answered, and what it would set off."""
+    """Print the answer that the event would get, and its consequences."""
     import asyncio
 
     from allocation.entrypoints.cli.previewing import preview, print_effect
@@ -161,7 +161,7 @@ def _as_text(outcome: Outcome, *, repeated: bool) -> str:
         lines.append("It set off:")
         lines += [f"  {type(event).__name__}: {_listed(event)}" for event in outcome.raised]
     if repeated:
-        lines.append("The same was asked under this key before, so this is the first answer; nothing was done again.")
+        lines.append("This key was used before for the same event, so this is the first answer; nothing was changed.")
     return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ def _answer_lines(members: Mapping[str, Any]) -> list[str]:
 
 
 def _as_change(change: Mapping[str, Any]) -> str:
-    """Where a line stood and stands now, or the day it was promised for and is now; or whatever else was told."""
+    """The old and new batch of a line, or its old and new promised day, or the other fields of a change."""
     for before, after in (("from", "to"), ("before", "after")):
         if before in change:
             line = f"order {change['orderid']}, {change['qty']} of {change['sku']}"
@@ -190,7 +190,7 @@ def _fields(event: Event) -> Mapping[str, Any]:
 
 
 def _listed(event: Event) -> str:
-    """Its fields, without the optional ones that are as usual."""
+    """Its fields, without optional fields that have their defaults."""
     usual = {rule.name: rule.default for rule in field_rules(type(event)) if not rule.required}
     fields = _fields(event).items()
     return ", ".join(f"{name} {_shown(value)}" for name, value in fields if name not in usual or value != usual[name])

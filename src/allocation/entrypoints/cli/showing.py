@@ -1,4 +1,4 @@
-"""``allocation show``: a product, an order or a batch, whatever the name names."""
+"""``allocation show``: the product, order or batch with a name."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from allocation.views.named import Found, find
 
 Columns = Mapping[str, Sequence[object]]  # by title
 
-MORE = "There are more: allocation export has them all."
+MORE = "There are more lines: allocation export prints all of them."
 
 
 def show(settings: Settings, name: str, *, as_json: bool) -> int:
-    """Print what the name names; return the exit code."""
+    """Print everything with the name; return the exit code."""
     found = asyncio.run(read(settings, find, name))
     if found == Found():
-        complain(f"{name}: unknown", "It is the name of no product, no batch and no order.")
+        complain(f"{name}: unknown", "No product, batch or order has this name.")
         return UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE
 
 
 def print_found(name: str, found: Found, *, as_json: bool) -> None:
-    """Print what the name names, for a machine or as tables."""
+    """Print everything with the name, as JSON or as tables."""
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -42,7 +42,7 @@ def print_found(name: str, found: Found, *, as_json: bool) -> None:
 
 
 def tables(name: str, found: Found) -> list[Table]:
-    """What was found under the name, as people read it."""
+    """Tables of everything with the name."""
     made: list[Table] = []
     if found.product is not None:
         made += _product_tables(found.product)
@@ -57,7 +57,7 @@ def _product_tables(product: views.ProductDetail) -> list[Table]:
     caption = MORE if product.next_batches_after is not None else ""
     about = [f"rules: {_as_rules(product.rules)}"] if product.rules else []
     about += [f"held: {product.held_quantity:,}"] if product.held_quantity else []
-    about += [f"promised too late: {product.late_lines:,} lines"] if product.late_lines else []
+    about += [f"late: {product.late_lines:,} lines"] if product.late_lines else []
     tables = [_batch_table(f"Product {product.sku}", product.batches, "; ".join([*about, *filter(None, [caption])]))]
     if product.waiting:
         caption = MORE if product.next_waiting_after is not None else ""
@@ -125,6 +125,6 @@ def _unusual_of(lines: Sequence[views.Line | views.PromisedLine]) -> Columns:
 
 
 def _table_of(title: str, columns: Columns, unusual: Columns, caption: str) -> Table:
-    """A table of columns; an unusual one only where any row has something in it."""
+    """A table of columns. An unusual column is shown only if any row has a value for it."""
     shown = {**columns, **{name: values for name, values in unusual.items() if any(values)}}
     return table(title, tuple(shown), list(zip(*shown.values(), strict=True)), caption)

@@ -1,4 +1,4 @@
-"""The two stories that `demo` plays: what is asked over HTTP, step by step."""
+"""The two stories that `demo` plays: the HTTP requests, step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXPRESS = timedelta(days=2)
 
 
 class Step(NamedTuple):
-    """Something happens: why, and the request that tells the service."""
+    """One step: the reason, and the request to the service."""
 
     told: str
     path: str
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 class Story(NamedTuple):
-    """A product, and what happens to it: first its stock and orders, then the trouble."""
+    """A product and its story: first its stock and orders, then the trouble."""
 
     title: str
     sku: str
@@ -49,8 +49,8 @@ def _mattresses(today: date) -> Story:
         ],
         [
             _count(
-                "It rained through the roof: stock-taking finds 3 of the 10 damaged. The newest line has to go, and"
-                " only that one; the shipment takes it.",
+                "It rained through the roof: a stock count finds 3 of the 10 damaged. The newest line loses its batch, "
+                "and only that one; it moves to the shipment.",
                 "mattress-stock",
                 7,
             ),
@@ -61,14 +61,14 @@ def _mattresses(today: date) -> Story:
 def _forks(today: date) -> Story:
     sku = "RELIABLE-FORK"
     return Story(
-        "The customs, then the safety check",
+        "Customs, then the safety check",
         sku,
         [
             _batch(
                 "Ten forks are due, but a document is missing: customs keeps them for weeks.",
                 *("fork-customs", sku, 10, today + CUSTOMS),
             ),
-            _line("Dora orders four: promised from what is due,", "dora", sku, 4),
+            _line("Dora orders four: promised from the delivery,", "dora", sku, 4),
             _line("Emil three,", "emil", sku, 3),
             _line("Finn two.", "finn", sku, 2),
             _line("Gina orders three. One is left, so her line waits, and the stock team gets a mail.", "gina", sku, 3),
@@ -76,12 +76,12 @@ def _forks(today: date) -> Story:
         [
             _count(
                 "The document is found, but 3 of the 10 forks fail the safety check and are scrapped. Finn's line is"
-                " the newest: it is freed, and nothing else can take it, so it waits.",
+                " the newest: it loses its batch, and no other batch can take it, so it waits.",
                 "fork-customs",
                 7,
             ),
             _batch(
-                "Five more are bought. Those who wait are served by themselves, the oldest order first.",
+                "Five more are bought. Waiting lines are allocated automatically, the oldest order first.",
                 *("fork-express", sku, 5, today + EXPRESS),
             ),
         ],

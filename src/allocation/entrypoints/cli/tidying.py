@@ -1,4 +1,4 @@
-"""``allocation tidy``: closed lines that were kept long enough go."""
+"""``allocation tidy``: delete old closed lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from allocation.service_layer.proving.retention import Tidied
 
 
 def tidy(settings: Settings, older_than: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """Remove them, and print how many they were."""
+    """Delete old closed lines, and print their number."""
     log_to_stderr()
     keep = _keep(settings, older_than)
     check_exists(parse_url(settings.database_url))
@@ -35,15 +35,15 @@ def _keep(settings: Settings, older_than: str | None) -> timedelta:
     if older_than is None:
         if settings.keep_closed is None:
             raise UsageError(
-                "closed lines are kept for ever",
-                f"Say --older-than 400d, for example, or set {PREFIX}KEEP_CLOSED_DAYS.",
+                "closed lines are never deleted by default",
+                f"Add --older-than, for example --older-than 400d, or set {PREFIX}KEEP_CLOSED_DAYS.",
             )
         return settings.keep_closed
     keep = timedelta(seconds=seconds(older_than))
     if keep < timedelta(days=LEAST_KEPT_DAYS):
         raise UsageError(
             f"--older-than is {older_than}",
-            f"Use {LEAST_KEPT_DAYS}d or more: until then, a message that is repeated has to be recognised.",
+            f"Use {LEAST_KEPT_DAYS}d or more, so that repeated messages are still recognised.",
         )
     return keep
 
@@ -65,9 +65,7 @@ def _print(tidied: Tidied, *, dry_run: bool) -> None:
     if tidied.undelivered:
         typer.echo(f"{_lines(tidied.undelivered)} kept: messages about them have deliveries left")
     if tidied.doubted:
-        typer.echo(
-            f"{_lines(tidied.doubted)} kept: their messages do not lead to where they stand; see allocation verify"
-        )
+        typer.echo(f"{_lines(tidied.doubted)} kept: their messages do not lead to their state; see allocation verify")
 
 
 def _lines(number: int) -> str:

@@ -1,4 +1,4 @@
-"""``allocation verify``: every sum and the whole ledger against what is stored; and ``--repair``, for counters only."""
+"""``allocation verify``: compare every sum and the whole ledger with the rows; and ``--repair``, for counters only."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ REPAIRS_AT_ONCE = 500
 
 @dataclass(slots=True)
 class Verdict:
-    """What was found, and what became of it."""
+    """The differences found, and the repairs."""
 
     report: Report
     found: Sequence[Found]
     seconds: float = 0.0
-    repaired: list[dict[str, Any]] = field(default_factory=list)  # counters, each with what was stored and counted
+    repaired: list[dict[str, Any]] = field(default_factory=list)  # counters, each with its stored and counted value
     doubted: list[str] = field(default_factory=list)  # products not repaired, since their lines are in doubt
 
     @property
     def left(self) -> int:
-        """How many differences there still are."""
+        """The number of remaining differences."""
         return self.report.found.total() - len(self.repaired)
 
 
 def verify(settings: Settings, *, repair: bool, as_json: bool) -> int:
-    """Verify the books, and print what differs; return the exit code."""
+    """Verify the books, and print the differences; return the exit code."""
     log_to_stderr()
     check_exists(parse_url(settings.database_url))
     verdict = asyncio.run(_verify(settings, repair=repair))
@@ -70,7 +70,7 @@ async def _verify(settings: Settings, *, repair: bool) -> Verdict:
 
 
 async def _repair(service: Service, verdict: Verdict) -> None:
-    """Have the counters counted again, of those products whose lines are beyond doubt."""
+    """Count the counters again, for products whose lines are not in doubt."""
     report = verdict.report
     verdict.doubted = sorted(report.miscounted & report.doubted)
     skus = sorted(report.miscounted - report.doubted)
@@ -83,7 +83,7 @@ async def _repair(service: Service, verdict: Verdict) -> None:
 
 
 class Display:
-    """On a terminal, a bar and the time left. Elsewhere nothing: there the verdict is enough."""
+    """Progress: on a terminal, a bar and the time left; elsewhere nothing, because the verdict is enough."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -105,7 +105,7 @@ class Display:
         self._progress.stop()
 
     def show(self, seen: int, total: int) -> None:
-        """So many lines of so many were seen; none: the database still sorts."""
+        """Show the lines seen and the total. Zero seen means that the database is still sorting."""
         if seen:
             self._progress.update(self._task, completed=seen, total=total, description="comparing")
 
@@ -135,10 +135,10 @@ def _told(each: Found) -> dict[str, Any]:
 def _print(verdict: Verdict) -> None:
     out = console()
     if verdict.found:
-        columns = ("product", "what", "of", "stored", "should be", "last message")
+        columns = ("product", "difference", "of", "stored", "should be", "last message")
         out.print(table("Differences", columns, map(_row, verdict.found), _more(verdict)))
         kinds = [(kind, count, KINDS[kind]) for kind, count in verdict.report.found.most_common()]
-        out.print(table("What they mean", ("what", "number", "meaning"), kinds))
+        out.print(table("Meaning", ("difference", "number", "meaning"), kinds))
     if verdict.repaired:
         rows = [
             (each["sku"], each["counter"].replace("_", "-"), each["batchref"], each["stored"], each["counted"])
@@ -146,7 +146,7 @@ def _print(verdict: Verdict) -> None:
         ]
         out.print(table("Repaired", ("product", "counter", "of", "was", "is"), rows))
     if verdict.doubted:
-        out.print(f"Not repaired, for where their lines stand is in doubt: {', '.join(verdict.doubted)}")
+        out.print(f"Not repaired, because their lines are in doubt: {', '.join(verdict.doubted)}")
     out.print(_sentence(verdict))
 
 

@@ -1,6 +1,6 @@
 """``allocation webhooks``: add, list, test, remove and enable them, and change their secrets."""
 
-# ruff: noqa: PLC0415 - what works with a database is heavy, and loaded only when one is used
+# ruff: noqa: PLC0415 - modules for the database are heavy, and loaded only when they are used
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEEP_IT = "The secret is not shown again: give it to the receiver, who verifies the signatures with it."
+KEEP_IT = "The secret is not shown again. The receiver needs it to verify the signatures."
 Id = Annotated[str, typer.Argument(metavar="ID", help="The webhook, as list names it.")]
 
 webhooks = typer.Typer(
-    help="Post events to the URLs of others: add, list, test, remove, enable, rotate.", rich_markup_mode="rich"
+    help="Post events to URLs of other systems: add, list, test, remove, enable, rotate.", rich_markup_mode="rich"
 )
 
 
@@ -35,17 +35,17 @@ def webhooks_(context: typer.Context) -> None:
 
 @webhooks.command()
 def add(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where to post, such as https://example.com/hooks.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL to post to, such as https://example.com/hooks.")],
     *,
     event: Annotated[
         list[str] | None,
-        typer.Option(metavar="TYPE", help="Only events of this type; may be given again. Else all facts."),
+        typer.Option(metavar="TYPE", help="Only events of this type; may be repeated. Default: all facts."),
     ] = None,
-    description: Annotated[str, typer.Option(metavar="TEXT", help="What it is for.", show_default=False)] = "",
+    description: Annotated[str, typer.Option(metavar="TEXT", help="Purpose of the webhook.", show_default=False)] = "",
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Have facts, or the events named, posted to a URL from now on, and print the secret that signs them: this once."""
+    """Post facts, or the named events, to a URL from now on, and print the secret that signs them, only this once."""
     from allocation.entrypoints import webhooks as rules
 
     added = _run(settings_for(database), lambda service: rules.add(service, url, event or [], description))
@@ -71,7 +71,7 @@ def list_(*, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
 
 @webhooks.command("test")
 def try_(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
-    """Post a message of type webhook.test, and print what the target said."""
+    """Post a message of type webhook.test, and print the target's answer."""
     from allocation.entrypoints import webhooks as rules
 
     result = _run(settings_for(database), lambda service: rules.try_(service, id_))
@@ -86,7 +86,7 @@ def try_(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> i
 
 @webhooks.command()
 def remove(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
-    """Post nothing to it any more, and forget it."""
+    """Stop posting to a webhook, and delete it."""
     from allocation.entrypoints import webhooks as rules
 
     _run(settings_for(database), lambda service: rules.remove(service, id_))
@@ -99,7 +99,7 @@ def remove(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) ->
 
 @webhooks.command()
 def enable(id_: Id, *, as_json: AsJson = False, database: DatabaseUrl = None) -> int:
-    """Post to it again, from now on, after it was disabled."""
+    """Enable a disabled webhook, for new events."""
     from allocation.entrypoints import webhooks as rules
 
     result = _run(settings_for(database), lambda service: rules.enable(service, id_))
@@ -115,12 +115,12 @@ def rotate(
     id_: Id,
     *,
     overlap_hours: Annotated[
-        int, typer.Option(min=0, max=720, help="For so long older secrets sign as well; 0 if one leaked.")
+        int, typer.Option(min=0, max=720, help="Hours for which older secrets also sign; 0 if one leaked.")
     ] = 24,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
 ) -> int:
-    """Give it a new secret, and print that: this once."""
+    """Create a new secret for a webhook, and print it, only this once."""
     from allocation.entrypoints import webhooks as rules
 
     rotated = _run(settings_for(database), lambda service: rules.rotate(service, id_, overlap_hours))

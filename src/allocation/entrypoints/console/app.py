@@ -37,7 +37,7 @@ SEARCH = Text("q", "A SKU, a batch, an order or a message", MAX_ID_LENGTH)
 
 
 def create_console(service: Service, stopping: asyncio.Event) -> Console:
-    """What the console keeps while the service runs."""
+    """The console's state while the service runs."""
 
     async def totals() -> overview.Totals:
         return await service.reader.run(overview.totals, datetime.now(UTC).date())
@@ -72,7 +72,7 @@ def console_app(console: Console) -> ASGIApp:
 
 
 async def _search(console: Console, request: Request) -> Response:
-    """To what has exactly this name, otherwise to the products whose SKU begins with it."""
+    """Redirects to the page of exactly this name, otherwise to the products whose SKU begins with it."""
     name = request.query_params.get("q", "").strip()
     if not name:
         return RedirectResponse(url("products"), SEE_OTHER)

@@ -1,4 +1,4 @@
-"""The files that pages need, each under a name that changes with its content, so that browsers may keep it for ever."""
+"""The files of the pages, each under a name that changes with its content, so that browsers may always cache it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What can be changed from the console: for each change the event it sends, and what it asks for.
+"""The changes that the console offers: for each change its event and its form fields.
 
-Every change is looked at first, then made: see `steering`. What a field takes is declared with its event.
+Every change is previewed first, then made: see `steering`. The limits of a field are declared with its event.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ INPUT_TYPES = {"bool": "checkbox", "date": "date", "int": "number", "str": "text
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of a batch, an order line or a product's rules, which is where ``place`` leads to.
+    """A change of a batch, an order line or a product's rules. ``place`` is the console page of that subject.
 
-    ``asked`` are the fields to fill in, with their labels; all others of the event say what is to be changed.
+    ``asked`` has the fields of the form, with their labels; all other fields of the event identify the subject.
     """
 
     kind: type[Event]
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def subject(self) -> Sequence[str]:
-        """The fields that say what is to be changed."""
+        """The fields that identify the subject of the change."""
         return [rule.name for rule in field_rules(self.kind) if rule.name not in self.asked]
 
     def inputs(self) -> Sequence[Input]:
@@ -60,7 +60,7 @@ class Change:
 
 
 class Input(NamedTuple):
-    """A field of a form; ``choices`` are the words that it takes, empty: it takes any."""
+    """A field of a form; ``choices`` are its allowed words; empty means any text."""
 
     name: str
     label: str
@@ -78,44 +78,44 @@ CHANGES: Mapping[str, Change] = {
             BatchQuantityChanged,
             "batches",
             "Change the quantity",
-            "The batch was counted anew. If it has less than is promised of it, the lines that came last leave first.",
+            "The batch was recounted. If it has less stock than allocated, the newest lines lose their stock first.",
             {"qty": "Quantity counted"},
         ),
         Change(
             BatchEtaChanged,
             "batches",
             "Change the ETA",
-            "The delivery is due on another day. Lines that would come too late move where they come in time.",
+            "The delivery is due on another day. Lines that would be late move to batches that are in time.",
             {"eta": "Due on"},
         ),
         Change(
             BatchReceived,
             "batches",
             "Receive",
-            "The delivery is in the warehouse. Say how much was counted, or leave it empty if all of it came.",
+            "The delivery is in the warehouse. Enter the counted quantity, or leave it empty if all of it arrived.",
             {"qty": "Quantity counted"},
         ),
         Change(
             BatchQuarantined,
             "batches",
             "Quarantine",
-            "Nothing of the batch is sold until it is released.",
+            "The batch is not sold until it is released.",
             {"reason": "Reason", "keep_lines": "Lines keep the batch, and wait for its release"},
             is_grave=True,
         ),
-        Change(BatchReleased, "batches", "Release", "The batch may be sold again, first to the lines that wait."),
+        Change(BatchReleased, "batches", "Release", "The batch can be sold again, first to waiting lines."),
         Change(
             LineQuantityChanged,
             "orders",
             "Change the quantity",
-            "The customer wants more or less. The line stays on its batch if that has room.",
+            "The customer wants more or less. The line stays on its batch if there is enough stock.",
             {"qty": "Quantity wanted"},
         ),
         Change(
             LinePinned,
             "orders",
             "Pin to a batch",
-            "The line is put on this batch and stays there; the lines that came last make room for it.",
+            "The line moves to this batch and stays there; the newest lines make room for it.",
             {"batchref": "Batch", "reason": "Reason"},
         ),
         Change(LineShipped, "orders", "Ship", "The line leaves the warehouse, and never moves again."),
@@ -123,38 +123,38 @@ CHANGES: Mapping[str, Change] = {
             LineReturned,
             "orders",
             "Return",
-            "What was shipped comes back into its batch, or is scrapped. Leave the quantity empty if all of it came.",
-            {"qty": "Quantity that came back", "scrapped": "Nobody can use it: it is scrapped"},
+            "Shipped items return to their batch, or are scrapped. Leave the quantity empty if all of them came back.",
+            {"qty": "Quantity returned", "scrapped": "Scrap the returned items"},
         ),
         Change(
             AllocationCancelled,
             "orders",
             "Cancel",
-            "The customer does not want the line any more. Its stock is given to the lines that wait.",
+            "The customer does not want the line any more. Its stock is allocated to waiting lines.",
             is_grave=True,
         ),
         Change(
             MoveUpRequired,
             "products",
             "Move late lines up",
-            "Lines promised too late move to batches that are there in time, as far as there is room.",
+            "Late lines move to batches that arrive in time, as far as there is stock.",
         ),
         Change(
             RulesChanged,
             "products",
             "Change the rules",
-            "Promises stay as they are; lines that wait may be served. What is left empty is as usual.",
+            "Allocated lines stay where they are; waiting lines may be allocated. Empty fields use the defaults.",
             {
                 "strategy": "Order of the batches",
-                "location": "Location preferred",
+                "location": "Preferred location",
                 "safety_stock": "Kept in the warehouse",
-                "shelf_life_days": "Days that stock has to last",
-                "most_waiting": "Lines that may wait",
-                "ages_after": "Changes after which a waiting line gains a priority",
-                "frozen_days": "Days before need in which a line makes no room",
-                "most_moved": "Lines that one change may move by choice",
-                "move_up": "Late lines move to stock that is there in time",
-                "least_harm": "Choose the lines to move by the least harm",
+                "shelf_life_days": "Days that stock must last",
+                "most_waiting": "Maximum number of backorders",
+                "ages_after": "Changes after which a waiting line gains one priority",
+                "frozen_days": "Days before the need-by day in which a line is not moved",
+                "most_moved": "Maximum number of lines moved by one change",
+                "move_up": "Late lines move to stock that arrives in time",
+                "least_harm": "Choose the lines to move by least harm",
             },
         ),
     )

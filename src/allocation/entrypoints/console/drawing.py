@@ -1,4 +1,4 @@
-"""Numbers for pictures: where in a bar, a chart or on a time axis something goes. Templates draw them as SVG."""
+"""Numbers for pictures: positions in a bar, in a chart or on a time axis. Templates draw them as SVG."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WAREHOUSE_WIDTH = 150.0
 LEAST_COLUMN = 6.0
 MOST_COLUMN = 30.0
 MOST_TICKS = 10
-BEYOND = 1.15  # so much longer than until the last step a curve goes on
-LEAST_DAYS = 14  # that a drawing of what is to come looks ahead
-LEAST_SEGMENT = 0.8  # of a bar's 100: what is there is seen
+BEYOND = 1.15  # a curve continues after its last step by this factor
+LEAST_DAYS = 14  # minimum time that a drawing looks ahead
+LEAST_SEGMENT = 0.8  # of a bar's 100, so that small values remain visible
 
 
 class Segment(NamedTuple):
@@ -33,7 +33,7 @@ class Segment(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A batch on the time axis: what is allocated at the bottom, what is available above it."""
+    """A batch on the time axis: the allocated quantity at the bottom, the available quantity above it."""
 
     batch: StockedBatch
     x: float
@@ -51,7 +51,7 @@ class Tick(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """What can be promised by day: ``path`` is its upper edge, 100 wide and `CHART_HEIGHT` high, until ``last``."""
+    """Availability by day: ``path`` is its upper edge, 100 wide and `CHART_HEIGHT` high, until ``last``."""
 
     path: str
     last: date
@@ -68,7 +68,7 @@ class TimeAxis(NamedTuple):
 
 
 def stock_bar(stock: Stock) -> Sequence[Segment]:
-    """What is on hand and what is incoming, each with what is allocated of it, as shares of all."""
+    """On-hand and incoming quantities, each with its allocated part, as shares of the total."""
     return _segments(
         [
             ("allocated", stock.on_hand_allocated),

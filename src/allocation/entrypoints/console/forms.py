@@ -1,6 +1,6 @@
-"""What can be done from the console, each thing by a form that `protection` guards.
+"""The console's actions, each by a form that `protection` guards.
 
-What is done to dead letters is asked again on a page of its own, which says how many they are.
+Retrying or dropping dead letters must be confirmed on a page of its own, which shows their number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEE_OTHER = 303
 
 
 class Deed(NamedTuple):
-    """What can be done to dead letters, in words."""
+    """An action on dead letters, in words."""
 
     name: str
     done: str
@@ -31,8 +31,8 @@ class Deed(NamedTuple):
 
 
 DEEDS = (
-    Deed("retry", "retried", "Each is tried again at once, in its old place among the deliveries of its SKU."),
-    Deed("drop", "dropped", "They are given up for good: what they should have told, nobody will be told."),
+    Deed("retry", "retried", "Each delivery is tried again at once, in its old place among the deliveries of its SKU."),
+    Deed("drop", "dropped", "They are given up for good: their effects will never happen."),
 )
 
 
@@ -46,7 +46,7 @@ def form_routes(site: Site) -> list[Route]:
 
 
 class _Proof:
-    """Begins a proof of the books."""
+    """Starts a verification of the books."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -58,7 +58,7 @@ class _Proof:
 
 
 class _DeadLetterForm:
-    """Asks whether it is meant, and does it."""
+    """Asks for confirmation, and does it."""
 
     def __init__(self, site: Site, deed: Deed) -> None:
         self._site = site
@@ -93,9 +93,11 @@ class _DeadLetterForm:
 
 
 def _which(fields: Mapping[str, str]) -> Which:
-    """The dead letters that are meant; raises `InvalidMessage`."""
+    """The selected dead letters; raises `InvalidMessage`."""
     given = {name: fields[name] for name in Which.__struct_fields__ if fields.get(name)}
     try:
         return msgspec.convert(given, Which, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidMessage(f"These are no dead letters: {error}", "Choose them on the page of deliveries.") from None
+        raise InvalidMessage(
+            f"Invalid selection of dead letters: {error}", "Choose them on the page of deliveries."
+        ) from None

@@ -1,4 +1,4 @@
-"""The forms of an import: choose a file, say what its columns are, look at what would happen, and import it."""
+"""The forms of an import: choose a file, map its columns, see the dry run, and import it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from allocation.entrypoints.refusals import UnknownImport
 
 SEE_OTHER = 303
 FILE = "file"
-COLUMN = "column-"  # and the number of the column: what it is
+COLUMN = "column-"  # followed by the number of the column; the value is its field
 
 
 def importing_routes(site: Site) -> list[Route]:

@@ -1,7 +1,7 @@
-"""Files that are imported from the console: kept in a folder of their own until they are in, one a visitor at a time.
+"""Files imported from the console: kept in a folder of their own until they are imported, one per visitor at a time.
 
-Lines go the same way as those of ``allocation import``, under the same ids: a line that is in the ledger already,
-whoever imported it, is not applied again.
+Lines are imported as by ``allocation import``, under the same ids: a line that is in the ledger already, from any
+import, is not applied again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from allocation.service_layer.messages import EVENTS, Message, Outcome, field_ru
 from allocation.service_layer.writing.writer import Unavailable
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
-MAX_IMPORTS = 8  # that are kept, those that are done included
+MAX_IMPORTS = 8  # finished ones included
 MOST_SHOWN = 200
 ID_BYTES = 12
 MEBIBYTE = 1024 * 1024
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class Tried(NamedTuple):
-    """A line, and what would become of it: its answer, or why it would be refused."""
+    """A line and its result: the answer, or the reason of its refusal."""
 
     number: int
     text: str
@@ -48,7 +48,7 @@ class Tried(NamedTuple):
 
 
 class DryRun(NamedTuple):
-    """What would become of the lines of a file and of those of orders; ``more``: only so many were tried."""
+    """The results of a file's lines, and the changes of order lines; ``more``: the file has more lines."""
 
     lines: int
     taken: int
@@ -61,9 +61,9 @@ class DryRun(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Import:
-    """One file. ``header`` are its columns, none of a file with JSON lines; ``kind`` is what the rows of CSV are.
+    """One file. ``header`` has its columns, none for JSON lines; ``kind`` is the event type of CSV rows.
 
-    ``count`` is there once it has begun; ``ended``: with ``failure``, or with all lines taken or refused.
+    ``count`` is set when the import begins; ``ended``: with ``failure``, or with all lines imported or refused.
     """
 
     id: str
@@ -134,7 +134,7 @@ class Imports:
         """Keep a visitor's file, in place of the last one. Raises `ImportUnderWay`."""
         for each in [each for each in self._imports.values() if each.owner == owner]:
             if each.is_under_way:
-                raise ImportUnderWay(f"{each.name} is imported", "Wait until it is done: it goes on by itself.")
+                raise ImportUnderWay(f"{each.name} is imported", "Wait until it is done.")
             self.drop(each)
         self._make_room()
         folder = TemporaryDirectory(prefix="allocation-import-")
@@ -150,9 +150,9 @@ class Imports:
             dropped.folder.cleanup()
 
     async def look(self, at: Import, type_: str, columns: Sequence[str]) -> None:
-        """Find out what would happen. Raises `InvalidMessage` where the columns are not those of the event."""
+        """Do the dry run. Raises `InvalidMessage` if the columns are not those of the event."""
         if at.count is not None:
-            raise ImportUnderWay(f"{at.name} is imported", "Choose the file again to look at it anew.")
+            raise ImportUnderWay(f"{at.name} is imported", "Choose the file again for a new dry run.")
         at.kind, at.columns, at.dry_run = incoming(type_) if at.is_csv else None, columns, None
         read, more = await self._read(at)
         lines, items = [line for line, _ in read], [item for _, item in read]
@@ -168,7 +168,7 @@ class Imports:
     def start(self, started: Import) -> None:
         """Begin, unless it has begun already. Raises `InvalidMessage` if it was not looked at."""
         if started.dry_run is None:
-            raise InvalidMessage(f"What {started.name} would do was not looked at", "Look at it first.")
+            raise InvalidMessage(f"{started.name} had no dry run", "Show the dry run first.")
         if started.count is None:
             started.count = Count(started.name)
             started.task = asyncio.create_task(self._run(started, started.count), name="import")
@@ -191,7 +191,7 @@ class Imports:
         self.drop(idle)
 
     async def _read(self, at: Import) -> tuple[Sequence[Item], bool]:
-        """As many lines as are tried; and whether there are more."""
+        """The lines to try, and whether there are more."""
         found: list[Item] = []
         with at.path.open("rb") as file:
             async with aclosing(at.lines(file)) as pages:
@@ -206,7 +206,7 @@ class Imports:
             with run.path.open("rb") as file, RefusedLines(run.name, run.refused_path) as refused:
                 await import_lines(self._service, run.lines(file), count, refused, run)
         except Unavailable as error:
-            run.failure = f"{error}. Import the file again: it goes on from there."
+            run.failure = f"{error}. Import the file again to continue."
         except Exception:
             log.exception("import failed", file=run.name)
             run.failure = "The import failed; the reason is in the log of the service."
@@ -225,7 +225,7 @@ def _keep(added: Import, file: IO[bytes]) -> None:
 
 
 def _likeness(type_: str, names: set[str]) -> tuple[bool, int, int]:
-    """All required fields first, then as many others as are named, then as few as are not."""
+    """Sort key: all required fields first, then the most fields named, then the fewest missing."""
     rules = field_rules(EVENTS[type_])
     named = sum(rule.name in names for rule in rules)
     return all(rule.name in names for rule in rules if rule.required), named, -len(rules)

@@ -1,9 +1,8 @@
-"""Live pages: what visitors watch is rendered again when it may have changed, and sent when it has.
+"""Live pages: a page is rendered again when it may have changed, and its changed fragments are sent.
 
-While anybody listens, the hub looks at the ledger twice a second: once, however many listen. Of the pages that are
-watched it renders those again that the new messages are about, each once for all who watch it, and sends the fragments
-that are not as they were sent before. All of it may keep the event loop busy for no more than `SHARE` of the time: with
-more to do, looks are further apart.
+While there is a listener, the hub looks at the ledger twice a second, once for all listeners. It renders the watched
+pages that the new messages are about, each page once for all its viewers, and sends the fragments that differ from the
+last ones sent. This may use at most `SHARE` of the event loop's time; with more to do, the hub looks less often.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer.writing.store import StoreUnavailable
 
 LOOK_EVERY_S = 0.5
-SHARE = 0.015  # of the time of the event loop; to read costs about as much again elsewhere
+SHARE = 0.015  # of the event loop's time; reading costs about the same again elsewhere
 MAX_STREAMS = 500
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
 SEND_TIMEOUT_S = 30.0
-SLOWEST_WRITE_S = 0.001  # what takes longer was spent on waiting for the visitor
-# What another process writes may be committed after rows with higher positions: so long it is looked for.
+SLOWEST_WRITE_S = 0.001  # a longer time was spent on waiting for the visitor
+# Another process may commit after rows with higher positions: the hub looks for such rows for this time.
 OVERLAP_S = 2.0
 HASH_LENGTH = 16
 
@@ -44,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 class Topics(NamedTuple):
-    """What a page is about: it is rendered again for messages of these products and orders.
+    """The subjects of a page: it is rendered again for messages about these products and orders.
 
     ``ledger``: for every message; ``always``: at every look.
     """
@@ -61,7 +60,7 @@ class Topics(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The live fragments of a page by name, and what the page is about."""
+    """The live fragments of a page by name, and the subjects of the page."""
 
     fragments: Mapping[str, str]
     topics: Topics
@@ -99,9 +98,9 @@ class Hub:
         self._spent_s = 0.0  # since the last pause
 
     async def open(self, key: str, render: Render, seen: str) -> Stream:
-        """The stream of a page, which others of the same key share. Raises `TooManyStreams`, or what rendering raises.
+        """The stream of a page, shared by all with the same key. Raises `TooManyStreams`, or errors of rendering.
 
-        ``seen`` is the id of the last event that the visitor has, see `event_id`.
+        ``seen`` is the id of the visitor's last event, see `event_id`.
         """
         if self._streams >= self._max_streams:
             raise TooManyStreams(self._max_streams)
@@ -122,7 +121,7 @@ class Hub:
         return stream
 
     def leave(self, stream: Stream) -> None:
-        """A visitor has gone."""
+        """A visitor left."""
         self._streams -= 1
         watch = self._watches[stream.key]
         watch.listeners.discard(stream)
@@ -165,7 +164,7 @@ class Hub:
                 continue
             try:
                 changed = await self._render(watch)
-            except Refusal:  # what the page is about is there no longer: it stays as it was seen last
+            except Refusal:  # the subject of the page no longer exists: the page stays as it is
                 continue
             for stream in watch.listeners if changed else ():
                 stream.due.set()
@@ -188,7 +187,7 @@ class Hub:
         return [watch for watch in watches if watch.topics.is_met(skus, orderids, moved=moved)]
 
     async def _render(self, watch: _Watch) -> bool:
-        """Whether anything differs from what there was."""
+        """Whether anything differs from the fragments before."""
         rendered = await watch.render()
         watch.topics = rendered.topics
         changed = False
@@ -201,7 +200,7 @@ class Hub:
 
 
 class Stream(Response):
-    """One visitor's stream. It never queues: whoever is slow gets the latest state of each fragment, when they can."""
+    """One visitor's stream. It never queues: a slow visitor gets the latest state of each fragment when ready."""
 
     def __init__(self, hub: Hub, key: str, current: Mapping[str, tuple[str, bytes]], seen: dict[str, str]) -> None:
         super().__init__(status_code=200, media_type="text/event-stream", headers={"cache-control": "no-store"})

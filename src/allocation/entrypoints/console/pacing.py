@@ -38,7 +38,7 @@ class Paced(Generic[T]):
         self._working: asyncio.Task[Result[T]] | None = None
 
     async def get(self) -> Result[T]:
-        """The latest result; a fresh one if the work takes no time. Raises what the work raises."""
+        """The latest result; a fresh one if the work takes no time. Passes on errors of the work."""
         if self._working is None and time.monotonic() >= self._due:
             self._working = asyncio.create_task(self._renew())
         if self._working is not None:
@@ -65,7 +65,7 @@ class Paced(Generic[T]):
 def timed(work: Coroutine[Any, Any, T], spend: Callable[[float], None]) -> Generator[Any, Any, T]:
     """The result of the work; ``spend`` gets the seconds of each of its steps, without the waits between them.
 
-    Raises what the work raises.
+    Passes on errors of the work.
     """
     step = partial(work.send, None)
     while True:

@@ -1,4 +1,4 @@
-"""The pages, as a table: what each takes, what it reads, and which of its fragments are live."""
+"""The pages, as a table: the parameters, the queries and the live fragments of each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALWAYS = Topics(always=True)
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What pages are made from."""
+    """The sources of all pages."""
 
     service: Service
     totals: Paced[overview.Totals]
@@ -56,14 +56,14 @@ class Console:
 
 
 class Asked(NamedTuple):
-    """What a page is asked for: what it is about, and the values of its parameters."""
+    """The request for a page: its key, and the values of its parameters."""
 
     key: str
     values: Mapping[str, Any]
 
 
 class Loaded(NamedTuple):
-    """What a page shows. ``crumbs`` lead to it: what each is called, and where it is."""
+    """The content of a page. ``crumbs`` lead to it: the name and the place of each."""
 
     values: Mapping[str, Any]
     topics: Topics
@@ -274,7 +274,7 @@ PAGES: Sequence[Page] = (
         load_products,
         ("list",),
         (
-            Text("q", "What the SKU begins with"),
+            Text("q", "The beginning of the SKU"),
             OneOf("only", ("waiting", "short", "late", "overdue")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
@@ -354,13 +354,13 @@ PAGES: Sequence[Page] = (
 
 
 def values_of(page: Page, items: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
-    """The parameters that are given, parsed; what is empty or unknown is left out. Raises `InvalidMessage`."""
+    """The given parameters, parsed; empty and unknown ones are ignored. Raises `InvalidMessage`."""
     known = {parameter.name: parameter for parameter in page.parameters}
     return {name: known[name].parse(value) for name, value in items if value and name in known}
 
 
 def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None]]:
-    """To what a message is about."""
+    """The crumbs to the subject of a message."""
     orderid, ref = touched.fields.get("orderid"), touched.fields.get("ref")
     if orderid is not None:
         return [("Orders", "orders", None), (orderid, "orders", orderid)]
@@ -377,7 +377,7 @@ async def _webhooks(console: Console) -> Sequence[Any]:
 
 
 def _count(day: Day, edge: flow.Edge) -> int:
-    """How often the flow went this way."""
+    """The number of times that the flow took this edge."""
     cause, result = edge
     if isinstance(cause, type):
         return day.total(cause.__name__)

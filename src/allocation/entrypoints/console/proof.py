@@ -1,6 +1,6 @@
-"""Proofs of the books, run beside the service in a process of their own, one at a time.
+"""Verifications of the books, run beside the service in a separate process, one at a time.
 
-Comparing millions of rows keeps Python busy: in this process the writer would have to wait for it.
+Comparing millions of rows keeps Python busy: in this process it would delay the writer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Difference(msgspec.Struct):
-    """Something that is not as it should be; ``message`` is the id of the last message about it, if it is known."""
+    """One difference; ``message`` is the id of the last message about it, if known."""
 
     kind: str
     sku: str
@@ -39,7 +39,7 @@ class Difference(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """What a proof found: how much was compared, how many differences of which kind, and the first of them."""
+    """The result of a verification: numbers of compared rows, number of differences of each kind, first differences."""
 
     products: int
     batches: int
@@ -50,14 +50,14 @@ class Verdict(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """How many lines of how many were compared; 0 while the database sorts."""
+    """The number of compared lines, and their total; 0 while the database sorts."""
 
     seen: int
     total: int
 
 
 class Report(msgspec.Struct):
-    """A line of what the other process says: the last one has the verdict."""
+    """One line of the other process's output; the last line has the verdict."""
 
     progress: Progress | None = None
     verdict: Verdict | None = None
@@ -65,7 +65,7 @@ class Report(msgspec.Struct):
 
 @dataclass(slots=True)
 class Proof:
-    """One run. While it is under way ``ended_at`` is None; if it failed, ``failure`` says why."""
+    """One run. ``ended_at`` is None until it ends; ``failure`` is the reason if it failed."""
 
     began_at: datetime
     progress: Progress
@@ -79,7 +79,7 @@ class Proof:
 
 
 class Prover:
-    """Runs proofs of one database, and remembers the last one for as long as this process lives."""
+    """Verifies one database, and keeps the last result until this process ends."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
@@ -87,14 +87,14 @@ class Prover:
         self.last: Proof | None = None
 
     def start(self) -> None:
-        """Begin a proof; raises `ProofUnderWay`."""
+        """Start a verification; raises `ProofUnderWay`."""
         if self._task is not None and not self._task.done():
-            raise ProofUnderWay("The books are being proved already")
+            raise ProofUnderWay("The books are being verified already")
         self.last = Proof(datetime.now(UTC), Progress(0, 0))
         self._task = asyncio.create_task(self._run(self.last), name="proof")
 
     async def close(self) -> None:
-        """End a proof that is under way."""
+        """Stop a running verification."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -115,7 +115,10 @@ class Prover:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, f"{PREFIX}DATABASE_URL": url},  # on its command line everybody could read the password
+            env={
+                **os.environ,
+                f"{PREFIX}DATABASE_URL": url,
+            },  # not on the command line, where every user could read the password
             limit=MOST_LINE_BYTES,
         )
         try:
@@ -126,7 +129,7 @@ class Prover:
                 proof.verdict = report.verdict or proof.verdict
             _, errors = await child.communicate()
             if proof.verdict is None:
-                proof.failure = _last_line(errors) or f"The proof ended with {child.returncode}"
+                proof.failure = _last_line(errors) or f"The verification ended with exit code {child.returncode}"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()

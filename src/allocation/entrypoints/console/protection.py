@@ -1,8 +1,8 @@
-"""What keeps others from using the console through a visitor's browser.
+"""Protects the console against other sites that use it through a visitor's browser.
 
-Every answer carries `SECURITY_HEADERS`: nothing but our own files is loaded, no script or style within a page runs, and
-no page is framed. A form is taken only with the token of a cookie that no other site makes the browser send, repeated
-in a hidden field, and from our own origin where the browser tells it.
+Every answer has `SECURITY_HEADERS`: only our own files are loaded, no inline script or style runs, and no page is
+framed. A form is accepted only with the token of a cookie that other sites cannot send, repeated in a hidden field, and
+only from our own origin if the browser sends one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "same-origin",  # with less, browsers would not tell a form's origin
+    "referrer-policy": "same-origin",  # with a stricter policy, browsers would not send a form's origin
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -45,7 +45,7 @@ FormEndpoint = Callable[[Request, Form], Awaitable[Response]]
 
 
 def guarded(app: ASGIApp) -> ASGIApp:
-    """Put the headers on everything that the application answers."""
+    """Add the headers to all answers of the application."""
 
     async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_guarded(message: Message) -> None:
@@ -73,7 +73,7 @@ def keep_token(request: Request, response: Response, token: str) -> None:
 
 
 async def checked_form(request: Request) -> Form:
-    """The fields of a form of ours; raises `Forged`, or `InvalidMessage` for what is no form."""
+    """The fields of one of our forms; raises `Forged`, or `InvalidMessage` if the body is not a form."""
     headers = dict(request.scope["headers"])
     check_content_type(headers, FORM_TYPES)
     _check_origin(request)
@@ -83,9 +83,9 @@ async def checked_form(request: Request) -> Form:
 
 
 async def checked_upload(request: Request, name: str, most_bytes: int, too_large: Refusal) -> tuple[Form, UploadFile]:
-    """The fields of a form of ours and the file with this name; refused as in `checked_form`, and if it is too large.
+    """The fields of one of our forms and the file with this name; also refuses a file that is too large.
 
-    The file is on disk, and goes when it is closed.
+    The file is on disk, and is deleted when it is closed.
     """
     headers = dict(request.scope["headers"])
     check_content_type(headers, UPLOAD_TYPES)
@@ -126,7 +126,7 @@ def _check_token(request: Request, given: str) -> None:
 
 
 def _check_origin(request: Request) -> None:
-    """Where it is told. Of the scheme nothing is known behind a proxy; the host is enough."""
+    """Check the origin, if the browser sends one. Behind a proxy the scheme is unknown; the host is enough."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise Forged(f"The form comes from {ascii(origin)[:100]}")

@@ -1,4 +1,4 @@
-"""Templates, and what they are told besides the page's own values: numbers, times and links in one form."""
+"""Templates and their shared helpers: numbers, times and links in one form."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from allocation.entrypoints.console import ROOT, drawing
 from allocation.entrypoints.console.assets import Asset
 from allocation.service_layer.messages import EVENTS, field_rules
 
-DOTS = {".", ".."}  # browsers take these out of a path, however they are spelled
-# By what a field is called: what it leads to. These names are the same in every event.
+DOTS = {".", ".."}  # browsers remove these from a path, in any spelling
+# The kind of page that a field links to, by the name of the field. These names are the same in every event.
 LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}
 TONES = {
     **dict.fromkeys(("Allocated", "Shipped"), "good"),
@@ -33,8 +33,8 @@ OPTIONAL = {
     rule.name for kind in EVENTS.values() for rule in field_rules(kind) if not rule.required and not rule.default
 }
 NOTHING = Markup('<span class="faint">–</span>')
-MOST_MOMENTS = 1_000  # that are kept as they are shown: messages that are committed together share theirs
-MOST_DAYS = 8  # that are listed of what can be promised
+MOST_MOMENTS = 1_000  # formatted times in the cache: messages that are committed together share theirs
+MOST_DAYS = 8  # of availability that are listed
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -89,7 +89,7 @@ def few(value: int) -> str:
 
 
 def size(value: float) -> str:
-    """A number of which the first digits matter."""
+    """A number rounded to its first digits."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004 - two digits
 
 
@@ -111,7 +111,7 @@ def stamp(moment: datetime) -> Markup:
 
 
 def shown(value: object, field: str = "") -> str:
-    """What a message or a rule says, as one reads it: by the kind of value, and of text by the field's."""
+    """A value of a message or a rule for people, by its type; for text, by the type of its field."""
     match value:
         case None:
             return NOTHING
@@ -126,7 +126,7 @@ def shown(value: object, field: str = "") -> str:
 
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:
-    """With what every template may ask for."""
+    """Add the helpers of all templates."""
     return {"now": datetime.now(UTC), **values}
 
 

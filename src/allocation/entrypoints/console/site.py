@@ -23,7 +23,7 @@ from allocation.entrypoints.refusals import FAILURE, UNAVAILABLE, MethodNotAllow
 from allocation.service_layer.writing.writer import RETRY_AFTER_S
 
 LIVE = "live"
-SEEN = "_seen"  # the parameter of a stream that says what the page showed when it was loaded
+SEEN = "_seen"  # the parameter of a stream with the state that the page showed when it was loaded
 THEMES = ("light", "dark")
 METHOD_NOT_ALLOWED = 405
 NEVER = Topics()
@@ -92,7 +92,7 @@ class Site:
         return response
 
     async def refuse(self, request: Request, error: Exception) -> Response:
-        """What the router itself refuses."""
+        """Answer the router's own refusals."""
         if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
             return self.problem(request, MethodNotAllowed(request.method, (error.headers or {}).get("Allow", "GET")))
         return self.problem(request, UnknownPath(f"There is no page {request.url.path[:100]}"))
@@ -134,7 +134,7 @@ class Site:
 
 
 def _asked(plain: Page | None, keyed: Page | None, request: Request) -> tuple[Page, Asked]:
-    """Which page, and with what; raises the refusal of a key that cannot exist, or `InvalidMessage`."""
+    """The page and its values; raises the refusal of a key that cannot exist, or `InvalidMessage`."""
     key = request.path_params.get("key", request.query_params.get("key", ""))
     page = keyed if key and keyed is not None else plain
     if page is None:

@@ -1,8 +1,8 @@
-"""Changes from the console. Each is looked at before it is made, and made only as it was looked at.
+"""Changes from the console. Each is previewed before it is made, and made only as previewed.
 
-A form is filled in and read; the page then shows what would happen, which is found out by the service's own preview.
-What is sent from there names the version of the product that was looked at: at any other nothing is changed, and what
-would happen now is shown instead. It also has the id of its message, so that it is done once, however often it is sent.
+The first form asks for the values; the page then shows the result of the service's own preview. The second form names
+the version of the product in that preview. If the product has another version by then, nothing is changed, and a new
+preview is shown. The form also has the id of its message, so that it is applied once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from allocation.service_layer.messages import new_message
 
 SEE_OTHER = 303
 ACTOR = "console"
-LOOK = "look"  # the parameter that asks what would happen
-STALE = "stale"  # its value when something else happened in between
+LOOK = "look"  # the parameter that asks for a preview
+STALE = "stale"  # its value if the product has changed since the preview
 VERSION, KEY = "version", "key"
-_VERSION = Number(VERSION, "The version of the product that was looked at", 0, LAST, 0)
+_VERSION = Number(VERSION, "The version of the product in the preview", 0, LAST, 0)
 
 
 def steering_routes(site: Site) -> list[Route]:
@@ -41,7 +41,7 @@ def steering_routes(site: Site) -> list[Route]:
 
 
 class _ChangeForm:
-    """Asks for the values of a change, shows what would happen, and makes it."""
+    """Asks for the values of a change, shows a preview, and makes the change."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -73,18 +73,18 @@ class _ChangeForm:
         texts = _texts(change, form)
         event = event_from_texts(change.kind, texts)
         if not form.get(KEY):
-            raise InvalidMessage("The form does not say which message it is", "Send it from the console.")
+            raise InvalidMessage("The form has no message id", "Send it from the console.")
         message = new_message(event, ACTOR, form[KEY])._replace(at_version=_VERSION.parse(form.get(VERSION, "")))
         try:
             await self._service.writer.handle(message)
         except ProductChanged:
             return RedirectResponse(_look_url(change, texts, STALE), SEE_OTHER)
-        except Refusal:  # which is shown with the form
+        except Refusal:  # shown with the form
             return RedirectResponse(_look_url(change, texts, "1"), SEE_OTHER)
         return RedirectResponse(url("outcome", message.id), SEE_OTHER)
 
     async def _look(self, change: Change, texts: Mapping[str, str], subject: Subject) -> Mapping[str, Any]:
-        """What would happen, or the refusal."""
+        """The preview, or the refusal."""
         try:
             message = new_message(event_from_texts(change.kind, texts), ACTOR)
             preview = await self._service.previews.preview([message])
@@ -109,7 +109,7 @@ def _change(request: Request) -> Change:
 
 
 def _texts(change: Change, fields: Mapping[str, str]) -> Mapping[str, str]:
-    """The event's fields as far as they are given."""
+    """The given fields of the event."""
     return {name: fields[name].strip() for name in (*change.subject, *change.asked) if name in fields}
 
 

@@ -1,4 +1,4 @@
-"""What a change is about: where it is shown, and what it is now, for a form to begin with."""
+"""The subject of a change: its page, and its present values for the form."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Crumb = tuple[str, str, str | None]
 
 
 class Subject(NamedTuple):
-    """What is to be changed. ``crumbs`` lead to it; ``now`` are the values that its form begins with.
+    """The subject of a change. ``crumbs`` lead to it; ``now`` has the initial values of its form.
 
-    ``suggested`` are values that a field may take, by its name.
+    ``suggested`` has values that a field may take, by its name.
     """
 
     sku: str
@@ -38,7 +38,7 @@ class Subject(NamedTuple):
 
 
 async def subject_of(console: Console, change: Change, texts: Mapping[str, str]) -> Subject:
-    """Raises the refusal of what is not there."""
+    """Raises the refusal for an unknown subject."""
     match change.place:
         case "batches":
             return await _batch(console, texts)

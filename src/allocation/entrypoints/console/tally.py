@@ -1,4 +1,4 @@
-"""What led to what today, counted from the ledger as it grows, by whichever process it was written."""
+"""Counts of today's causes and consequences, from the ledger as it grows, over all processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from allocation.console_views import ledger
 from allocation.console_views.ledger import Pair
 from allocation.entrypoints.console.pacing import Paced
 
-CHUNK = 20_000  # rows that are counted at once
-# What another process writes may be committed after rows with higher positions; after this time it has been.
+CHUNK = 20_000  # rows counted at once
+# Another process may commit after rows with higher positions, but not later than this.
 SETTLED_AFTER_S = 2.0
 
 
@@ -29,7 +29,7 @@ class Day(NamedTuple):
     is_complete: bool
 
     def total(self, type_: str) -> int:
-        """Messages of this type, whatever caused them."""
+        """Messages of this type, with any cause."""
         return sum(number for (_, led_to), number in self.counts.items() if led_to == type_)
 
     def pair(self, cause: str | None, type_: str) -> int:
@@ -37,7 +37,7 @@ class Day(NamedTuple):
 
 
 class Tally:
-    """Counts a chunk at a time, and begins anew at midnight UTC."""
+    """Counts a chunk at a time, and starts again from zero at midnight UTC."""
 
     def __init__(self, reader: Reader, *, settled_after_s: float = SETTLED_AFTER_S) -> None:
         self._reader = reader

@@ -1,4 +1,4 @@
-"""The routes that operate the service, as a table: what each does, and what the documents say of it."""
+"""The routes that operate the service, as a table: the function and the documentation of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from allocation.service_layer.delivering.dead_letters import AGE_RULE, Chosen, W
 
 
 class Choice(Which, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which dead letters: those that meet everything given; with ``dry_run`` it is only said how many they are."""
+    """A selection of dead letters: they must match all given values. With ``dry_run`` they are only counted."""
 
     dry_run: bool = False
 
@@ -52,7 +52,7 @@ MEMBERS = {
     "sku": "only of this product",
     "older_than": f"only those given up longer ago than this: {AGE_RULE}",
     "number": "only this one",
-    "dry_run": "change nothing, and say what would be",
+    "dry_run": "show the result, and change nothing",
 }
 
 

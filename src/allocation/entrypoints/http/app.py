@@ -1,6 +1,6 @@
 """The ASGI application: the hot routes in front, everything else behind Starlette's router.
 
-What people look at, the console and the documents, is loaded when somebody does, so that the service starts quickly.
+The console and the documentation are loaded at their first request, so that the service starts quickly.
 """
 
 # ruff: noqa: PLC0415 - the docstring says why
@@ -40,7 +40,7 @@ DOCUMENTS = ("/openapi.json", "/docs", PROBLEMS + "{slug}")
 def create_app(service: Service, stopping: asyncio.Event | None = None) -> ASGIApp:
     """The application of a service that is not started yet; its lifespan starts and closes it.
 
-    ``stopping`` is set when the server has to end: streams then stop reading and answer what they have read.
+    ``stopping`` is set when the server must end: streams then stop reading and answer the lines they have read.
     """
     stopping = stopping or asyncio.Event()
     behind = _router(service, stopping)
@@ -113,7 +113,7 @@ def _documents() -> ASGIApp:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """What the router itself refuses."""
+    """Answer the router's own refusals."""
     if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
         return problem_response(MethodNotAllowed(request.method, _allowed(request)))
     return problem_response(UnknownPath(f"Nothing is served under {request.url.path[:100]}"))

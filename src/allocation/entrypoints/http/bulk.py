@@ -1,8 +1,8 @@
 """``POST /bulk``: events as JSON lines in, one JSON result a line out, in order, while the input still streams.
 
-Memory is bounded in both directions: no more is read than there is room for, and none is read while the client does
-not take its results. So a client has to read while it sends, as soon as its input is larger than the buffers in
-between; one that takes nothing for `SEND_TIMEOUT_S` is cut off.
+Memory is bounded in both directions: the service reads only as much as it has room for, and nothing while the client
+does not read its results. So a client must read while it sends if its input is larger than the buffers; a client that
+reads nothing for `SEND_TIMEOUT_S` is cut off.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 def bulk_route(writer: Writer, stopping: asyncio.Event) -> ASGIApp:
-    """``stopping``: once it is set, nothing more is read, and what was read is answered."""
+    """``stopping``: once it is set, no more lines are read, and all lines read are answered."""
 
     async def bulk(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -64,7 +64,7 @@ def bulk_route(writer: Writer, stopping: asyncio.Event) -> ASGIApp:
 
 
 def _checked(scope: Scope) -> str:
-    """Who sends the lines."""
+    """The actor of all lines."""
     check_method(scope, "POST")
     headers = dict(scope["headers"])
     check_content_type(headers, JSON_LINES_TYPES)
@@ -74,7 +74,7 @@ def _checked(scope: Scope) -> str:
 
 
 class _Output:
-    """The response, begun with the first results, so that one who waits to be asked for the body is asked."""
+    """The response. It starts with the first results; a client that waits for ``100 Continue`` gets it before."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -1,4 +1,4 @@
-"""What is loaded and built when it is first asked for, so that the service starts without it."""
+"""An application that is loaded and built at its first request, so that the service starts without it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class OnFirstRequest:
-    """An application that its first request builds, in a thread: nobody waits but those who ask for it.
+    """An application that its first request builds in a thread, so that only its own requests wait.
 
-    What goes wrong then goes wrong for that request, and the next one tries again.
+    An error fails that request, and the next one tries again.
     """
 
     def __init__(self, build: Callable[[], ASGIApp]) -> None:

@@ -55,7 +55,7 @@ def document() -> Schema:
         "info": {
             "title": "allocation",
             "version": allocation.__version__,
-            "summary": "Allocates order lines to batches of stock, and keeps every promise when the world changes.",
+            "summary": "Allocate order lines to batches of stock, and reallocate them when stock or orders change.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
@@ -157,8 +157,8 @@ def _bulk() -> Schema:
     return {
         "operationId": "bulk",
         "summary": "Many events as JSON lines in, one result a line out, in order, while the input still streams",
-        "description": f"Send {types}. A line is an event with its `type`, and with an `id` if repeating it has to be "
-        "recognised. Read while you send: the service takes no more in than it has room for.",
+        "description": f"Send {types}. A line is an event with its `type`, and with an `id` if a repeat must be "
+        "recognised. Read while you send: the service reads only as much as it has room for.",
         "tags": ["events"],
         "parameters": [_ACTOR],
         "requestBody": {
@@ -180,7 +180,7 @@ def _preview() -> Schema:
     bodies = [_reference(kind.__name__) for kind in POSTS.values()]
     return {
         "operationId": "preview_event",
-        "summary": "What one event would set off: the body is the event's, under the name of its own route",
+        "summary": "Preview the effect of one event: the body is the event's, and the path has the name of its route",
         "tags": ["previews"],
         "parameters": [
             {"name": "event", "in": "path", "required": True, "schema": {"type": "string", "enum": names}},
@@ -199,7 +199,7 @@ def _preview() -> Schema:
 def _list_preview() -> Schema:
     return {
         "operationId": "preview",
-        "summary": f"What at most {MAX_LINES:,} events would set off, one after the other",
+        "summary": f"Preview the effect of at most {MAX_LINES:,} events, one after the other",
         "tags": ["previews"],
         "parameters": [_parameter(LIMIT, "query")],
         "requestBody": {
@@ -266,7 +266,7 @@ def _action(action: Action) -> Schema:
         "tags": ["operation"],
         "requestBody": {"required": True, "content": {JSON: {"schema": _choice_schema()}}},
         "responses": {
-            "200": _answered("How many, and of which effects", _reference(Chosen.__name__)),
+            "200": _answered("The number of deliveries, also by effect", _reference(Chosen.__name__)),
             **_refusals({400, 405, 413, 415, 500, 503}),
         },
     }
@@ -339,14 +339,14 @@ _IDEMPOTENCY_KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The id of the message, chosen by the sender: repeated, it gets the first answer",
+    "description": "The id of the message, chosen by the sender: a repeat gets the first answer",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": KEY},
 }
 _ACTOR: Schema = {
     "name": "Actor",
     "in": "header",
     "required": False,
-    "description": "Who sends this, for the ledger",
+    "description": "The name of the sender, for the ledger",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ACTOR_LENGTH, "pattern": KEY},
 }
 _HEALTH: Schema = {
@@ -361,7 +361,7 @@ _HEALTH: Schema = {
     "/readyz": {
         "get": {
             "operationId": "get_readiness",
-            "summary": "Whether the database answers, messages are taken, and the last ones could be written",
+            "summary": "Whether the database answers, messages are accepted, and the last ones were written",
             "tags": ["health"],
             "responses": {"200": _answered("They are", {"type": "object"}), **_refusals({405, 503})},
         }

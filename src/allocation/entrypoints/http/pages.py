@@ -32,7 +32,7 @@ HEADERS = {
 
 
 def _about() -> Mapping[Kind, str]:
-    """What each kind means and what helps, in the words of the refusals themselves."""
+    """The meaning and the cure of each kind, in the words of the refusals themselves."""
     about = {kind: f"{inspect.getdoc(refusal)} {refusal.cure}" for refusal, kind in REFUSALS.items()}
     about[UNAVAILABLE] = f"{inspect.getdoc(Unavailable)}"
     about[FAILURE] = "Something broke that should not. The log of the service has the reason; nothing was changed."

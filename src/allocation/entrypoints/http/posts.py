@@ -26,7 +26,7 @@ POSTS: Final[Mapping[str, type[Event]]] = {
 
 
 def post_routes(writer: Writer) -> Mapping[str, ASGIApp]:
-    """By path, what answers there."""
+    """The handlers by path."""
     return {path: _post_route(kind, writer) for path, kind in POSTS.items()}
 
 

@@ -1,4 +1,4 @@
-"""The routes that tell what events would set off, and change nothing."""
+"""The routes that preview events, and change nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_LIST_BYTES = 4 * 1024 * 1024
 
 
 class ListPreview(msgspec.Struct):
-    """For each line ``line``, ``status``, and its answer or ``message`` and ``detail``; and what all would do."""
+    """For each line ``line``, ``status``, and its answer or ``message`` and ``detail``; and the effect of all lines."""
 
     answers: list[dict[str, Any]]
     summary: Summary

@@ -1,8 +1,8 @@
 """The short way from socket to writer, for the hot routes: no task, no ASGI scope, no copies.
 
-It is uvicorn's protocol with one fork in it. A plain POST of known length to a hot route goes to the writer as soon as
-its last byte is here, and the writer's reply is written to the socket; every other request takes uvicorn's way to the
-ASGI application, where `posts` answers the same routes by the same rules.
+It is uvicorn's protocol with one fork. A plain POST of known length to a hot route is passed to the writer as soon as
+its last byte has arrived, and the writer's reply is written to the socket. Every other request takes uvicorn's way to
+the ASGI application, where `posts` answers the same routes by the same rules.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class ShortWayProtocol(HttpToolsProtocol):
             self._reply(error)
 
     def _is_plain(self) -> bool:
-        """Whether nothing is under way on this connection, and the request is one that can be read to its end."""
+        """Whether nothing is under way on this connection, and the length of the request is known."""
         for name, value in self.headers:
             if name == b"content-length":
                 return (
@@ -126,7 +126,7 @@ class ShortWayProtocol(HttpToolsProtocol):
         return False
 
     def _take_the_long_way(self) -> None:
-        """Do what uvicorn does when a request begins, and was not done yet because its route was not known."""
+        """Do uvicorn's work for the start of a request, which was postponed until the route was known."""
         url, headers, expected = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url = url
@@ -176,7 +176,7 @@ class _Exchange:
 
 
 class _Nobody:
-    """Who waits for the next part of a request that is read as a whole."""
+    """Wakes the reader of a request that is read as a whole."""
 
     def set(self) -> None:
         """Nobody to wake."""

@@ -1,4 +1,4 @@
-"""The routes that read, as a table: what each takes, which view answers it, and what the documents say of it."""
+"""The routes that read, as a table: the parameters, the view and the documentation of each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ORDER = Text("orderid", "The order")
 SKU = Text("sku", "The product")
 MESSAGE = Text("id", "The message", MAX_ID_LENGTH)
 STOCK = (
-    Number("qty", "The earliest day for a whole line of so many", 1, MAX_QUANTITY),
+    Number("qty", "Quantity of a whole line, for its earliest day", 1, MAX_QUANTITY),
     Day("by", "Whether that can be by this day"),
 )
 WEBHOOK = Text("id", "The webhook")
@@ -67,7 +67,7 @@ WEBHOOK = Text("id", "The webhook")
 READS: Sequence[Read] = (
     Read(
         "/allocations/{orderid}/{sku}/explain",
-        "Why a line stands where it does: the batches looked at when it was last placed, and all that happened to it",
+        "Why a line is on its batch or waits: the batches considered at its last placement, and its history",
         explain,
         (),
         [ORDER, SKU],
@@ -76,7 +76,7 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/allocations/{orderid}",
-        "Where the lines of an order stand",
+        "The lines of an order, each with its batch and state",
         views.allocations,
         (Text("after", "Begin after this SKU"), LIMIT),
         [ORDER],
@@ -105,7 +105,7 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/availability/{sku}",
-        "What of a product can be promised, and when",
+        "How much of a product can be promised, and when",
         availability,
         STOCK,
         [SKU],
@@ -114,7 +114,7 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/availability",
-        "What of several products can be promised, and when",
+        "How much of several products can be promised, and when",
         availabilities,
         (Texts("sku", "The products", MAX_SKUS), *STOCK),
         one_statement=True,
@@ -124,7 +124,7 @@ READS: Sequence[Read] = (
         "The ledger: every message with its causes",
         views.events,
         (
-            Text("correlation_id", "Only what this message set off, and itself"),
+            Text("correlation_id", "Only this message and its consequences"),
             Text("sku", "Only of this product"),
             Text("orderid", "Only of this order"),
             Number("after", "Begin after this position", FIRST, LAST, FIRST),
@@ -133,8 +133,8 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/events/{id}/cascade",
-        "All that a message from outside set off, with the effects it still owes and those that are kept, as a "
-        "flat tree; the id may be that of any of it",
+        "All consequences of a message from outside, with its pending and kept effects, as a flat tree; the id may be "
+        "that of any message of it",
         cascade,
         (Number("after", "Begin after this position", FIRST, LAST, FIRST), LIMIT),
         [MESSAGE],
@@ -163,7 +163,7 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/dead-letters/{number}",
-        "One dead letter, with what went wrong",
+        "One dead letter, with its error",
         views.dead_letter,
         keys=[Text("number", "The dead letter", len(str(LAST)))],
         unknown=UnknownDeadLetter,
@@ -182,7 +182,7 @@ def _route(read: Read, service: Service) -> Route:
 
 
 class _SegmentsRoute(Route):
-    """A path that goes on behind a key. It is taken apart as it was sent, for there a key's own slashes are encoded."""
+    """A path that continues after a key. It is split in its encoded form, where slashes within a key are encoded."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":
@@ -220,7 +220,7 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
 
 
 def _keys(read: Read, request: Request) -> list[str]:
-    """The values in the path. Those that cannot exist are not looked for."""
+    """The values in the path. Values that cannot exist are not looked up."""
     values = [request.path_params[key.name] for key in read.keys]
     try:
         return [key.parse(value) for key, value in zip(read.keys, values, strict=True)]

@@ -1,4 +1,4 @@
-"""The method and the headers of a request, checked: who acts, and the idempotency key."""
+"""The method and the headers of a request, checked: the actor and the idempotency key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 def actor(headers: Headers) -> str:
-    """The channel, and who uses it if the sender says so; raises `InvalidMessage`. Nobody checks who it is."""
+    """The channel, with the sender's name if given; raises `InvalidMessage`. The name is not verified."""
     value = headers.get(b"actor")
     if value is None:
         return ACTOR

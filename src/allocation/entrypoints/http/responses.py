@@ -26,7 +26,7 @@ _RETRY_HEADER = (b"retry-after", str(RETRY_AFTER_S).encode())
 
 
 class Problem(msgspec.Struct):
-    """A refusal: ``type`` leads to a page about it, ``message`` says what is wrong, ``detail`` what helps as well."""
+    """A refusal: ``type`` leads to a page about it, ``message`` names the problem, ``detail`` adds the cure."""
 
     type: str
     title: str
@@ -66,7 +66,7 @@ def json_answer(status: int, answer: Any) -> Answer:
 
 
 def problem_answer(error: Exception) -> Answer:
-    """A failure is logged here, where its caller is told no more than that it happened."""
+    """A failure is logged here; its caller learns only that it happened."""
     kind, message, detail = tell(error)
     if kind is FAILURE:
         log.error("request failed", exc_info=error)

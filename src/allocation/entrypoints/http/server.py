@@ -21,8 +21,8 @@ from allocation.entrypoints.http.protocol import short_way_protocol
 BACKLOG = 4_096
 KEEP_ALIVE_TIMEOUT_S = 75
 SHUTDOWN_TIMEOUT_S = 30
-GC_THRESHOLD = 50_000  # objects made and not gone again
-SWITCH_INTERVAL_S = 0.00005  # for which the event loop keeps SQLite's thread waiting, between two of its statements
+GC_THRESHOLD = 50_000  # new objects that are still in use
+SWITCH_INTERVAL_S = 0.00005  # time for which the event loop delays SQLite's thread between two of its statements
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +32,9 @@ class CannotListen(Exception):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C. Then no connection is accepted any more, and every request taken is answered.
+    """Serve until SIGTERM or Ctrl-C. Then accept no more connections, and answer every accepted request.
 
-    Raises `CannotListen`, and whatever makes the database unusable, before anything is served.
+    Raises `CannotListen`, or the error of an unusable database, before anything is served.
     """
     _log_to_stderr()
     listener = _listen(settings.host, settings.port)
@@ -97,9 +97,9 @@ def _url(listener: socket.socket) -> str:
 
 
 def _spare_garbage_collection() -> None:
-    """What start-up made stays; what a request makes is gone with it, mostly without a cycle to be found.
+    """Objects made at start stay; objects of a request are freed with it, mostly without cycles.
 
-    With Python's own thresholds a fifth of a busy server's time went into looking at all its objects again and again.
+    With Python's default thresholds a busy server spent a fifth of its time on examining all its objects repeatedly.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The routes that change and try webhooks, as a table. Those that read them are in the table of `reads`."""
+"""The routes that change and test webhooks, as a table. The routes that read webhooks are in the table of `reads`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(EVENT_TY
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to post, which events (none named: all facts), and what for."""
+    """The URL, the event types (none: all facts), and the purpose."""
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.com/hooks"])]
     event_types: list[EventType] = []
@@ -105,7 +105,7 @@ OPERATIONS: Sequence[Operation] = (
         "test_webhook",
         "POST",
         f"{ONE}/test",
-        "Post a message of type `webhook.test`, and tell what the target said",
+        "Post a message of type `webhook.test`, and return the target's answer",
         _try,
         OK,
         webhooks.Trial,
@@ -152,7 +152,7 @@ def _endpoint(operation: Operation, service: Service) -> Callable[[Request], Any
 
 
 def _id(request: Request) -> str:
-    """The id in the path. One that cannot exist is not looked for."""
+    """The id in the path. An id that cannot exist is not looked up."""
     return WEBHOOK.parse_or(UnknownWebhook, request.path_params[WEBHOOK.name])
 
 

@@ -1,4 +1,4 @@
-"""Imports the lines of files: hands them to the writer, counts what becomes of them, keeps those that are refused."""
+"""Imports the lines of files: passes them to the writer, counts the results, and keeps refused lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSED_SUFFIX = ".refused.jsonl"
 
 @dataclass(slots=True)
 class Count:
-    """What became of the lines of one file."""
+    """The results of the lines of one file."""
 
     file: str
     lines: int = 0
@@ -54,7 +54,7 @@ class Shows(Protocol):
 async def import_lines(
     service: Service, reader: AsyncIterator[Iterator[Item]], count: Count, refused: RefusedLines, display: Shows
 ) -> None:
-    """Hand every line to the writer, count what becomes of them, and keep those that are refused."""
+    """Pass every line to the writer, count the results, and keep refused lines."""
     async with aclosing(handle_stream(service.writer, reader)) as stream:
         async for results in stream:
             taken = 0
@@ -81,7 +81,7 @@ class RefusedLines:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        if not self._given:  # what an earlier import left here is out of date
+        if not self._given:  # the file of an earlier import is out of date
             self.path.unlink(missing_ok=True)
         return self
 

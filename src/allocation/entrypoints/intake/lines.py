@@ -1,7 +1,7 @@
 """Reads files of events, JSON lines or CSV, a chunk at a time, and gives every line the id of its message.
 
-The id of a line is made from all lines up to it. So a file that is imported again, wholly, in part or with lines added
-at its end, brings the same ids for the same lines, and what is in the ledger already is not applied again.
+The id of a line is a hash of all lines up to it. So a file that is imported again, as a whole, in part or with lines
+added at its end, has the same ids for the same lines, and lines that are in the ledger already are not applied again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Item = tuple[Line, Message | Refusal]
 
 
 class Fingerprint:
-    """The ids of the lines of one file. Another label makes other ids of the same lines.
+    """The ids of the lines of one file. Another label gives the same lines other ids.
 
-    The place of a line stands before the hash, so that ids grow along the file: in any other order every line would
-    touch another page of the ledger's index.
+    An id begins with the number of the line, so that ids grow along the file: in random order every line would touch
+    another page of the ledger's index.
     """
 
     def __init__(self, label: str) -> None:
@@ -104,7 +104,7 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()[: MAX_LINE_BYTES + 1]
         if lines:
-            lines[0] = lines[0][: MAX_LINE_BYTES + 1]  # the only one that may have begun in another chunk
+            lines[0] = lines[0][: MAX_LINE_BYTES + 1]  # only this line may have begun in another chunk
             yield lines
     if rest:
         yield [rest]
@@ -128,7 +128,7 @@ async def read_csv(
 
 
 def csv_header(file: BinaryIO) -> Sequence[str]:
-    """The cells of the first row of a CSV file; none if there is none that can be read."""
+    """The cells of the first row of a CSV file; none if it cannot be read."""
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
         header = next(_csv_rows(text), None)
     return [] if header is None else [cell.strip() for cell in header.cells]

@@ -1,1 +1,1 @@
-"""Hands effects to the outside world: relays, leases, webhooks and dead letters."""
+"""Runs effects on the outside world: relays, leases, webhooks and dead letters."""

@@ -1,4 +1,4 @@
-"""Dead letters: deliveries that were given up. They are kept, shown, and retried or dropped on demand."""
+"""Dead letters: deliveries that failed for good. They are kept and shown, and retried or dropped on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_NUMBER: Final = 2**63 - 1
 
 
 class Which(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which dead letters: those that meet everything given; without anything, all."""
+    """A selection of dead letters: they must match all given values; without a value, all are selected."""
 
     effect: str | None = None
     sku: str | None = None
@@ -27,7 +27,7 @@ class Which(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """How many dead letters were chosen, and of which effects; with ``dry_run`` nothing was changed."""
+    """The number of selected dead letters, also by effect; with ``dry_run`` nothing was changed."""
 
     count: int
     effects: dict[str, int]
@@ -35,16 +35,16 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 class DeadLetters(Protocol):
-    """Where dead letters are kept. Each method is one transaction, and raises `StoreUnavailable`."""
+    """The store of dead letters. Each method is one transaction, and raises `StoreUnavailable`."""
 
     async def retry(self, which: Which, *, dry_run: bool = False) -> Chosen:
-        """Make them pending again under their numbers: each before all newer deliveries of its lane."""
+        """Make them pending again with their old numbers: each runs before all newer deliveries of its lane."""
 
     async def drop(self, which: Which, *, dry_run: bool = False) -> Chosen:
         """Give them up for good."""
 
     async def close(self) -> None:
-        """Give back the connection."""
+        """Release the connection."""
 
 
 def seconds(age: str) -> int:
@@ -55,7 +55,7 @@ def seconds(age: str) -> int:
 
 
 def values_of(which: Which) -> Mapping[str, str | int]:
-    """What is given, by name; raises `InvalidMessage` for what cannot be."""
+    """The given values by name; raises `InvalidMessage` for a value that is not allowed."""
     given = {name: getattr(which, name) for name in Which.__struct_fields__}
     if which.older_than is not None:
         seconds(which.older_than)

@@ -1,7 +1,7 @@
-"""Effects: what is done to the outside world after a commit, at least once, in order for each SKU.
+"""Effects: functions that touch the outside world after a commit, at least once, in order for each SKU.
 
-A delivery is committed with the message that needs it. `relay` runs what is pending; here is what it runs: effects by
-name, and how an effect says that it failed.
+A delivery is committed with its message. `relay` runs pending deliveries. This module has the effects by name, and the
+errors by which an effect reports a failure.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from allocation.service_layer.messages import message_id, recall
 
 
 class Unreachable(Exception):
-    """The target of an effect is down or lets nobody in: that says nothing about the delivery.
+    """The target of an effect is down or refuses access. The delivery itself may be fine.
 
-    It holds back the whole effect, is no attempt of the delivery, and is tried again for as long as it takes.
+    The whole effect pauses and is tried again without limit. This does not count as an attempt of the delivery.
     """
 
 
@@ -29,7 +29,7 @@ class Hopeless(Exception):
 
 
 class Delivery(NamedTuple):
-    """An effect that a committed message, of which ``type`` and ``body`` are, still has to have."""
+    """A pending effect of a committed message; ``type`` and ``body`` are those of the message."""
 
     number: int
     correlation_id: str
@@ -38,27 +38,27 @@ class Delivery(NamedTuple):
     sku: str
     type: str
     body: str
-    attempts: int  # that failed so far
+    attempts: int  # failed attempts so far
     recorded_at: datetime | None  # None: the ledger does not have the message
 
     @property
     def id(self) -> str:
-        """Of the message. Together with the effect's name it is unique, so a target can tell a repeat by it."""
+        """The id of the message. Together with the effect's name it is unique, so a target can recognise a repeat."""
         return message_id(self.correlation_id, self.step)
 
 
 Deliver = Callable[[Delivery], None]
-# The effect of a name, asked for whenever it is needed; None: nobody knows the name, or nobody knows it any more.
+# Returns the effect with a name, each time it is needed; None: there is no such effect, or no longer.
 FindEffect = Callable[[str], Deliver | None]
 
 
 def bind(effects: Mapping[type[Event], Sequence[Effect]], **ports: Any) -> Mapping[str, Callable[[Event], None]]:
-    """The effects by name, each with the ports that its parameters after the event name."""
+    """The effects by name, each bound to its ports, which are the names of its parameters after the event."""
     return {effect.__name__: _bound(effect, ports) for several in effects.values() for effect in several}
 
 
 def among(effects: Mapping[str, Callable[[Event], None]]) -> FindEffect:
-    """Finds those that are there when they are asked for, each to be given the event of a delivery."""
+    """Finds effects in this mapping at call time; each is called with the event of a delivery."""
 
     def find(name: str) -> Deliver | None:
         effect = effects.get(name)
@@ -68,7 +68,7 @@ def among(effects: Mapping[str, Callable[[Event], None]]) -> FindEffect:
 
 
 def first_of(*finders: FindEffect) -> FindEffect:
-    """Asks one after the other, until one knows the name."""
+    """Tries the finders one after the other, until one knows the name."""
 
     def find(name: str) -> Deliver | None:
         return next(filter(None, (finder(name) for finder in finders)), None)

@@ -1,7 +1,7 @@
-"""Who delivers what: the SKUs are divided into partitions, and a relay delivers those that it has a lease on.
+"""Shares deliveries between relays: SKUs are divided into partitions, and a relay delivers the partitions it leases.
 
-A lease ends by itself when its holder does not renew it. Every new holder raises its epoch, and whatever is written for
-a partition is written under an epoch: a holder that slept while another one took over can write nothing any more.
+A lease ends if its holder does not renew it. Every new holder increments its epoch, and every write for a partition
+checks the epoch: a holder that slept while another one took over can no longer write.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-PARTITIONS: Final = 8  # more relays than these have nothing to do; databases hash alike, so it is not to be changed
+PARTITIONS: Final = 8  # further relays are idle; databases compute the same hash, so never change it
 
 
 def partition_of(sku: str) -> int:
-    """The same for a SKU for ever, in every process and database."""
+    """The partition of a SKU. It never changes, and is the same in every process and database."""
     return hashlib.sha256(sku.encode()).digest()[0] % PARTITIONS
 
 
 class Lease(NamedTuple):
-    """Who delivers a partition. ``holder`` is None, or may be replaced, if ``free``."""
+    """The lease of a partition. If ``free``, there is no ``holder``, or it may be replaced."""
 
     partition: int
     holder: str | None
@@ -28,18 +28,18 @@ class Lease(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of the leases: by partition, those a relay keeps or takes, with the epoch it has them under."""
+    """A relay's new leases: the epochs of the partitions that it keeps or takes, by partition."""
 
     kept: Mapping[int, int]
     taken: Mapping[int, int]
     released: Sequence[int]
-    draining: Collection[int]  # kept until what is under way in them is settled, and to be released then
+    draining: Collection[int]  # kept until their deliveries under way are settled, then released
 
 
 def share(leases: Sequence[Lease], relays: Collection[str], me: str, in_use: Collection[int]) -> Plan:
-    """A fair share for each of the relays that are alive, as few as possible changing hands.
+    """A fair share for each living relay, with as few partitions as possible changing hands.
 
-    What is above the share is released, but for the partitions ``in_use``: those drain first.
+    Partitions above the share are released; those ``in_use`` drain first.
     """
     mine = sorted((lease for lease in leases if lease.holder == me), key=lambda lease: lease.partition not in in_use)
     number = _fair_number(relays, me)

@@ -1,8 +1,8 @@
-"""The relay: runs the pending deliveries of the partitions that this process has leases on.
+"""The relay: runs the pending deliveries of the partitions that this process leases.
 
-Publish first, mark after: a crash loses no delivery, and repeats at most what was done in `MARK_INTERVAL_S`. Within an
-effect and SKU, a lane, the order is that of the commits. Each effect works by itself, in a thread of its own, so that
-none waits for another one's target. With nothing pending a relay has no lease and reads one row every few seconds.
+It publishes first and marks afterwards: a crash loses no delivery, and repeats at most the deliveries of
+`MARK_INTERVAL_S`. Within an effect and SKU, a lane, deliveries keep the order of the commits. Each effect has its own
+thread, so that none waits for another one's target. An idle relay has no lease and reads one row every few seconds.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from allocation.service_layer.delivering.leases import partition_of
 from allocation.service_layer.writing.store import StoreUnavailable
 
 PAGE_SIZE = 100
-LOOK_INTERVAL_S = 0.25  # between two looks, however many commits there are: so they cost nothing to speak of
+LOOK_INTERVAL_S = 0.25  # minimum time between two looks, however many commits there are, so that looks are cheap
 MARK_INTERVAL_S = 0.1  # between an effect and the removal of its delivery
-POLL_INTERVAL_S = 2.0  # for what other processes commit
+POLL_INTERVAL_S = 2.0  # for commits of other processes
 RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAY_S = 60.0
-MAX_WAITING = 100  # lanes of an effect; so many failing at once are one trouble, and no other is tried meanwhile
-MAX_TEXT_LENGTH = 8_000  # of an error or a stack, as it is kept with its delivery
+MAX_WAITING = 100  # failing lanes of an effect; more have one common cause, so no other is tried meanwhile
+MAX_TEXT_LENGTH = 8_000  # of an error or a stack, as stored with its delivery
 THREADS = 16
 TIDY_INTERVAL_S = 60.0
 TIDY_BATCH = 500
@@ -41,24 +41,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is up to the operator."""
+    """The operator's settings."""
 
     lease_s: float = 5.0
     max_attempts: int = 10
-    dead_letters_hold: bool = False  # whether the later deliveries of a dead letter's lane wait for it
-    keep_done_s: float = 0.0  # how long done and dropped deliveries can be looked up; 0: removed when done
+    dead_letters_hold: bool = False  # later deliveries of a dead letter's lane wait for it
+    keep_done_s: float = 0.0  # time for which done and dropped deliveries are kept; 0: deleted when done
     keep_dead_s: float = 365 * 86_400.0
 
 
 class Leased(NamedTuple):
-    """The partitions that are ours, each with its epoch, and those among them to take more deliveries of."""
+    """The partitions of this relay, each with its epoch, and those from which it takes more deliveries."""
 
     epochs: Mapping[int, int]
     usable: Collection[int]
 
 
 class Failure(NamedTuple):
-    """An attempt that failed; ``retry_in_s`` is None when it was the last."""
+    """A failed attempt; ``retry_in_s`` is None after the last one."""
 
     delivery: Delivery
     attempts: int
@@ -69,48 +69,48 @@ class Failure(NamedTuple):
 
 @dataclass(slots=True)
 class Results:
-    """What became of the deliveries of a page."""
+    """The results of a page of deliveries."""
 
     done: list[Delivery] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
 class Outbox(Protocol):
-    """The deliveries that are pending, and the leases on them. Every method raises `StoreUnavailable`."""
+    """The pending deliveries and their leases. Every method raises `StoreUnavailable`."""
 
     async def waiting(self) -> Mapping[str, int]:
-        """The effects that have pending deliveries, each with how many of those wait for their next attempt."""
+        """The effects with pending deliveries, each with the number that wait for their next attempt."""
 
     async def lease(self, in_use: Collection[int], lease_s: float) -> Leased:
         """Renew our leases, take free ones up to a fair share, and release those above it that are not in use."""
 
     async def release(self) -> None:
-        """Give all leases back."""
+        """Release all leases."""
 
     async def due(
         self, effect: str, partitions: Collection[int], limit: int, *, dead_letters_hold: bool
     ) -> Sequence[Delivery]:
-        """The oldest deliveries of the effect in these partitions whose lane is not held back."""
+        """The oldest deliveries of the effect in these partitions whose lane is not waiting."""
 
     async def settle(self, epochs: Mapping[int, int], results: Results, *, keep_done: bool) -> int:
-        """Write down results, those of partitions that are still ours under these epochs; return how many."""
+        """Record the results for partitions that we still hold at these epochs; return their number."""
 
     async def tidy(self, states: Collection[str], older_than_s: float, limit: int) -> int:
-        """Remove at most so many settled deliveries of these states; return how many."""
+        """Delete at most ``limit`` settled deliveries of these states; return their number."""
 
     async def close(self) -> None:
-        """Give back the leases and the connection."""
+        """Release the leases and the connection."""
 
 
 class _Down(NamedTuple):
-    """A target that cannot be reached, tried again ``until`` it is."""
+    """A target that cannot be reached; the effect pauses ``until`` then."""
 
     attempts: int
     until: float
 
 
 class Relay:
-    """Runs the effects of committed messages beside the event loop. Any number may work on one database."""
+    """Runs the effects of committed messages beside the event loop. Several relays can work on one database."""
 
     def __init__(
         self,
@@ -120,17 +120,17 @@ class Relay:
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``rng`` is what delays are spread with, ``clock`` what time is counted by, in seconds."""
+        """``rng`` randomises delays, and ``clock`` returns the time in seconds."""
         self._outbox = outbox
         self._find_effect = find_effect
         self._policy = policy
-        self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, and guards nothing
+        self._rng = rng or random.Random()  # noqa: S311 - randomises retries, no security
         self._clock = clock
         self._leased = Leased({}, ())
-        self._valid_until = 0.0  # as this process counts time; the leases in the database end no earlier
+        self._valid_until = 0.0  # by this process's clock; the leases in the database do not end earlier
         self._lease_at = 0.0
-        self._idle_since: float | None = None  # None: there was something to do at the last look
-        self._in_use: dict[str, Collection[int]] = {}  # partitions, by the effect at work in them
+        self._idle_since: float | None = None  # None: there was work at the last look
+        self._in_use: dict[str, Collection[int]] = {}  # partitions by the effect that is working in them
         self._down: dict[str, _Down] = {}
         self._at_work: dict[str, asyncio.Task[int]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="effect")
@@ -140,14 +140,14 @@ class Relay:
         self._closing = False
 
     def start(self) -> None:
-        """Begin to work, in the running event loop."""
+        """Start working, in the running event loop."""
         self._tasks = [
             asyncio.create_task(self._run(), name="effects"),
             asyncio.create_task(self._tidy_now_and_then(), name="retention"),
         ]
 
     def wake(self) -> None:
-        """There may be new deliveries: only a hint, and as good as free. To be called in the event loop."""
+        """A hint that there may be new deliveries. It costs almost nothing. Call it in the event loop."""
         self._woken.set()
 
     async def close(self) -> None:
@@ -162,7 +162,7 @@ class Relay:
         await self._outbox.close()
 
     async def run_pending(self) -> int:
-        """Run everything that is due now and ours; return how many effects were done. Raises `StoreUnavailable`."""
+        """Run all due deliveries of our partitions; return the number of finished ones. Raises `StoreUnavailable`."""
         total = 0
         while True:
             await self._look()
@@ -172,7 +172,7 @@ class Relay:
                 return total
 
     async def tidy(self) -> int:
-        """Remove what was kept long enough, a few rows at a time; return how many. Raises `StoreUnavailable`."""
+        """Delete old settled deliveries, a few rows at a time; return their number. Raises `StoreUnavailable`."""
         kept = {("done", "dropped"): self._policy.keep_done_s, ("dead",): self._policy.keep_dead_s}
         total = 0
         for states, seconds in kept.items():
@@ -199,7 +199,7 @@ class Relay:
         return POLL_INTERVAL_S if at_rest else min(POLL_INTERVAL_S, self._policy.lease_s / 4)
 
     async def _look(self) -> None:
-        """See what is pending, have our share of it leased, and set every effect to work that can be."""
+        """Look for pending deliveries, lease our share, and start every effect that can run."""
         async with self._one_look_at_a_time:
             waiting = await self._outbox.waiting()
             if not waiting and not self._at_work:
@@ -215,7 +215,7 @@ class Relay:
                     self._at_work[effect] = task
 
     async def _rest(self) -> None:
-        """With nothing to do for a while, leave the leases to whoever has; a short pause is not worth it."""
+        """After a while without work, release the leases to other relays; a short pause is not worth it."""
         if not self._leased.epochs:
             self._lease_at = 0.0
             return
@@ -237,7 +237,7 @@ class Relay:
         self._lease_at = asked_at + self._policy.lease_s / 4
 
     async def _work(self, effect: str) -> int:
-        """Run what is due of one effect, page by page; return how many were done."""
+        """Run the due deliveries of one effect, page by page; return the number of finished ones."""
         done = 0
         worked = False
         try:
@@ -254,7 +254,7 @@ class Relay:
                 await self._outbox.settle(epochs, results, keep_done=self._policy.keep_done_s > 0)
                 done += len(results.done)
                 if results.failures or not worked:
-                    break  # the next look says whether there are too many
+                    break  # the next look finds out whether there are too many
         except StoreUnavailable as error:
             log.warning("deliveries cannot be read", effect=effect, reason=str(error))
         except Exception:
@@ -270,7 +270,7 @@ class Relay:
         return effect in self._down and self._down[effect].until > self._clock()
 
     def _run_page(self, page: Sequence[Delivery], epochs: Mapping[int, int]) -> Results:
-        """Run an effect for a short while, in order, as long as the leases last for sure."""
+        """Run an effect for a short time, in order, while the leases are certainly valid."""
         stop_at = self._clock() + MARK_INTERVAL_S
         results = Results()
         failed: set[str] = set()
@@ -293,7 +293,7 @@ class Relay:
         return results
 
     def _is_ours(self, delivery: Delivery, epochs: Mapping[int, int]) -> bool:
-        """Whether no other relay can have its partition by now, however long this process was stopped."""
+        """Whether no other relay can have taken its partition, however long this process was stopped."""
         partition = partition_of(delivery.sku)
         return self._clock() < self._valid_until and self._leased.epochs.get(partition) == epochs[partition]
 
@@ -301,13 +301,13 @@ class Relay:
         """Run one effect; if it fails, return how. Raises `Unreachable`."""
         deliver = self._find_effect(delivery.effect)
         if deliver is None:
-            error = Hopeless(f"nobody knows the effect {delivery.effect}; it may have been removed")
+            error = Hopeless(f"unknown effect {delivery.effect}; it may have been removed")
             return self._failed(delivery, error, delivery.attempts)
         try:
             deliver(delivery)
         except Unreachable:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and kept with the delivery
+        except Exception as error:  # noqa: BLE001 - every error is logged and stored with the delivery
             return self._failed(delivery, error, delivery.attempts + 1)
         return None
 
@@ -331,7 +331,7 @@ class Relay:
         log.warning("target is down", effect=effect, attempt=attempts, retry_in_s=retry_in_s, reason=str(error))
 
     def _delay_s(self, attempts: int) -> float:
-        """Twice as long each time, up to a limit; spread over its upper half, so that not all come back at once."""
+        """Doubles with each attempt, up to a limit; random within the upper half, so that retries are spread."""
         longest = min(RETRY_DELAY_S * 2.0 ** min(attempts - 1, 30), MAX_RETRY_DELAY_S)
         return round(longest * self._rng.uniform(0.5, 1.0), 3)
 

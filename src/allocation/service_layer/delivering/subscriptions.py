@@ -1,4 +1,4 @@
-"""Which webhooks want which event, known in memory: asked for each event, so it has to cost next to nothing."""
+"""The webhooks of each event type, in memory. They are looked up for each event, so this must cost almost nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Subscriptions:
-    """What the webhooks want, as it was about a second ago; while the database cannot be read, as it was last."""
+    """The event types of all webhooks, at most about a second old; older while the database cannot be read."""
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
@@ -33,15 +33,15 @@ class Subscriptions:
         return self._wanted.get(event_type, ())
 
     def effects_of(self, kind: type[Event]) -> Sequence[str]:
-        """The names of the effects that an event of a kind has now: those declared, and one for each webhook."""
+        """The names of an event's present effects: the declared ones, and one for each webhook."""
         declared = declared_effects(kind)
         webhooks = self._wanted.get(kind.__name__)
         return [*declared, *map(effect_name, webhooks)] if webhooks else declared
 
     async def start(self) -> None:
-        """Know the webhooks, and go on looking for changes that other processes make.
+        """Load the webhooks, and keep looking for changes by other processes.
 
-        A database that is away for a moment is waited for. Raises `StoreUnavailable` when it stays away.
+        Waits a moment if the database is down. Raises `StoreUnavailable` if it stays down.
         """
         for pause_s in START_PAUSES_S:
             with contextlib.suppress(StoreUnavailable):
@@ -59,7 +59,7 @@ class Subscriptions:
         self._wanted = {type_: ids for type_, ids in wanted.items() if ids}
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._closing.set()
         if self._task is not None:
             await self._task

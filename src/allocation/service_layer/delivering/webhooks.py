@@ -1,7 +1,7 @@
-"""Webhooks: addresses of others, to which events are posted as the Standard Webhooks specification 1.0.0 says.
+"""Webhooks: URLs to which events are posted, as in the Standard Webhooks specification 1.0.0.
 
-A message is JSON ``{"type": …, "timestamp": …, "data": {…}}``. Its id is the same each time it is posted. It carries a
-signature for each secret in force: base64 of HMAC-SHA256 of ``id.timestamp.body``, the timestamp being the attempt's.
+A message is JSON ``{"type": …, "timestamp": …, "data": {…}}``. Its id is the same in each attempt. It has a
+signature for each valid secret: base64 of HMAC-SHA256 of ``id.timestamp.body``, with the timestamp of the attempt.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from allocation.service_layer.writing.store import StoreUnavailable
 MAX_URL_LENGTH = 1_000
 MAX_DESCRIPTION_LENGTH = 255
 MAX_WEBHOOKS = 100
-MAX_SECRETS = 5  # signatures of a message; the oldest secrets end early where there would be more
+MAX_SECRETS = 5  # signatures of a message; with more, the oldest secrets end early
 MAX_REASON_LENGTH = 500
 SECRET_BYTES = 32
 DEFAULT_OVERLAP_H = 24
 MAX_OVERLAP_H = 720
 
 ID_PREFIX = "wh_"
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every secret
 TEST_TYPE = "webhook.test"
-EFFECT = "post_webhook"  # deliveries name it with the webhook's id, so that each webhook is held back by itself alone
+EFFECT = "post_webhook"  # followed by the webhook's id in deliveries, so that each webhook has its own lanes
 
 GONE = 410
-BUSY = frozenset({408, 425, 429})  # besides everything from 500 on
+BUSY = frozenset({408, 425, 429})  # in addition to everything from 500 on
 
 EVENT_TYPES: Final[Sequence[str]] = tuple(sorted(kind.__name__ for kind in HANDLERS))
 FACT_TYPES: Final = frozenset(kind.__name__ for kind, handlers in HANDLERS.items() if not handlers)
@@ -61,7 +61,7 @@ log = structlog.get_logger(__name__)
 
 
 class Secret(NamedTuple):
-    """What messages are signed with, until ``ends_at``; None: until further notice."""
+    """A secret that signs messages until ``ends_at``; None: it does not end."""
 
     text: str
     ends_at: datetime | None = None
@@ -85,12 +85,12 @@ class Webhook:
         return self.disabled_at is None and event_type in (self.event_types or FACT_TYPES)
 
     def secrets_at(self, moment: datetime) -> Sequence[Secret]:
-        """The secrets in force."""
+        """The valid secrets."""
         return [each for each in self.secrets if each.ends_at is None or each.ends_at > moment]
 
 
 class WebhookMessage(NamedTuple):
-    """What is posted. ``id`` is that of the message in the ledger; ``body`` the event's fields as JSON."""
+    """A message to post. ``id`` is its id in the ledger, ``body`` the event's fields as JSON."""
 
     id: str
     type: str
@@ -99,7 +99,7 @@ class WebhookMessage(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the target said; ``text`` is the beginning, fit for a log or a terminal."""
+    """The target's answer; ``text`` is its beginning, safe for a log or a terminal."""
 
     status: int
     text: str
@@ -109,45 +109,45 @@ class Answer(NamedTuple):
 
 
 class Declined(Exception):
-    """The target will not have this message, whatever it takes otherwise."""
+    """The target rejects this message; it may accept others."""
 
 
 class Gone(Exception):
-    """The target wants no message any more."""
+    """The target wants no more messages."""
 
 
 class Webhooks(Protocol):
-    """The webhooks there are. Every method raises `StoreUnavailable`."""
+    """The store of webhooks. Every method raises `StoreUnavailable`."""
 
     async def all(self) -> Sequence[Webhook]:
-        """The oldest first."""
+        """All webhooks, oldest first."""
 
     async def find(self, id_: str) -> Webhook | None:
-        """The webhook, or None if there is none with this id any more."""
+        """The webhook, or None if there is none with this id."""
 
     async def add(self, webhook: Webhook) -> None:
-        """Keep a new one. Raises `WebhookConflict` or `TooManyWebhooks`."""
+        """Store a new webhook. Raises `WebhookConflict` or `TooManyWebhooks`."""
 
     async def change(self, id_: str, change: Callable[[Webhook], Webhook]) -> Webhook:
-        """Put what ``change`` makes of it in its place, nobody else in between. Raises `UnknownWebhook`."""
+        """Replace the webhook by the result of ``change``, in one transaction. Raises `UnknownWebhook`."""
 
     async def remove(self, id_: str) -> None:
-        """Forget it. Raises `UnknownWebhook`."""
+        """Delete the webhook. Raises `UnknownWebhook`."""
 
 
 class Sender(Protocol):
     """Posts messages."""
 
     def post(self, webhook: Webhook, message: WebhookMessage) -> Answer:
-        """What the target answers, whatever that is.
+        """Post the message and return the target's answer with any status.
 
-        Raises `Unreachable` when there is no answer, `Hopeless` when nothing may be sent to where the URL leads.
+        Raises `Unreachable` if there is no answer, `Hopeless` if the URL leads to an address that is not allowed.
 
-        Blocks, with a limit in time: to be called in a thread.
+        Blocks for a limited time, so call it in a thread.
         """
 
     async def post_aside(self, webhook: Webhook, message: WebhookMessage) -> Answer:
-        """The same for the event loop, in one of a few threads that nothing else needs."""
+        """The same for the event loop, in one of a few threads of its own."""
 
 
 def new_webhook(
@@ -168,7 +168,7 @@ def new_webhook(
 
 
 def check_url(url: str, *, allow_private: bool) -> SplitResult:
-    """The URL's parts. Raises `InvalidWebhook` if no message may be sent there, as far as the URL alone tells."""
+    """The URL's parts. Raises `InvalidWebhook` if the URL alone shows that posting there is not allowed."""
     parts = _split(url)
     if parts.scheme == "http" and not allow_private:
         raise InvalidWebhook(
@@ -179,15 +179,15 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
         return parts
     host = (parts.hostname or "").rstrip(".")
     if host == LOCAL_NAME or host.endswith(f".{LOCAL_NAME}"):
-        raise InvalidWebhook(f"{url} leads to {host}, which is no public address", PRIVATE_CURE)
-    address = _literal(host)  # other names are looked up when something is posted
+        raise InvalidWebhook(f"{url} leads to {host}, which is not a public address", PRIVATE_CURE)
+    address = _literal(host)  # other names are looked up for each post
     if address is not None and not is_public(address):
-        raise InvalidWebhook(f"{url} leads to {address}, which is no public address", PRIVATE_CURE)
+        raise InvalidWebhook(f"{url} leads to {address}, which is not a public address", PRIVATE_CURE)
     return parts
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is written as, also in the old ways such as ``127.1``; None if it is a name."""
+    """The address written in place of a host name, old forms such as ``127.1`` included; None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -204,22 +204,22 @@ PRIVATE_CURE = "Use a public address, or set ALLOCATION_WEBHOOKS_ALLOW_PRIVATE=t
 def _split(url: str) -> SplitResult:
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_URL_LENGTH:
         raise InvalidWebhook(
-            f"{ascii(url)[:60]} is no usable URL",
+            f"{ascii(url)[:60]} is not a usable URL",
             f"Give at most {MAX_URL_LENGTH} characters of ASCII without spaces; encode others (%20, xn--).",
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidWebhook(f"{url[:60]} is no URL: {error}", _URL_CURE) from None
+        raise InvalidWebhook(f"{url[:60]} is not a URL: {error}", _URL_CURE) from None
     names_a_host = _HOST_NAME.fullmatch(parts.hostname or "") or parts.netloc.startswith("[")
     if parts.scheme not in {"https", "http"} or not names_a_host or port == 0 or "@" in parts.netloc or "#" in url:
-        raise InvalidWebhook(f"{url[:60]} is no address to post to", _URL_CURE)
+        raise InvalidWebhook(f"{url[:60]} is not a URL to post to", _URL_CURE)
     return parts
 
 
 def is_public(address: Address) -> bool:
-    """Whether this is an address of one host somewhere in the Internet: none of our own network, none in disguise."""
+    """Whether this is the address of one host on the Internet: not of our own network, and not in disguise."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(address.packed[-4:]))
@@ -229,21 +229,21 @@ def is_public(address: Address) -> bool:
 
 
 def rotated(webhook: Webhook, overlap: timedelta, now: datetime) -> Webhook:
-    """The webhook with a new secret; older ones are in force for ``overlap`` at most."""
+    """The webhook with a new secret; older ones stay valid for at most ``overlap``."""
     end = now + overlap
     older = [Secret(each.text, min(each.ends_at or end, end)) for each in webhook.secrets_at(now)] if overlap else []
     return replace(webhook, secrets=(_new_secret(), *older[: MAX_SECRETS - 1]))
 
 
 def disabled(webhook: Webhook, reason: str, now: datetime) -> Webhook:
-    """The webhook, to which nothing is posted any more. The first reason stays."""
+    """The webhook, disabled. The first reason is kept."""
     if webhook.disabled_at is not None:
         return webhook
     return replace(webhook, disabled_at=now, disabled_reason=reason[:MAX_REASON_LENGTH])
 
 
 def enabled(webhook: Webhook) -> Webhook:
-    """The webhook, to which is posted what happens from now on."""
+    """The webhook, enabled for events from now on."""
     return replace(webhook, disabled_at=None, disabled_reason="")
 
 
@@ -258,8 +258,8 @@ def payload(message: WebhookMessage) -> bytes:
 
 
 def signed_headers(webhook: Webhook, message: WebhookMessage, body: bytes, now: datetime) -> dict[str, str]:
-    """The headers that say which message this is, when it was sent, and by whom."""
-    # Ids chosen by senders may have any character; a full stop would be ambiguous in what is signed.
+    """The headers with the id, the time and the signatures of the message."""
+    # Ids chosen by senders may have any character; a full stop would be ambiguous in the signed text.
     id_ = quote(message.id, safe="~").replace(".", "%2E")
     timestamp = str(int(now.timestamp()))
     signed = f"{id_}.{timestamp}.".encode() + body
@@ -272,14 +272,14 @@ def _signature(secret: str, signed: bytes) -> str:
 
 
 def check(answer: Answer) -> None:
-    """Return if the target took the message. Raises `Gone`, `Declined`, or `Unreachable` when it may later."""
+    """Return if the target accepted the message. Raises `Gone`, `Declined`, or `Unreachable` if a retry may succeed."""
     if answer.status // 100 == 2:  # noqa: PLR2004 - the class of success
         return
     if answer.status == GONE:
         raise Gone(f"answered {answer}")
     if answer.status // 100 == 3:  # noqa: PLR2004 - the class of redirections
         raise Declined(f"answered {answer}: redirects are not followed, give the webhook the URL it leads to")
-    if answer.status // 100 != 4 or answer.status in BUSY:  # noqa: PLR2004 - the class of what the client did wrong
+    if answer.status // 100 != 4 or answer.status in BUSY:  # noqa: PLR2004 - the class of client errors
         raise Unreachable(f"answered {answer}")
     raise Declined(f"answered {answer}")
 
@@ -290,14 +290,14 @@ def effect_name(webhook_id: str) -> str:
 
 
 class PostWebhook:
-    """The effect. Started where the event loop runs, called in threads while it does."""
+    """The effect. It is started in the event loop, and called in threads while the loop runs."""
 
     def __init__(self, webhooks: Webhooks, sender: Sender) -> None:
         self._webhooks = webhooks
         self._sender = sender
 
     def start(self) -> None:
-        """Reach the webhooks by way of the running event loop from now on."""
+        """Use the running event loop to read the webhooks from now on."""
         self._loop = asyncio.get_running_loop()
 
     def find(self, name: str) -> Deliver | None:
@@ -311,9 +311,9 @@ class PostWebhook:
         self(WebhookMessage(delivery.id, delivery.type, delivery.recorded_at, delivery.body), webhook_id)
 
     def __call__(self, message: WebhookMessage, webhook_id: str) -> None:
-        """Post the message; one for a webhook that is removed or disabled is done with. Raises as `check` does.
+        """Post the message. If the webhook was removed or disabled, do nothing. Raises the same errors as `check`.
 
-        A target that is gone has its webhook disabled.
+        If the target is gone, disable the webhook.
         """
         webhook = self._wait(self._webhooks.find(webhook_id))
         if webhook is None or webhook.disabled_at is not None:
@@ -327,7 +327,7 @@ class PostWebhook:
             log.warning("webhook disabled", webhook=webhook_id, url=webhook.url, reason=reason)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of what is done in the event loop, which has limits of its own."""
+        """The result of a coroutine in the event loop, which has its own time limits."""
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except StoreUnavailable as error:
@@ -335,7 +335,7 @@ class PostWebhook:
 
 
 class Tried(NamedTuple):
-    """What became of a test message; ``answer`` is None if there was none."""
+    """The result of a test message; ``answer`` is None if there was none."""
 
     delivered: bool
     answer: Answer | None
@@ -343,7 +343,7 @@ class Tried(NamedTuple):
 
 
 async def try_webhook(webhook: Webhook, sender: Sender) -> Tried:
-    """Post a test message, also to a webhook that is disabled; it changes nothing, whatever the answer."""
+    """Post a test message, even to a disabled webhook. The answer changes nothing."""
     body = msgspec.json.encode({"webhook": webhook.id}).decode()
     message = WebhookMessage(f"test_{uuid_utils.uuid7()}", TEST_TYPE, datetime.now(UTC), body)
     try:

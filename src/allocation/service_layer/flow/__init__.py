@@ -1,7 +1,7 @@
-"""The flow of events: which handler handles what, and what it may raise. Proved to end, and drawn.
+"""The flow of events: the handlers of each event, and the events that each handler may raise. Proved to end, and drawn.
 
-`check` runs at start-up. With it holds: one message sets off at most as many steps, one after the other, as
-`longest_path` has, because no event can ever set itself off again.
+`check` runs at start. It guarantees that the number of consecutive steps of a message is at most the length of
+`longest_path`, because no event can set itself off again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHAPES = {"event": '(["{}"])', "fact": '("{}")', "handler": '["{}"]', "effect": 
 
 
 class Flow(NamedTuple):
-    """The tables that say what may follow what, and what it changes; without arguments those of the service."""
+    """The tables of handlers, raised events and changes; without arguments those of the service."""
 
     handlers: Mapping[type[Event], Sequence[Handler]] = HANDLERS
     raises: Mapping[Handler, frozenset[type[Event]]] = RAISES
@@ -38,7 +38,7 @@ class InvalidFlow(ValueError):
 
 
 def check(flow: Flow = DECLARED) -> None:
-    """Raise `InvalidFlow` unless every row is there and every message comes to an end."""
+    """Raise `InvalidFlow` unless every row is present and the consequences of every message end."""
     _check_facts(flow)
     for event, handlers in flow.handlers.items():
         for handler in handlers:
@@ -50,7 +50,7 @@ def check(flow: Flow = DECLARED) -> None:
 
 
 def edges(flow: Flow = DECLARED) -> list[Edge]:
-    """What leads to what: events to their handlers and effects, handlers to what they may raise."""
+    """The edges of the flow: events to their handlers and effects, handlers to the events that they may raise."""
     order = list(flow.handlers)
     found: list[Edge] = []
     for event, handlers in flow.handlers.items():
@@ -58,7 +58,7 @@ def edges(flow: Flow = DECLARED) -> list[Edge]:
         found += [(event, effect) for effect in flow.effects.get(event, ())]
         for handler in handlers:
             found += [(handler, raised) for raised in sorted(flow.raises[handler], key=order.index)]
-    return list(dict.fromkeys(found))  # a handler of two events raises what it raises once
+    return list(dict.fromkeys(found))  # the edges of a handler of two events are listed once
 
 
 def longest_path(flow: Flow = DECLARED) -> list[Node]:
@@ -134,7 +134,7 @@ def _check_rows(flow: Flow, event: type[Event], handler: Handler) -> None:
 
 
 def _in_order(flow: Flow) -> list[Node]:
-    """All nodes, causes before what they cause; raises `InvalidFlow`, naming the cycle, if there is no such order."""
+    """All nodes, causes first; raises `InvalidFlow`, naming the cycle, if there is no such order."""
     sorter: graphlib.TopologicalSorter[Any] = graphlib.TopologicalSorter(dict.fromkeys(_nodes(flow), ()))
     for cause, result in edges(flow):
         sorter.add(result, cause)
@@ -143,7 +143,7 @@ def _in_order(flow: Flow) -> list[Node]:
     except graphlib.CycleError as error:
         cycle = _starting_with_an_event(error.args[1][:-1], flow)
         raise InvalidFlow(
-            f"A message might never come to an end: {' → '.join(map(_name, [*cycle, cycle[0]]))}."
+            f"The consequences of a message might never end: {' → '.join(map(_name, [*cycle, cycle[0]]))}."
             " Take one of these events out of RAISES"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Draws boxes and arrows, causes left of what they cause, as SVG. It knows nothing of events.
+"""Draws boxes and arrows as SVG, causes on the left. It knows nothing of events.
 
 Layers by longest path, order within a layer by the mean place of the neighbours, long arrows led through the layers
 between: the classic of Sugiyama, Tagawa and Toda (1981), without the refinements that large graphs need.
@@ -92,7 +92,7 @@ def _layers(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> dict[Box, int]:
 
 
 def _chains(layers: Mapping[Box, int], arrows: Sequence[Arrow]) -> list[list[Point]]:
-    """Every arrow with its bends, so that each step goes from one layer to the next."""
+    """Every arrow with its bends, so that each step leads from one layer to the next."""
     return [
         [cause, *(Bend(cause, result, layer) for layer in range(layers[cause] + 1, layers[result])), result]
         for cause, result in arrows
@@ -185,7 +185,7 @@ def _arrow(chain: Sequence[Point], places: Places) -> str:
 
 
 def _label(chain: Sequence[Point], places: Places, labels: Mapping[Arrow, str]) -> str:
-    """What is written in the middle of an arrow's last step."""
+    """The text in the middle of an arrow's last step."""
     before, end = chain[-2], chain[-1]
     if not (isinstance(chain[0], Box) and isinstance(end, Box)):
         return ""
@@ -195,7 +195,7 @@ def _label(chain: Sequence[Point], places: Places, labels: Mapping[Arrow, str]) 
 
 
 def _legend(top: float) -> tuple[str, float]:
-    """What the colours mean, and how far to the right that reaches."""
+    """The legend of the colours, and its right edge."""
     parts = []
     x: float = MARGIN
     for kind, meaning in LEGEND.items():

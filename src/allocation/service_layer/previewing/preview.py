@@ -1,7 +1,7 @@
-"""Previews: what messages would set off, found out beside the writer. Nothing is written, locked or told to anybody.
+"""Previews: the effect of messages, computed beside the writer. Nothing is written, locked or sent.
 
-A preview handles the messages as the writer would, one after the other, on what there is at one moment. It works in a
-thread with a connection of its own, so that the writer waits for none, however many lines would move.
+A preview handles the messages as the writer would, one after the other, on the data of one moment. It works in a thread
+with a connection of its own, so that the writer never waits for it, however many lines would move.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MAX_PREVIEWS = 4
 
 
 class Preview(NamedTuple):
-    """What each message would be answered, and all lines that would change, in the order they find their place.
+    """The answer to each message, and all lines that would change, in the order of their placement.
 
-    ``versions`` are those of the products that were looked at: a message for this version is applied as previewed.
+    ``versions`` are those of the previewed products: a message for this version is applied as previewed.
     """
 
     outcomes: Sequence[Outcome | Refusal]
@@ -39,7 +39,7 @@ class Preview(NamedTuple):
 
 
 class Previews:
-    """Finds out what messages would set off."""
+    """Computes the effect of messages."""
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class Previews:
         self._under_way = 0
 
     async def preview(self, messages: Sequence[Message | Refusal]) -> Preview:
-        """What the messages would set off, one after the other; those that are no messages stay refused.
+        """The effect of the messages, one after the other; items that are refusals stay refused.
 
-        Raises `Unavailable` while there are as many previews under way as there may be.
+        Raises `Unavailable` while the maximum number of previews is under way.
         """
         if self._under_way >= self._max_previews:
             raise Unavailable(f"{self._max_previews} previews are under way already")
         self._under_way += 1
         work = asyncio.get_running_loop().run_in_executor(self._threads, asyncio.run, self._look(messages))
         work.add_done_callback(self._end)
-        return await asyncio.shield(work)  # a caller who has gone leaves the thread at work
+        return await asyncio.shield(work)  # if the caller disconnects, the thread continues
 
     def close(self) -> None:
         """Wait for those under way."""
@@ -78,7 +78,7 @@ class Previews:
     def _end(self, work: asyncio.Future[Preview]) -> None:
         self._under_way -= 1
         if not work.cancelled():
-            work.exception()  # which its caller was told, unless it has gone
+            work.exception()  # its caller got this error, unless it disconnected
 
     async def _look(self, messages: Sequence[Message | Refusal]) -> Preview:
         lookout = self._open_lookout()
@@ -95,7 +95,7 @@ class Previews:
             uow.load(wanted_by([item for item in items if isinstance(item, Message)], check_ids=False))
             try:
                 outcomes = [_handled(item, uow) for item in items]
-            except _Spoiled as spoiled:  # again, without the one that was refused after a part of it was done
+            except _Spoiled as spoiled:  # again, without the message that was refused halfway
                 items[items.index(spoiled.message)] = spoiled.refusal
             else:
                 told = _told(items, outcomes)
@@ -104,7 +104,7 @@ class Previews:
 
 
 class _Spoiled(Exception):
-    """A message was refused, and left behind what the others must not see."""
+    """A message was refused halfway, and the others must not see its changes."""
 
     def __init__(self, message: Message, refusal: Refusal) -> None:
         super().__init__(message.id)

@@ -1,1 +1,1 @@
-"""Proves the books: the ledger replayed, compared with storage, and kept to what is needed."""
+"""Verifies the books by replaying the ledger, and deletes old closed lines."""

@@ -1,7 +1,7 @@
-"""The audit of a product: what is stored against what its lines add up to, and against what its messages lead to.
+"""The audit of a product: compares stored counters with the sums of its lines, and rows with its replayed messages.
 
-Nothing here reads or writes. Rows and messages are gone through side by side, in the order of their keys, so that
-batches are remembered but no lines, however many there are.
+Nothing here reads or writes. Rows and messages are processed side by side, in the order of their keys, so that batches
+are kept in memory but lines are not, however many there are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow
 MAX_DIFFERENCES = 1_000  # kept in a report; beyond that they are only counted
 
 KINDS: Final = {
-    "allocated-quantity": "a batch's counter is not what its lines add up to",
+    "allocated-quantity": "a batch's counter differs from the sum of its lines",
     "waiting-lines": "a product's counter is not the number of its waiting lines",
     "oversold": "the lines on a batch add up to more than was purchased",
     "rules-differ": "a product's rules are not those it was last given",
@@ -48,16 +48,16 @@ KINDS: Final = {
     "batch-unexplained": "there is a batch that the ledger does not have",
     "batch-differs": "a batch is not as it was bought, or as it was said to be since",
     "purchased-quantity": "a batch's quantity is not as last counted",
-    "shipped-quantity": "what is counted as shipped of a batch is not what its shipped lines add up to",
-    "unknown-batch": "a line stands on a batch that its product does not have",
+    "shipped-quantity": "a batch's shipped quantity differs from the sum of its shipped lines",
+    "unknown-batch": "a line is on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
-    "line-elsewhere": "a line stands elsewhere than the ledger says",
+    "line-elsewhere": "a line is not on the batch, or in the state, that the ledger gives",
     "line-differs": "a line is not as it was ordered, held, split or pinned",
     "ledger": "the ledger contradicts itself: a message is missing, or out of order",
 }
 COUNTERS: Final = frozenset({"allocated-quantity", "shipped-quantity", "waiting-lines"})
-# While one of these is open, nobody knows what a product's counters should say.
+# With one of these differences, the right values of a product's counters are unknown.
 DOUBTS: Final = frozenset(
     kind
     for kind in KINDS
@@ -67,7 +67,7 @@ DOUBTS: Final = frozenset(
 
 @dataclass(slots=True)
 class Report:
-    """What an audit went through and found, the first `MAX_DIFFERENCES` of it in full."""
+    """The counts of an audit, and its differences, the first `MAX_DIFFERENCES` in full."""
 
     products: int = 0
     batches: int = 0
@@ -75,8 +75,8 @@ class Report:
     messages: int = 0
     found: Counter[str] = field(default_factory=Counter)  # by kind
     differences: list[Difference] = field(default_factory=list)
-    miscounted: set[str] = field(default_factory=set)  # SKUs of which a counter is off
-    doubted: set[str] = field(default_factory=set)  # SKUs of which more than that is
+    miscounted: set[str] = field(default_factory=set)  # SKUs with a wrong counter
+    doubted: set[str] = field(default_factory=set)  # SKUs with other differences
 
     def add(self, difference: Difference) -> None:
         self.found[difference.kind] += 1
@@ -100,7 +100,7 @@ class ProductRows(NamedTuple):
 
 
 def audit(rows: ProductRows, report: Report) -> None:
-    """Recompute every sum of a product, replay its messages, and report what differs from what is stored."""
+    """Recompute every sum of a product, replay its messages, and report the differences from storage."""
     _Audit(rows, report).run()
 
 
@@ -110,7 +110,7 @@ class _Audit:
         self._report = report
         self._books = Books(rows.sku, rows.opening)
         self._stored = {batch.ref: batch for batch in rows.batches}
-        # By batch: what its lines add up to, those that are kept no longer among them, and what of it was shipped.
+        # By batch: the sum of its lines, deleted ones included, and its shipped quantity.
         self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._waiting = 0
@@ -231,7 +231,7 @@ class _Audit:
             self._compare_batch(ref, stored, booked, last)
 
     def _is_opening_wrong(self, stored: BatchRow) -> bool:
-        """Where what lines took with them was brought forward wrongly, both counters are off by that."""
+        """If the stored totals of deleted lines are wrong, both counters are wrong by the same number."""
         ref = stored.ref
         excess = stored.allocated_quantity - self._held[ref], stored.shipped_quantity - self._shipped[ref]
         return ref in self._rows.opening.shipped and excess[0] == excess[1]

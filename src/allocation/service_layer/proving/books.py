@@ -52,7 +52,7 @@ class Fact(NamedTuple):
 class Opening:
     """Where a product's books begin: the sums over closed lines that were deleted.
 
-    ``version_number`` counts their changes; ``shipped`` is what they shipped, by batch, and counts as allocated. All
+    ``version_number`` counts their changes; ``shipped`` is their shipped quantity by batch. All
     their messages were recorded by ``recorded_at`` (None: there are none), at positions up to ``position``.
     """
 
@@ -169,7 +169,7 @@ class Books:
         return before
 
     def _before_first(self, event: Event, orderid: str) -> Promise | None:
-        """What is known of a line that this event is the first about."""
+        """The initial record of a line from its first event."""
         match event:
             case AllocationRequired():  # the name may have been another line's
                 return None

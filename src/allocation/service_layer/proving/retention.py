@@ -1,14 +1,14 @@
-"""Retention: closed lines go when they were kept long enough, and what they came to is brought forward.
+"""Retention: old closed lines are deleted, and their totals are kept.
 
-A line is kept with all messages about it while it is open, and for so long after the last of them. Then it goes, whole,
-and what its messages added to the books is added to the opening of its product instead. So the rest can be proved as
-before. Four things stay longer:
+A line is kept with all messages about it while it is open, and for a set time after the last message. Then it is
+deleted as a whole, and the contribution of its messages to the books is added to the opening of its product. So the
+rest can be verified as before. Four things are kept longer:
 
-- a line that has deliveries left: what is owed to the outside world needs its cause;
-- a line that was split, for as long as its next part, whose messages have their cause in its own;
-- a line whose messages do not lead to where it stands: that is for an audit to name;
-- the first message of a cascade, for as long as any other of it stays, without what it says of its own line. So every
-  message that is kept has its cause, and the id of a cascade is never half known.
+- a line with deliveries: a pending effect needs its cause;
+- a split line, as long as its next part, because the causes of that part's messages are among its own;
+- a line whose messages do not lead to its state, so that an audit can report it;
+- the first message of a cascade, as long as any other of its messages is kept, without the data of its own line. So
+  every remaining message has its cause, and the id of a cascade is never half known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from allocation.service_layer.writing.store import StoreUnavailable
 
 LOOK_INTERVAL_S = 300.0
 BATCH_SIZE = 200  # lines in a transaction
-PAUSE_S = 0.05  # between two of them, for whoever waits
+PAUSE_S = 0.05  # between two transactions, for other writers
 
 _BOOKED: Final = frozenset(kind.__name__ for kind in BOOKED)
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class ClosedLine(NamedTuple):
-    """A line that has come to an end, as it is stored."""
+    """A closed line, as stored."""
 
     orderid: str
     sku: str
@@ -68,7 +68,7 @@ class LedgerRow(NamedTuple):
 
 
 class Cascade(NamedTuple):
-    """How many of a cascade's messages remain; ``bare``: the first of them without what it says of its own line."""
+    """The number of a cascade's remaining messages; ``bare``: the first one has no data of its own line."""
 
     correlation_id: str
     remaining: int
@@ -77,26 +77,26 @@ class Cascade(NamedTuple):
 
 @dataclass(slots=True)
 class Removal:
-    """What a batch of lines takes out of the ledger, and what it leaves: the openings are to be added."""
+    """The changes to delete a batch of lines; ``openings`` are to be added to the stored ones."""
 
     lines: list[ClosedLine] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)  # positions of rows
-    bared: list[int] = field(default_factory=list)  # of first messages that stay for the others of their cascade
+    bared: list[int] = field(default_factory=list)  # positions of first messages kept for the others of their cascade
     messages: int = 0
     openings: dict[str, Opening] = field(default_factory=dict)
     shortened: list[Cascade] = field(default_factory=list)
-    unneeded: list[str] = field(default_factory=list)  # cascades of which only the bare first message was left
-    ended: list[str] = field(default_factory=list)  # cascades of which nothing is left, those among them
+    unneeded: list[str] = field(default_factory=list)  # cascades with only the bare first message left
+    ended: list[str] = field(default_factory=list)  # cascades with nothing left, the unneeded ones included
 
 
 @dataclass(slots=True)
 class Tidied:
-    """How many closed lines went, with how many messages; and how many that were old enough stayed, and why."""
+    """The numbers of deleted lines and messages, and of old lines that were kept, by reason."""
 
     lines: int = 0
-    messages: int = 0  # 0 where nothing was removed, for it depends on all that goes
-    undelivered: int = 0  # there are deliveries of their messages
-    doubted: int = 0  # their messages do not lead to where they stand
+    messages: int = 0  # 0 after a dry run, because it depends on all deleted lines
+    undelivered: int = 0  # their messages have deliveries
+    doubted: int = 0  # their messages do not lead to their state
 
     def add(self, other: Tidied) -> None:
         self.lines += other.lines
@@ -117,23 +117,23 @@ FIRST: Final = AgeKey(datetime(1970, 1, 1, tzinfo=UTC), "", "")
 
 
 class ClosedLines(Protocol):
-    """Where closed lines are kept. Every method raises `StoreUnavailable`."""
+    """The store of closed lines. Every method raises `StoreUnavailable`."""
 
     async def remove(
         self, until: datetime, after: AgeKey, limit: int, *, dry_run: bool
     ) -> tuple[Tidied, AgeKey | None]:
-        """Remove those of the next ``limit`` lines that nothing was said of since, in one transaction.
+        """Delete those of the next ``limit`` lines that had no message since, in one transaction.
 
-        Returns what was done, and the place of the last line that was looked at; None: there are no more. Counters stay
-        as they are, and nobody sees or changes a line that is half gone.
+        Returns the counts, and the place of the last line examined, None if there are no more. Counters do not change,
+        and no reader or writer sees a half-deleted line.
         """
 
     async def close(self) -> None:
-        """Give back the connection."""
+        """Release the connection."""
 
 
 class Retention:
-    """Has closed lines removed when they were kept long enough. Any number may work on one database."""
+    """Deletes old closed lines. Several processes can do this on one database."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Retention:
         keep: timedelta | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``keep`` is how long lines stay after the last message about them; None: for ever."""
+        """``keep`` is the time for which lines are kept after the last message about them; None: always."""
         self._closed_lines = closed_lines
         self._keep = keep
         self._clock = clock
@@ -149,7 +149,7 @@ class Retention:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look now and then, in the running event loop, unless all is kept for ever."""
+        """Start looking regularly, in the running event loop, unless everything is kept."""
         if self._keep is not None:
             self._task = asyncio.create_task(self._work(self._keep), name="closed lines")
 
@@ -161,7 +161,7 @@ class Retention:
         await self._closed_lines.close()
 
     async def tidy(self, keep: timedelta, *, dry_run: bool = False) -> Tidied:
-        """Remove what is older, a few lines at a time; with ``dry_run`` only count. Raises `StoreUnavailable`."""
+        """Delete older lines, a few at a time; with ``dry_run`` only count them. Raises `StoreUnavailable`."""
         until = self._clock() - keep
         total = Tidied()
         after: AgeKey | None = FIRST
@@ -192,9 +192,9 @@ class Retention:
 def plan(
     lines: Mapping[ClosedLine, Sequence[LedgerRow]], cascades_of: Callable[[Sequence[str]], Mapping[str, Cascade]]
 ) -> Removal:
-    """What it takes to remove these lines, each with all rows about it, but for those whose rows contradict them.
+    """The changes to delete these lines, each with all its rows, except lines whose rows contradict them.
 
-    ``cascades_of`` tells of cascades by their ids what they are before it.
+    ``cascades_of`` returns cascades by their ids, as they are before the deletion.
     """
     removal = Removal()
     shares: defaultdict[str, list[Opening]] = defaultdict(list)
@@ -213,7 +213,7 @@ def plan(
 
 
 def share_of(line: ClosedLine, rows: Sequence[LedgerRow]) -> Opening | None:
-    """What a line added to the books of its product; None if its rows do not lead to where it stands."""
+    """A line's contribution to the books of its product; None if its rows do not lead to its state."""
     books = Books(line.sku)
     booked: Booked | None = None
     for row in rows:
@@ -232,7 +232,7 @@ def share_of(line: ClosedLine, rows: Sequence[LedgerRow]) -> Opening | None:
 
 
 def _book(books: Books, fact: Fact, line: Booked | None) -> Booked | None:
-    """Book a fact of a line alone: its batches are known from others."""
+    """Book a fact of a single line; its batches are created as needed."""
     ref = msgspec.json.decode(fact.body).get("batchref")
     if ref is not None:
         books.batches.setdefault(ref, Stock(ref, fact.sku, 0))
@@ -242,7 +242,7 @@ def _book(books: Books, fact: Fact, line: Booked | None) -> Booked | None:
 def _sum(shares: Iterable[Opening]) -> Opening:
     total = Opening()
     for each in shares:
-        assert each.recorded_at is not None  # noqa: S101 - of what has rows
+        assert each.recorded_at is not None  # noqa: S101 - every share has rows
         total = Opening(
             total.version_number + each.version_number,
             Counter(total.shipped) + Counter(each.shipped),

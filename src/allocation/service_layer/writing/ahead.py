@@ -1,4 +1,4 @@
-"""A group that is handled while the one before is still being written: on what that one leaves behind."""
+"""Handles a group while the one before is still being written, on the expected result of that one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class NotReadAhead(Exception):
 
 
 class ReadAhead:
-    """A session without a transaction: what was read, with the changes of the group before on top.
+    """A session without a transaction: the data read, with the changes of the group before applied.
 
-    It is as if those had been committed already. Should they fail, or should anybody else change one of the products,
-    what is built on it cannot be written: the versions do not fit.
+    It is as if these had been committed already. If they fail, or if another process changes one of the products, the
+    group cannot be written, because the versions do not match.
     """
 
     def __init__(self, read: Loaded, before: Changes | None) -> None:
@@ -27,7 +27,7 @@ class ReadAhead:
         self._before = before
 
     def load(self, wanted: Wanted) -> Loaded:
-        """What was read; once, for it is all there is."""
+        """The data read before; it can be loaded only once."""
         if self._read is None:
             raise NotReadAhead
         read, before = self._read, self._before

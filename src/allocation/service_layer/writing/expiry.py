@@ -1,6 +1,6 @@
-"""Holds expire by themselves: those whose moment has come are looked for, and said to be over as anybody would say it.
+"""Expires holds: looks for holds whose expiry has passed, and sends `HoldExpired` for each.
 
-Any number of processes may do so on one database. Who comes second is refused, which is as it should be.
+Several processes may do this on one database. The second one is refused, as intended.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = structlog.get_logger(__name__)
 
 
 class Expiry:
-    """Ends the holds whose moment has come, at the latest a second after it as long as the service keeps up."""
+    """Ends expired holds, within a second if the service is not overloaded."""
 
     def __init__(
         self, writer: Writer, find_expired: FindExpired, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """``find_expired`` has the ids of at most so many open holds that ended by a moment, each with its own."""
+        """``find_expired`` returns ids and expiry times of a limited number of open holds that have expired."""
         self._writer = writer
         self._find_expired = find_expired
         self._clock = clock
@@ -45,7 +45,7 @@ class Expiry:
         self._task = asyncio.create_task(self._work(), name="expiry")
 
     async def close(self) -> None:
-        """Look no more. What was said to the writer by then it handles."""
+        """Stop looking. The writer still handles the messages sent before."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -79,5 +79,5 @@ class Expiry:
 
 
 def _key(holdid: str, expires_at: datetime) -> str:
-    """The same in every process, so that those who look at once end a hold once; another if its id is used again."""
+    """The same key in every process, so that a hold ends once; another key if the id of the hold is used again."""
     return f"expired-{uuid.uuid5(uuid.NAMESPACE_OID, f'{expires_at.isoformat()} {holdid}')}"

@@ -1,6 +1,6 @@
-"""A group of messages handled in one transaction: its unit of work, and what its messages need.
+"""A group of messages handled in one transaction: its unit of work, and the data that its messages need.
 
-Inside a group ``commit`` accepts a handler's changes; the writer makes them durable with everybody else's.
+Inside a group ``commit`` accepts a handler's changes; the writer makes them durable together with the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Lines = AbstractSet[tuple[str, str]]  # (orderid, sku)
 
 
 class SpoiledGroup(Exception):
-    """A message left changes behind that it must not: what the group has in memory cannot be trusted any more."""
+    """A message left forbidden changes behind: the group's data in memory can no longer be trusted."""
 
 
 class GroupUnitOfWork(AbstractUnitOfWork):
@@ -66,7 +66,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         self._accepted = False
 
     def load(self, wanted: Wanted) -> None:
-        """Fetch what the messages will need."""
+        """Fetch the data that the messages will need."""
         self._recall_outcomes(self.products.load(wanted))
 
     def handle(self, message: Message) -> Outcome:
@@ -108,9 +108,9 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         return len(self._trail) - 1
 
     def record_given(self, facts: Iterable[Event]) -> None:
-        """Facts that a rule told while the last event of the trail is handled; one that is this event is there already.
+        """Facts that a rule raised while the last event of the trail is handled; this event itself is recorded already.
 
-        The others have happened, so the bus does not handle them.
+        The others have been applied, so the bus does not handle them.
         """
         step = len(self._trail) - 1
         event, _ = self._trail[step]
@@ -128,7 +128,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     def rollback(self) -> None:
         if not self.products.all_accepted():
-            raise SpoiledGroup("a handler left without committing what it changed")
+            raise SpoiledGroup("a handler left without committing its changes")
 
     def _recall_outcomes(self, rows: Iterable[MessageRow]) -> None:
         cascades: dict[str, list[MessageRow]] = defaultdict(list)
@@ -188,7 +188,7 @@ def handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outc
 
 
 def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
-    """What the messages will need. ``check_ids``: look for all ids in the ledger, not only senders' own."""
+    """The data that the messages will need. ``check_ids``: look up all ids in the ledger, not only senders' own."""
     wanted = Wanted()
     for event, id_, _, keyed, _ in messages:
         _want(event, wanted)
@@ -198,7 +198,7 @@ def wanted_by(messages: Iterable[Message], *, check_ids: bool) -> Wanted:
 
 
 def _want(event: Event, wanted: Wanted) -> None:
-    """Add what an event points to. It is told by the names of its fields, which are the same in every event."""
+    """Add the subjects of an event. The names of its fields, which are the same in every event, identify them."""
     sku: str | None = getattr(event, "sku", None)
     orderid: str | None = getattr(event, "orderid", None)
     ref: str | None = getattr(event, "ref", None)

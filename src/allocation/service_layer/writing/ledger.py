@@ -1,7 +1,7 @@
-"""What a message leaves in the ledger.
+"""The ledger rows of a message.
 
-Each message has a row of its own, but for the facts: what sets nothing off, and tells of the same line as its cause or
-of the product alone, is kept in the row of its cause. So an order that is allocated is one row and not two.
+Each message has a row of its own, except some facts: a fact that sets nothing off, and is about the same line as its
+cause or about the product alone, is kept in the row of its cause. So an allocated order is one row and not two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from allocation.service_layer.handlers import EFFECTS, HANDLERS
 from allocation.service_layer.messages import Message, encode, field_rules, recall
 from allocation.service_layer.writing.store import DeliveryRow, MessageRow
 
-Trail = Sequence[tuple[Event, int | None]]  # by step: what was handled, and the step of its cause
+Trail = Sequence[tuple[Event, int | None]]  # by step: the handled event, and the step of its cause
 
 EffectsOf = Callable[[type[Event]], Sequence[str]]
 

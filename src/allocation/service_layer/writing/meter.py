@@ -10,7 +10,7 @@ MINUTES_KEPT = 5
 
 
 class Second(NamedTuple):
-    """What was answered within one second."""
+    """The answers of one second."""
 
     messages: int
     groups: int
@@ -30,7 +30,7 @@ class Meter:
         self._seconds: dict[int, list[int]] = {}  # by the clock's second, the oldest first: messages and groups
 
     def count(self, messages: int) -> None:
-        """A group of so many messages was answered."""
+        """Count a group of answered messages."""
         now = int(self._clock())
         counted = self._seconds.get(now)
         if counted is None:
@@ -41,6 +41,6 @@ class Meter:
         counted[1] += 1
 
     def last(self, seconds: int) -> Sequence[Second]:
-        """The last so many whole seconds, the oldest first."""
+        """The last ``number`` whole seconds, the oldest first."""
         now = int(self._clock())
         return [Second(*self._seconds.get(second, (0, 0))) for second in range(now - seconds, now)]

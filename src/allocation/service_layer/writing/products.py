@@ -1,4 +1,4 @@
-"""The products of a group: those that the group before left in memory, and those that are loaded, in part."""
+"""The products of a group: from memory, where the group before left them, or loaded in part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from allocation.service_layer.writing.store import (
 
 
 class LookedUp:
-    """What a group was told by storage, beside its products, and the session to ask for more."""
+    """The data that a group loaded beside its products, and the session to load more."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -45,7 +45,7 @@ class LookedUp:
 
 
 class StoredRecords:
-    """What storage knows of one product: rows that were fetched ahead, otherwise a look-up in the session."""
+    """The records of one product: rows fetched ahead, otherwise a look-up in the session."""
 
     def __init__(self, sku: str, looked_up: LookedUp) -> None:
         self._sku = sku
@@ -102,16 +102,16 @@ class StoredProducts(AbstractRepository):
         self._today = today
         self._usual_rules = usual_rules
         self._products: dict[str, Product | None] = {}
-        self._stored: dict[str, WarmProduct] = {}  # those that storage knows
+        self._stored: dict[str, WarmProduct] = {}  # products that storage knows
         self._loaded_versions: dict[str, int] = {}
         self._accepted_versions: dict[str, int] = {}
-        self._used: set[str] = set()  # SKUs of which a message was accepted, whether it changed anything or not
+        self._used: set[str] = set()  # SKUs of accepted messages, with or without a change
         for each in kept.values():
             each.records.looked_up = self._looked_up
             self._put(each)
 
     def load(self, wanted: Wanted) -> Sequence[MessageRow]:
-        """Fetch all that is wanted at once; return the messages found."""
+        """Fetch all wanted data at once; return the messages found."""
         looked_up = self._looked_up
         found = looked_up.session.load(wanted)
         batches: dict[str, list[BatchRow]] = defaultdict(list)
@@ -147,7 +147,7 @@ class StoredProducts(AbstractRepository):
 
     @property
     def loaded_versions(self) -> Mapping[str, int]:
-        """The version of each product when it was loaded; 0 of those that storage does not know."""
+        """The version of each product when it was loaded; 0 if storage does not know it."""
         return self._loaded_versions
 
     def learn(self, event: BatchCreated | StockHeld) -> None:
@@ -173,10 +173,10 @@ class StoredProducts(AbstractRepository):
         return self._products
 
     def write_to(self, changes: Changes) -> None:
-        """Add the rows that differ from storage, by SKU. What has a position above the version loaded is new.
+        """Add the rows that differ from storage, by SKU. Rows with a position above the loaded version are new.
 
-        A product that a message found as it should be comes with the version it has, or else somebody else could
-        change it meanwhile, and the ledger would tell the two in the wrong order.
+        A product that a message did not change is added with its version. Otherwise another process could change it
+        meanwhile, and the ledger would have the two messages in the wrong order.
         """
         for sku, product in sorted(self._products.items()):
             if product is None or sku not in self._used:
@@ -196,9 +196,9 @@ class StoredProducts(AbstractRepository):
                 rows.append(row_of_line(promise))
 
     def leave(self) -> Sequence[WarmProduct]:
-        """The products as the next group finds them: what they had to write was taken out, and is storage's to tell.
+        """The products for the next group, without their changes, which are storage's now.
 
-        Those that the group created are not among them. Nothing can be asked for here any more.
+        Products that the group created are not included. After this call the group cannot load more.
         """
         self._looked_up.promises = {}
         self._looked_up.sku_of = {}
@@ -206,7 +206,7 @@ class StoredProducts(AbstractRepository):
         return [kept for kept in self._stored.values() if kept.product.leave_changes()]
 
     def accept(self) -> None:
-        """Keep what the products seen by now have become."""
+        """Keep the present state of the products seen so far."""
         for product in self.seen:
             self._accepted_versions[product.sku] = product.version_number
             self._used.add(product.sku)

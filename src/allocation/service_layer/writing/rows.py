@@ -1,4 +1,4 @@
-"""Rows of the store, and the lines, batches and rules of the domain that they stand for."""
+"""Conversion between rows of the store and lines, batches and rules of the domain."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The port to storage: what a transaction reads and writes, as rows.
 
-There are two ways to change something. `Store.run` is one transaction that locks what it reads, a `Session`. Or it is
-read without a lock by `Store.read`, and `Store.write` writes what became of it, if nobody else was there in between.
-Every implementation passes ``tests/contract``; what it promises is stated here.
+There are two ways to change data. `Store.run` is one transaction that locks the data it reads, a `Session`. Or
+`Store.read` reads without a lock, and `Store.write` writes the changes if no other process changed the products
+meanwhile. Every implementation passes ``tests/contract``; this module states its contract.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNUSUAL_PRIORITIES = [priority for priority in range(HELD_PRIORITY, PINNED_PRIOR
 
 
 class StoreConflict(Exception):
-    """Another process got in between; nothing was written, and the same work may succeed when done again."""
+    """Another process changed the data meanwhile; nothing was written, and the same work may succeed if repeated."""
 
 
 class StoreUnavailable(Exception):
@@ -44,7 +44,7 @@ class ProductRow(NamedTuple):
 
 
 class BatchRow(NamedTuple):
-    """``initial_…`` is what the batch was created with; what was shipped is part of what is allocated."""
+    """``initial_…`` are the values at creation; the shipped quantity is part of the allocated quantity."""
 
     ref: str
     sku: str
@@ -61,9 +61,9 @@ class BatchRow(NamedTuple):
 
 
 class LineRow(NamedTuple):
-    """``batchref`` is None while the line waits, and when it was ``closed`` in another way than by being shipped.
+    """``batchref`` is None while the line waits, and after it was ``closed`` without being shipped.
 
-    ``part`` is the number of a part, None: the line stays whole; ``rest`` is what was cut off, None: nothing.
+    ``part`` is the number of a part, None: the line stays whole; ``rest`` is the quantity of later parts, None: none.
     """
 
     orderid: str
@@ -82,8 +82,8 @@ class LineRow(NamedTuple):
 class MessageRow(NamedTuple):
     """One message of the ledger.
 
-    ``correlation_id`` is the id of the message that came from outside, which has step 0; what it set off has steps
-    from 1 on, in the order handled, and ``causation_step`` is the step of its direct cause. ``body`` and ``result``
+    ``correlation_id`` is the id of the message from outside, which has step 0; its consequences have steps from 1 on,
+    in the order handled, and ``causation_step`` is the step of the direct cause. ``body`` and ``result``
     are JSON; only step 0 has a result. ``facts`` are the messages kept in this row: a JSON array of their steps, types
     and bodies, each about the same product and line as the row, caused by it, and setting nothing off.
     """
@@ -123,7 +123,7 @@ class ProductVersion(NamedTuple):
 
 @dataclass(slots=True)
 class Wanted:
-    """What a group of messages needs to be handled."""
+    """The data that a group of messages needs."""
 
     skus: set[str] = field(default_factory=set)
     refs: set[str] = field(default_factory=set)
@@ -137,7 +137,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Loaded:
-    """What was found of it: products locked, their batches with room and those named, lines and holds, messages."""
+    """The data found: locked products, their batches with room and the named ones, lines and holds, messages."""
 
     products: list[ProductRow] = field(default_factory=list)
     batches: list[BatchRow] = field(default_factory=list)
@@ -147,11 +147,11 @@ class Loaded:
 
 @dataclass(slots=True)
 class Changes:
-    """What a group of messages changed: rows to insert (``new_…``), to update and to append.
+    """The changes of a group of messages: rows to insert (``new_…``), to update and to append.
 
-    Of a known batch only the quantities can have changed (``batches``), or also its ETA, what was shipped of it and its
-    quarantine (``rewritten_batches``); of a known line all but what names it, its position, the day it is needed by and
-    which part it is.
+    A known batch can have changed only its quantities (``batches``), or also its ETA, shipped quantity and quarantine
+    (``rewritten_batches``). A known line can have changed everything except its order id, SKU, position, need-by day
+    and part number.
     """
 
     recorded_at: datetime
@@ -167,12 +167,12 @@ class Changes:
 
 
 class Session(Protocol):
-    """One transaction. What it loads stays locked against other writers until it ends."""
+    """One transaction. The data it loads stay locked against other writers until it ends."""
 
     def load(self, wanted: Wanted) -> Loaded:
-        """Lock and read what is wanted. Never all lines or all exhausted batches of a product.
+        """Lock and read the wanted data. Never all lines or all exhausted batches of a product.
 
-        Products are locked by SKU in ascending order: those named, and those of the batches and holds named.
+        Products are locked by SKU in ascending order: the named ones, and those of the named batches and holds.
         """
 
     def batch(self, sku: str, ref: str) -> BatchRow | None:
@@ -182,28 +182,28 @@ class Session(Protocol):
         """The order's line of that product."""
 
     def priorities(self, sku: str, ref: str | None) -> Sequence[int]:
-        """The priorities besides 0 of the open lines on a batch, or of those that wait (None)."""
+        """The priorities except 0 of the open lines on a batch, or of waiting lines (None)."""
 
     def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` open lines of a priority on a batch, newest first, of positions below ``before``."""
 
     def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
-        """At most `PAGE_SIZE` waiting lines, oldest first, of positions above ``after``.
+        """At most `PAGE_SIZE` waiting lines, oldest first, with positions above ``after``.
 
-        Those above ``max_qty`` are left out, but for the last part of a line that may be split.
+        Lines above ``max_qty`` are skipped, except the last part of a line that may be split.
         """
 
     def late_lines(
         self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        """At most `PAGE_SIZE` open lines on batches that are due later than they are needed, from that day on.
+        """At most `PAGE_SIZE` open lines needed on that day or later, on batches that are due later than needed.
 
-        None is above ``max_qty`` or pinned. They are by priority, the highest first, then by position, behind those of
-        ``after``; with them come lines of the ``rewritten`` batches, whatever day these are due.
+        No line is above ``max_qty`` or pinned. They are sorted by priority, highest first, then by position, and begin
+        after ``after``. Lines of the ``rewritten`` batches are included, whenever these batches are due.
         """
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
-        """The product's counters that are not what its lines add up to. The only one that reads all of its lines."""
+        """The product's wrong counters, compared with its lines. The only method that reads all lines of a product."""
 
     def save(self, changes: Changes) -> None:
         """Write all changes; ledger rows keep their order.
@@ -222,7 +222,7 @@ class Store(Protocol):
         """
 
     async def read(self, wanted: Wanted) -> Loaded:
-        """What `Session.load` would find, as of one moment, without a lock. It may run beside a `write`."""
+        """The data that `Session.load` would find, as of one moment, without a lock. It may run beside a `write`."""
 
     async def write(self, changes: Changes) -> None:
         """Write all changes in one transaction, durably, or none of them: if another writer was faster, a conflict."""
@@ -232,10 +232,10 @@ class Store(Protocol):
 
 
 class Lookout(Protocol):
-    """Where to find out what would happen. Its calls raise `StoreUnavailable`."""
+    """Storage for previews. Its calls raise `StoreUnavailable`."""
 
     async def look(self, work: Callable[[Session], T]) -> T:
-        """Do the work on what there is at one moment, without a lock, and return its result. It must not save."""
+        """Do the work on the data of one moment, without a lock, and return its result. It must not save."""
 
     async def close(self) -> None:
         """Give back every connection."""

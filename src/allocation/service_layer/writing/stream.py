@@ -5,9 +5,9 @@
             for tag, result in results:
                 ...
 
-``batches`` yields groups of items, each a tag (a line number, say) and what was read: a message, or the exception
-that says why there is none. A group may be lazy: its items are taken one by one, as there is room. The results come
-in groups too, whatever is ready at once, in the order of the items and with their tags.
+``batches`` yields groups of items, each a tag (for example a line number) and a message, or the exception that explains
+why there is none. A group may be lazy: its items are taken one by one, as there is room. The results are yielded in
+groups too, as many as are ready, in the order of the items and with their tags.
 
 No message has a task or a future of its own, so that files of millions of lines cost little more than the writer's
 work.
@@ -51,12 +51,12 @@ def parse_line(line: bytes | str, actor: str) -> Message:
 async def handle_stream(
     writer: Writer, batches: AsyncIterable[Iterable[tuple[T, Message | Exception]]], *, window: int | None = None
 ) -> AsyncGenerator[list[tuple[T, Outcome | Exception]]]:
-    """Hand every message to the writer and yield each item's result: outcome, refusal, or why there is none.
+    """Pass every message to the writer and yield each item's result: the outcome, the refusal, or the item's exception.
 
     Reading waits while ``window`` items, by default some groups of the writer, are under way or the writer has no room;
-    only after `ROOM_TIMEOUT_S` without room is a message answered `Unavailable`. What the source raises is raised here,
-    after the results of all that came before. Closing the generator stops reading; what the writer has accepted it will
-    still handle.
+    only after `ROOM_TIMEOUT_S` without room is a message answered `Unavailable`. Errors of the source are raised here,
+    after the results of all earlier items. Closing the generator stops reading; the writer still handles all accepted
+    messages.
     """
     flight: _Flight[T] = _Flight(writer, window or GROUPS_UNDER_WAY * writer.max_group)
     feeding = asyncio.create_task(flight.feed(batches), name="stream")

@@ -14,17 +14,17 @@ class Turns(Protocol):
     """Turns that processes take: for speed alone, nothing relies on them."""
 
     async def take(self) -> bool:
-        """Wait for the turn, behind all who wait already. False if it cannot be had in time."""
+        """Wait for the turn, after all processes that wait already. False if there is no turn in time."""
 
     async def give_back(self) -> None:
         """Let the next have it, if it was taken."""
 
 
 class OwnTurns:
-    """The turns of one writer, which it needs while others are found to change the same products.
+    """The turns of one writer, which it needs while other processes change the same products.
 
-    A turn has room for several groups: nobody else changes anything meanwhile, so what one of them leaves in memory
-    serves the next. Without ``turns`` to take, none is ever had.
+    A turn has room for several groups: no other process changes anything meanwhile, so the products in memory remain
+    valid for the next group. Without ``turns``, the writer never takes one.
     """
 
     def __init__(self, turns: Turns | None) -> None:

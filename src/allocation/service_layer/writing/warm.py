@@ -1,7 +1,7 @@
-"""Products that stay in memory from one group to the next, so that storage need not tell them again.
+"""Products that stay in memory from one group to the next, so that they need not be read again.
 
-They are what the groups before have made of them, written or about to be. Nothing here is the truth: what was handled
-on a product is written only if storage still has the version it had, and the writer empties the cache when it was not.
+They have the changes of the groups before, which are written or about to be. The cache is never trusted: changes of a
+product are written only if storage still has the expected version; otherwise the writer empties the cache.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from allocation.service_layer.writing.products import WarmProduct
 from allocation.service_layer.writing.store import Wanted
 
 MAX_PRODUCTS = 10_000
-MAX_BATCHES = 20  # of one product: one that has more of them with room is read again each time
+MAX_BATCHES = 20  # of one product; a product with more batches with room is read each time
 
 
 class WarmProducts:
-    """The products used last, by SKU. A group takes what it needs out, so that nothing half done is ever left here."""
+    """The most recently used products, by SKU. A group takes its products out, so half-done work is never cached."""
 
     def __init__(self, max_products: int = MAX_PRODUCTS) -> None:
         self._max_products = max_products
@@ -26,7 +26,7 @@ class WarmProducts:
         return len(self._kept)
 
     def take(self, wanted: Wanted) -> Mapping[str, WarmProduct]:
-        """Take the products wanted out, of those that are here; the rest stays wanted, from storage."""
+        """Take the wanted products out of the cache; the missing ones must be read from storage."""
         taken = {sku: self._kept.pop(sku) for sku in wanted.skus if sku in self._kept}
         wanted.skus -= taken.keys()
         return taken
@@ -42,7 +42,7 @@ class WarmProducts:
             del self._kept[next(iter(self._kept))]
 
     def forget(self, skus: Iterable[str]) -> None:
-        """Give up what somebody else changes."""
+        """Drop products that another transaction changes."""
         for sku in skus:
             self._kept.pop(sku, None)
 

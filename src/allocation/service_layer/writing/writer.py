@@ -1,8 +1,8 @@
 """The writer: makes messages durable, a group at a time.
 
-While one group is written, the next piles up, so that the busier it is the less each message costs, and a caller alone
-waits for nobody. As soon as enough have piled up they are read and handled too, on what the group before is about to
-leave behind, so that memory and database are both at work. What the writer promises:
+Messages that arrive while one group is written form the next group. So each message gets cheaper under load, and a
+single caller never waits for others. As soon as enough messages are pending, they are read and handled on the expected
+result of the group before, so that Python and the database work in parallel. Guarantees:
 
 - Messages are handled in the order they came in.
 - A message and all it sets off are committed together or not at all, and nobody is answered before that.
@@ -72,7 +72,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unavailable(Exception):
-    """The message was not taken, or what became of it is not known; asking again later, under the same id, is safe."""
+    """The message was not accepted, or its outcome is unknown; repeating it later with the same id is safe."""
 
     retry_after_s = RETRY_AFTER_S
 
@@ -80,7 +80,7 @@ class Unavailable(Exception):
 class Writer:
     """Takes messages from any number of callers of one event loop, and answers each when its outcome is durable."""
 
-    def __init__(  # noqa: PLR0913 - the store, its limits, and what tests inject
+    def __init__(  # noqa: PLR0913 - the store, its limits, and parameters for tests
         self,
         store: Store,
         *,
@@ -107,8 +107,8 @@ class Writer:
         self._warm = WarmProducts()
         self._queue: deque[tuple[Message, Reply]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._enough = 1  # messages that are worth a look
-        self._due = asyncio.Event()  # there are so many, or something else has happened
+        self._enough = 1  # pending messages that are enough for a group
+        self._due = asyncio.Event()  # enough messages are pending, or another event needs attention
         self._closing = False
         self._locking_until = 0.0
         self._repeating_until = 0.0
@@ -122,7 +122,7 @@ class Writer:
         self._task = asyncio.create_task(self._work(), name="writer")
 
     async def close(self) -> None:
-        """Refuse new messages, handle all that were accepted, and stop."""
+        """Refuse new messages, handle all accepted ones, and stop."""
         self._closing = True
         self._due.set()
         if self._task is not None:
@@ -161,7 +161,7 @@ class Writer:
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def reply(outcome: Outcome | Exception) -> None:
-            if answered.done():  # the caller has gone
+            if answered.done():  # the caller disconnected
                 return
             if isinstance(outcome, Exception):
                 answered.set_exception(outcome)
@@ -218,7 +218,7 @@ class Writer:
     async def _may_take(self, before: Flight | None) -> bool:
         """Whether to take a group now; first the one before is answered, where our turn is over or has to come.
 
-        A group is taken when our turn has come, so that all that has piled up while waiting is in it.
+        A group is taken when our turn begins, so that it includes all messages that arrived while waiting.
         """
         if self._turn.is_ours:
             if not self._turn.is_over:
@@ -237,8 +237,8 @@ class Writer:
     def _take(self, before: Flight | None) -> Entries:
         """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
 
-        Callers that ask again when they are answered would else all be in one group, handled while nothing is written
-        and written while nothing is handled.
+        Otherwise callers that send again after each answer would all be in one group, which is handled while nothing is
+        written, and written while nothing is handled.
         """
         being_written = len(before.group.entries) if before else 0
         most = min(self.max_group, max(2 * self._pile, (len(self._queue) + being_written) // 2))
@@ -325,7 +325,7 @@ class Writer:
             _tell(listener)
 
     async def _commit(self, messages: Sequence[Message], *, check_ids: bool = False, before: Outcomes = ()) -> Outcomes:
-        """Handle and write messages in a transaction that locks their products, whatever it takes.
+        """Handle and write messages in a transaction that locks their products, with all retries.
 
         ``check_ids``: they may have been written already, and then with these outcomes from ``before``, if any.
         """
@@ -343,7 +343,7 @@ class Writer:
             if isinstance(error, SpoiledGroup) and isinstance(error.__context__, Refusal):
                 return [error.__context__]  # it left changes behind, which were rolled back
             if isinstance(error, StoreConflict):
-                return [Unavailable(f"Other writers kept getting in between: {error}")]
+                return [Unavailable(f"Other writers changed the same products too often: {error}")]
             log.exception("message failed", message_id=messages[0].id, message=repr(messages[0].event))
             return [error]
 
@@ -361,7 +361,7 @@ class Writer:
     async def _commit_together(self, messages: Sequence[Message], *, check_ids: bool, before: Outcomes) -> Outcomes:
         """One transaction for all; done again after a conflict or a lost connection, within limits."""
         conflicts = 0
-        outcomes = [*before]  # of the last try, whatever became of it
+        outcomes = [*before]  # of the last attempt, successful or not
         for tries in itertools.count(1):
             try:
                 work = functools.partial(self._handle, messages, outcomes, check_ids=check_ids or tries > 1)
@@ -383,7 +383,7 @@ class Writer:
     def _handle(
         self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
     ) -> None:
-        """Put what becomes of the messages in place of the ``outcomes`` from before."""
+        """Replace the ``outcomes`` from before by the new ones."""
         uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes[:] = handle_again(messages, uow, outcomes) if outcomes else handle_each(messages, uow)
@@ -394,7 +394,7 @@ class Writer:
 
 
 def _tell(listener: Callable[[], None]) -> None:
-    """Call a listener. Whatever it raises is its own failure: the writer goes on for all others."""
+    """Call a listener. Its errors are its own failure: the writer continues for all others."""
     try:
         listener()
     except Exception:
