@@ -302,7 +302,7 @@ class NotPinnable(Refusal):
     """The line cannot be pinned to that batch."""
 
     def __init__(self, line: OrderLine, ref: str, why: str, cure: str) -> None:
-        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be put on {ref}: {why}", cure)
+        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be pinned to {ref}: {why}", cure)
 
 
 class SolverMissing(Refusal):

@@ -133,7 +133,7 @@ REFUSALS: Mapping[type[Refusal], Kind] = {
     LineClosed: Kind("line-closed", 409, EXIT_CONFLICT, "The order line does not change any more"),
     NotShippable: Kind("not-shippable", 409, EXIT_CONFLICT, "The order line has no stock that could leave"),
     NotReturnable: Kind("not-returnable", 409, EXIT_CONFLICT, "So much was not shipped"),
-    NotPinnable: Kind("not-pinnable", 409, EXIT_CONFLICT, "The order line cannot be put on that batch"),
+    NotPinnable: Kind("not-pinnable", 409, EXIT_CONFLICT, "The order line cannot be pinned to that batch"),
     BatchArrived: Kind("batch-arrived", 409, EXIT_CONFLICT, "The batch is in the warehouse"),
     CountBelowShipped: Kind("count-below-shipped", 409, EXIT_CONFLICT, "More of the batch was shipped"),
     HoldConflict: Kind("hold-conflict", 409, EXIT_CONFLICT, "The id belongs to something else"),
