@@ -302,13 +302,13 @@ class NotPinnable(Refusal):
     """The line cannot be pinned to that batch."""
 
     def __init__(self, line: OrderLine, ref: str, why: str, cure: str) -> None:
-        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be put on {ref}: {why}", cure)
+        super().__init__(f"The line of {line.sku} in order {line.orderid} cannot be pinned to {ref}: {why}", cure)
 
 
 class SolverMissing(Refusal):
     """The rule ``least_harm`` needs a solver, and none is installed with the service."""
 
-    cure = "Leave it out, or install the solver where the service runs: pip install 'allocation[least-harm]'."
+    cure = "Omit least_harm, or install the solver on the service's machine: pip install 'allocation[least-harm]'."
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"least_harm cannot be true for {sku}: the solver is not installed")

@@ -4,20 +4,19 @@ Messages that arrive while one group is written form the next group. So each mes
 single caller never waits for others. As soon as enough messages are pending, they are read and handled on the expected
 result of the group before, so that Python and the database work in parallel. Guarantees:
 
-- Messages are handled in the order they came in.
-- A message and all it sets off are committed together or not at all, and nobody is answered before that.
-- A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
-  only the message that causes it.
-- A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
-  nobody else changed them meanwhile. The lines ordered of products in memory are expected to be new, and not looked up:
-  one that is not cannot be written a second time. A group with an event that needs more than the rows it names
+- Messages are handled in the order of arrival.
+- A message and all its consequences are committed together or not at all, and answered only after the commit.
+- A refusal answers its own caller. After an unexpected error the messages of the group are handled one by one, so that
+  only the message that causes the error fails.
+- A group is read without a lock, except products that are in memory already, and written only if no other process
+  changed the products meanwhile. Lines ordered of products in memory are expected to be new and are not looked up: an
+  existing line cannot be written twice. A group with an event that needs more than the rows it names
   (`handlers.NEEDS`) is handled in a transaction that locks its products; so is a group that could not be written.
-  After a lost connection it is done again with every message id looked up in the ledger,
-  which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
-  second time.
-- The patience with a lost database counts from its loss and not again for each group: later callers are told at once.
-- While others are found to change the same products, they and we write in turns, of several groups each.
-- The queue is bounded. Closing handles everything that was accepted.
+  After a lost connection the group is done again with every message id looked up in the ledger, which shows whether the
+  lost commit was made. If it was, its answers are kept, and refused messages are not handled again.
+- The timeout for a lost database counts from its loss, not for each group: later callers are answered immediately.
+- While other processes change the same products, all of them write in turns of several groups.
+- The queue is bounded. Closing handles all accepted messages.
 """
 
 from __future__ import annotations
