@@ -12,7 +12,7 @@ from allocation.domain.lines import OrderLine, own_priority
 
 
 class Refusal(Exception):
-    """A request that is understood and declined. ``message`` names the value, ``cure`` what helps."""
+    """A request that is understood and declined. ``message`` names the value, ``cure`` the remedy."""
 
     cure = ""
 

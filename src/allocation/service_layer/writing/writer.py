@@ -57,10 +57,10 @@ from allocation.service_layer.writing.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
-PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
-PILE_SHARE = 0.5  # of the group that is being written: as many must wait, too
-LOCKING_S = 1.0  # for which events that need more at times get the lock at once, after one needed more
-REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
+PILE = 16  # minimum of pending messages to handle a group ahead: small groups cost more than they save
+PILE_SHARE = 0.5  # and minimum as a share of the group that is being written
+LOCKING_S = 1.0  # after an event needed more than its rows, such events get the lock immediately for this time
+REPEATING_S = 1.0  # after a repeated order line, lines are looked up first for this time
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -178,7 +178,7 @@ class Writer:
             group = await self._next_group(flight)
             landed = flight is None or await self._has_landed(flight)
             if isinstance(group, Handled) and not landed:
-                group = ToLock(group.entries)  # it was handled on what is not there
+                group = ToLock(group.entries)  # it was handled on data that were not written
             following = self._take_off(group) if isinstance(group, Handled) else None
             if flight and following:
                 await asyncio.sleep(0)  # let the database begin on it before the others are answered
@@ -234,7 +234,7 @@ class Writer:
         return True
 
     def _take(self, before: Flight | None) -> Entries:
-        """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
+        """All pending messages; of many at most half, counting those being written, so that there is a next group.
 
         Otherwise callers that send again after each answer would all be in one group, which is handled while nothing is
         written, and written while nothing is handled.
@@ -244,7 +244,7 @@ class Writer:
         return [self._queue.popleft() for _ in range(min(len(self._queue), most))]
 
     async def _handle_ahead(self, entries: Entries, before: Flight | None) -> Handled | ToLock:
-        """Read and handle a group on what the ones before leave behind, if that can be done."""
+        """Read and handle a group on the expected result of the groups before, if possible."""
         messages = messages_of(entries)
         wanted = wanted_by(messages, check_ids=False)
         kept = self._warm.take(wanted)
@@ -262,7 +262,7 @@ class Writer:
             group = Handled(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+        except Exception as error:  # noqa: BLE001 - the error occurs again in the transaction, which handles it
             self._note(error, messages)
             return ToLock(entries)
         return group
@@ -289,7 +289,7 @@ class Writer:
             await self._store.write(changes)
 
     async def _has_landed(self, flight: Flight) -> bool:
-        """Wait until the group is written. If that fails for whatever reason, it is not known to be written."""
+        """Wait until the group is written. After any failure it is unknown whether it was written."""
         try:
             await flight.written
         except StoreConflict:
