@@ -482,7 +482,7 @@ def test_work_that_others_got_in_between_is_done_again() -> None:
 def test_a_message_that_others_always_get_in_between_may_be_asked_again() -> None:
     async def scenario(writer: Writer, store: UnusualStore) -> None:
         store.conflicts = [StoreConflict("not unique")] * (MAX_CONFLICTS + 2)
-        with pytest.raises(Unavailable, match=r"^Other writers kept getting in between: not unique$"):
+        with pytest.raises(Unavailable, match=r"^Other writers changed the same products too often: not unique$"):
             await writer.handle(message(order("o1")))
         assert (await writer.handle(message(order("o1")))).result == "b1"
 
