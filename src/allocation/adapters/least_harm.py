@@ -58,10 +58,10 @@ def solve(task: Task) -> Plan | None:
 
 
 def _stop_after(rounds: int, solver: Highs) -> None:
-    """Interrupt the solver when it has asked so often whether to go on: a measure of its work that is no clock.
+    """Interrupt the solver after a number of its callbacks: a measure of its work without a clock.
 
-    It asks about once for each linear programme that it solves. Its own limit on nodes would not do: of a large task it
-    works for seconds on the first node.
+    It calls back about once for each linear programme that it solves. Its own limit on nodes is not enough: for a large
+    task it works for seconds on the first node.
     """
     left = rounds
 

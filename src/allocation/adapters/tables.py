@@ -107,7 +107,7 @@ batches = Table(
 )
 for _table in (products, batches):
     event.listen(_table, "after_create", ROOMY)
-# What is read to allocate a line, however many exhausted batches the product has.
+# The batches read to allocate a line, however many exhausted batches the product has.
 _partial_index("ix_batches_with_room", batches.c.sku, where="has_room")
 
 order_lines = Table(

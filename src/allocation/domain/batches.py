@@ -53,7 +53,7 @@ class Batch(Stock):
     facts that the product tells; a change by hand is refused when the message is done (`Product.check_told`).
     """
 
-    def __init__(  # noqa: PLR0913 - the seed's four, and what storage remembers
+    def __init__(  # noqa: PLR0913 - the seed's four, and stored values
         self,
         ref: str,
         sku: str,

@@ -12,7 +12,7 @@ from allocation.domain.lines import OrderLine, own_priority
 
 
 class Refusal(Exception):
-    """A request that is understood and declined. ``message`` names the value, ``cure`` what helps."""
+    """A request that is understood and declined. ``message`` names the value, ``cure`` the remedy."""
 
     cure = ""
 
@@ -308,7 +308,7 @@ class NotPinnable(Refusal):
 class SolverMissing(Refusal):
     """The rule ``least_harm`` needs a solver, and none is installed with the service."""
 
-    cure = "Leave it out, or install the solver where the service runs: pip install 'allocation[least-harm]'."
+    cure = "Omit least_harm, or install the solver on the service's machine: pip install 'allocation[least-harm]'."
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"least_harm cannot be true for {sku}: the solver is not installed")

@@ -1,6 +1,6 @@
-"""The least harmful way to place lines anew after a batch changed: the task, for whoever can solve it exactly.
+"""The least harmful reallocation after a batch changed: the problem, for an exact solver.
 
-Lines that differ in nothing that matters here are one kind: it is enough to say how many of a kind go where.
+Lines without a relevant difference are one kind: a solution only needs the number of lines of each kind for each place.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Place(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What is to be solved: how many lines of each kind go to each place.
+    """The problem: find the number of lines of each kind for each place.
 
-    Of a batch that was cut, as few lines leave as make up for what is ``missing``, ``leaving`` of them; those that find
-    no place wait. Of a batch that is late, ``missing`` is 0, at most ``leaving`` lines leave, and the others stay.
-    Wanted is the least harm, and among equals the fewest lines that leave.
+    From a batch that was cut, ``leaving`` lines leave, the fewest that cover the ``missing`` quantity; lines without a
+    place wait. From a late batch, ``missing`` is 0, at most ``leaving`` lines leave, and the others stay. The best
+    solution has the least harm, and among equals the fewest leaving lines.
     """
 
     kinds: Sequence[Kind]
@@ -74,7 +74,7 @@ Solver = Callable[[Task], Plan | None]  # None: no plan was found
 
 
 class Placing(NamedTuple):
-    """A line that leaves its batch, and the batch that it goes to; None: it waits."""
+    """A line that leaves its batch, and its new batch; None: it waits."""
 
     line: OrderLine
     batchref: str | None
@@ -106,7 +106,7 @@ def kinds_of(lines: Iterable[OrderLine]) -> list[Kind]:
 
 
 def fewest(lines: Iterable[OrderLine], missing: int) -> int | None:
-    """How many lines are enough to make up for what is missing, if the largest leave; None: all are too few."""
+    """The number of lines that cover the missing quantity if the largest leave; None: all together are too few."""
     for number, qty in enumerate(sorted((line.qty for line in lines), reverse=True), start=1):
         missing -= qty
         if missing <= 0:
@@ -123,7 +123,7 @@ def least_harmful(task: Task, greedy: Sequence[Placing], solve: Solver) -> Seque
 
 
 def harm_of(task: Task, placings: Sequence[Placing]) -> tuple[int, int]:
-    """What counts, in this order: of a cut who leaves and their harm, of a late batch all harm and who leaves."""
+    """The criteria in order: for a cut the leaving lines, then their harm; for a late batch the reverse."""
     kind_of = {line.orderid: kind for kind in task.kinds for line in kind.lines}
     day_of = {place.batchref: place.day for place in task.places}
     harm = sum(kind_of[line.orderid].harm(day_of.get(ref or "")) for line, ref in placings)

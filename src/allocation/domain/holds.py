@@ -1,4 +1,4 @@
-"""What a hold may be asked for, and whether it still runs."""
+"""The limits of a hold's expiry, and whether a hold is still open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def checked_moment(expires_at: datetime | None, now: datetime) -> datetime:
 
 
 def hold_of(known: Promise | None, holdid: str) -> Promise:
-    """What is known under the id of a hold; raises `UnknownHold`, or `HoldConflict` if it is an order's line."""
+    """The hold with this id; raises `UnknownHold`, or `HoldConflict` if it is an order's line."""
     if known is None:
         raise UnknownHold(holdid)
     if not is_hold(known.line):

@@ -1,6 +1,6 @@
-"""Which lines leave a batch that was cut, is late or has to make room for a pinned one, and where they go.
+"""Chooses the lines that leave a batch that was cut, is late or must make room for a pinned line, and their places.
 
-Nothing is changed here: what is found is a plan, for the product to carry out.
+Nothing is changed here: the result is a plan, for the product to carry out.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Leaving(NamedTuple):
         return least_harmful(Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today)), greedy, solve)
 
     def of_cut(self, batch: Batch, missing: int, solve: Solver) -> Sequence[Placing]:
-        """The lines that make up for what is missing with the least harm; none where the rules do not ask for that."""
+        """The lines that cover the missing quantity with the least harm; none if the rules do not have `least_harm`."""
         if missing <= 0 or not self.rules.least_harm:
             return []
         lines = [line for line in batch.lines_to_lose() if not self.rules.is_frozen(line, self.today)]
@@ -76,7 +76,7 @@ class Leaving(NamedTuple):
         return least_harmful(task, self._greedy_cut(batch, lines, missing), solve)
 
     def for_pinned(self, batch: Batch, line: OrderLine) -> Sequence[OrderLine]:
-        """The lines that make room for one that is pinned; raises `NotPinnable`."""
+        """The lines that make room for a pinned line; raises `NotPinnable`."""
         found: list[OrderLine] = []
         missing = line.qty - batch.available_quantity
         lines = batch.lines_to_lose()
@@ -115,7 +115,7 @@ class Leaving(NamedTuple):
         return placings
 
     def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:
-        """What would become of the lines of a batch without a plan."""
+        """The new places of a batch's lines without a plan."""
         freed = []
         for line in lines:
             if missing <= 0:

@@ -9,12 +9,14 @@ from typing import Final, NamedTuple
 from allocation.domain.events import AllocationRequired
 from allocation.domain.fields import MAX_PRIORITY
 
-HELD_PRIORITY: Final = -1  # a cart goes after every order
-PINNED_PRIORITY: Final = MAX_PRIORITY + 1  # on top of its own: a line put on its batch by hand goes before all others
+HELD_PRIORITY: Final = -1  # holds are served after all orders
+PINNED_PRIORITY: Final = (
+    MAX_PRIORITY + 1
+)  # added to a line's own priority: a pinned line has precedence over all others
 MAX_PARTS: Final = 100  # of a line; the last one is not split any more
 PART_MARK: Final = "/"  # between the order id of a line and the number of its part
 
-# How a line ended. What was shipped still takes up the stock of its batch; all others stand nowhere.
+# The end of a line. A shipped line still takes up the stock of its batch; all others have no batch.
 CANCELLED: Final = "cancelled"
 SHIPPED: Final = "shipped"
 RETURNED: Final = "returned"
@@ -29,7 +31,7 @@ FREED: Final = "freed"  # it lost its batch
 BY_HAND: Final = "by hand"  # it was pinned, and its batch comes next
 PASSING: Final = frozenset({ASKED, FREED, BY_HAND})
 
-# What a line is while it is open.
+# The states of an open line.
 ALLOCATED: Final = "allocated"
 PINNED: Final = "pinned"
 WAITING: Final = "waiting"
@@ -38,12 +40,12 @@ HELD: Final = "held"
 
 @dataclass(slots=True, unsafe_hash=True)  # a value, never changed; a frozen one takes three times as long to make
 class OrderLine:
-    """What a customer ordered of one SKU; ``(orderid, sku)`` identifies it. With ``expires_at`` it is a cart's hold.
+    """A customer's order of one SKU; ``(orderid, sku)`` identifies it. With ``expires_at`` it is a cart's hold.
 
-    ``position`` is its age: the product's version when the line was taken. It keeps it wherever it moves.
+    ``position`` is its age: the product's version when the line was accepted. It does not change when the line moves.
 
-    A line that may be split is the first ``part`` of itself, and each part is a line of its own; 0: it stays whole.
-    ``rest`` is what was cut off it, and is in the parts that follow; 0: there are none.
+    A line that may be split is its own first ``part``, and each part is a line of its own; 0: it stays whole. ``rest``
+    is the quantity of the parts after it; 0: there are none.
     """
 
     orderid: str
@@ -105,7 +107,7 @@ def own_priority(priority: int) -> int:
 
 
 def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
-    """What a line is, in a word: how it ended, or how it stands."""
+    """The state of a line in a word: its end, or its present state."""
     if closed is not None:
         return closed
     if priority == HELD_PRIORITY:
@@ -128,7 +130,7 @@ def days_late(need_by: date | None, day: date | None) -> int:
 class Promise(NamedTuple):
     """A line and its place: a batch, or the queue of backorders (``batchref`` is None), unless the line is closed.
 
-    ``closed`` is how the line ended; what was shipped keeps its batch. While a message is being handled it may also be
+    ``closed`` is the end of the line; a shipped line keeps its batch. While a message is being handled it may also be
     one of `PASSING`: the line has no place at this moment, and gets one before the message is done.
     """
 

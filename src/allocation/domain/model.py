@@ -173,8 +173,7 @@ class Product(ProductState):
     def cancel_allocation(self, orderid: str) -> None:
         """Cancel a line, and call the waiting lines that its stock can serve.
 
-        The first part stands for the line: all parts that are still open are cancelled with it. A later part is
-        cancelled alone.
+        The first part represents the line: all open parts are cancelled with it. A later part is cancelled alone.
         """
         known = self.promise(orderid)
         parts = self.parts(orderid) if known is None or known.line.part == 1 else [known]

@@ -1,4 +1,4 @@
-"""What storage knows of a product beyond what is in memory."""
+"""The stored data of a product that are not in memory."""
 
 from __future__ import annotations
 

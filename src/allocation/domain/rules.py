@@ -25,12 +25,12 @@ TOO_LATE: Final = "too late"
 
 B = TypeVar("B", bound=Stock)
 Order = Callable[[Stock], tuple[object, ...]]
-Room = Mapping[str, int]  # what is available, by batch
+Room = Mapping[str, int]  # available quantities by batch
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What `RulesChanged` says of a product."""
+    """The rules of a product, as set by `RulesChanged`."""
 
     strategy: str = WAREHOUSE_FIRST
     location: str | None = None
@@ -104,7 +104,7 @@ class Piece(NamedTuple, Generic[B]):
 
 
 class Choice(Generic[B]):
-    """Looks at batches for a line: those of one product, in order, with so much room in each."""
+    """Chooses among the batches of one product for a line, in order, with a given free quantity in each."""
 
     def __init__(self, batches: Sequence[B], rules: Rules, today: date, room: Room) -> None:
         self._batches = tuple(batches)  # others may be drawn from the records meanwhile
@@ -135,7 +135,7 @@ class Choice(Generic[B]):
         return on_time or late
 
     def piece(self, line: OrderLine) -> Piece[B] | None:
-        """What can be had of a line that no batch takes whole: all that the batch has which comes first for it."""
+        """The part of a line that no batch can take whole: all free stock of its first batch."""
         batch = self.of(replace(line, qty=1))
         if batch is None:
             return None
@@ -154,9 +154,9 @@ class Choice(Generic[B]):
         return self._obstacle(batch, line) in {"", TOO_LATE}
 
     def most_room(self, only: B | None) -> int:
-        """How large a line may be that finds room: in that batch, or in any (None).
+        """The largest line that finds room: in that batch, or in any (None).
 
-        What a safety stock keeps back may come free in another batch than the one that grew, so then it is any.
+        With a safety stock, another batch than the one that grew may get free stock, so then it is any batch.
         """
         safety_stock = self._rules.safety_stock
         spare = self._in_warehouse() - safety_stock
@@ -201,7 +201,7 @@ class Choice(Generic[B]):
         return (batch.expires_on - from_day).days >= self._rules.shelf_life_days
 
     def _in_warehouse(self) -> int:
-        """What is left there that could be sold."""
+        """The quantity left there that can be sold."""
         return sum(self._room[batch.reference] for batch in self._on_sale if batch.eta is None)
 
 

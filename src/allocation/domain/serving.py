@@ -1,4 +1,4 @@
-"""Who is served when there is room: lines that lost their batch, backorders, and lines that are promised too late.
+"""Chooses the lines to serve when there is room: lines that lost their batch, backorders, and late lines.
 
 Nothing is changed here. The result is a plan, for the product to carry out.
 """

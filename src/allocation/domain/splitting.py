@@ -1,4 +1,4 @@
-"""What a line is split into that no batch takes whole."""
+"""Splits a line that no batch can take whole."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from allocation.domain.rules import Choice
 def parts_of(
     line: OrderLine, choice: Choice[Batch], room: dict[str, int], is_free: Callable[[str], bool]
 ) -> Iterator[tuple[OrderLine, Batch | None]]:
-    """A line, or what it is split into, each with its batch; the last has none if it is to wait.
+    """A line or its parts, each with its batch; the last part has none if it must wait.
 
-    As long as no batch takes all of it, it leaves behind what the first batch has. The room, which the choice is made
-    from, is used up. ``is_free`` says whether nothing has an order id, so that a part may.
+    While no batch can take the whole rest, a part takes the free stock of the first batch. The free quantities of the
+    choice are reduced. ``is_free`` says whether an order id is unused, so that a part can have it.
     """
     while True:
         batch = choice.of(line)
@@ -34,7 +34,7 @@ def parts_of(
 
 
 def can_be_split(line: OrderLine, is_free: Callable[[str], bool]) -> bool:
-    """Whether it is the last part of one that may be split, and there is a name for the next."""
+    """Whether the line is the last part, may be split, and there is a free order id for the next part."""
     if not 0 < line.part < MAX_PARTS or line.rest or len(line.next_part) > MAX_TEXT_LENGTH:
         return False
     return is_free(line.next_part)

@@ -1,8 +1,8 @@
-"""What each event makes of a line, a batch and a product: the only place where they change.
+"""The effect of each event on a line, a batch and a product: the only place where they change.
 
 An event that changes something is a fact. A product decides (`allocation.domain.model`) and tells facts; the books
 replay the facts of the ledger (`allocation.service_layer.proving.books`). Both apply the same function of `EVOLVE`,
-so a fact has one meaning. The counters follow from it: a line takes up stock of the batch it is on, whatever put it
+so a fact has one meaning. The counters follow from it: a line takes up stock of its batch, by whatever fact it got
 there (`apply`).
 
 A function changes the product's ``version_number`` by the number of changes that the fact is. The position of a new
@@ -36,7 +36,7 @@ from allocation.domain.stock import Stock
 
 
 class Evolving(Protocol):
-    """What a fact is applied to: a product, or the books of one."""
+    """The subject of a fact: a product, or the books of one."""
 
     version_number: int
 
@@ -56,7 +56,7 @@ class Evolving(Protocol):
         """One backorder less."""
 
     def correct_waiting(self, number: int) -> None:
-        """So many backorders, after a wrong count."""
+        """The right number of backorders, after a wrong count."""
 
 
 def apply(product: Evolving, before: Promise | None, fact: Event) -> Promise:
@@ -79,7 +79,7 @@ def apply(product: Evolving, before: Promise | None, fact: Event) -> Promise:
 
 
 def follow(before: Promise | None, fact: Event) -> Promise:
-    """The line after the fact, for those who follow lines alone and count nothing."""
+    """The line after the fact, for callers that follow lines only and count nothing."""
     return LINES[type(fact)](_Uncounted(), before, fact)
 
 
@@ -178,7 +178,7 @@ def hold_ended(product: Evolving, before: Promise | None, fact: events.HoldEnded
 
 
 def _known(before: Promise | None, fact: Any) -> Promise:
-    """The line before the fact. One that is new was asked for with nothing but its quantity."""
+    """The line before the fact. A new line was ordered with only its quantity."""
     return before or Promise(OrderLine(name_of(fact) or "", fact.sku, fact.qty), None, ASKED)
 
 

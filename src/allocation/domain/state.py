@@ -28,11 +28,11 @@ class ProductState:
 
     ``version_number`` counts the changes; the position of a batch or line is the version that brought it.
     ``changed_batches`` and ``changed_promises`` are the rows to write. ``events`` are what the bus handles next.
-    ``given`` are facts of kinds that also come from outside; those that are not the message itself are recorded as its
+    ``given`` are facts of types that senders can send too; except for the message itself, they are recorded as its
     consequences. ``today`` is the day that stock in the warehouse is promised for.
     """
 
-    def __init__(  # noqa: PLR0913 - the seed's three, and what storage remembers
+    def __init__(  # noqa: PLR0913 - the seed's three, and stored values
         self,
         sku: str,
         batches: Iterable[Batch],

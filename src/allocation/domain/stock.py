@@ -17,11 +17,11 @@ class Stock:
     """A batch without its lines: in the warehouse (``eta`` is None), or inbound and due on a day.
 
     The available quantity is never negative when a message is done. Shipped stock counts as allocated, because it uses
-    up what was purchased. ``initial_quantity`` and ``initial_eta`` are those the batch was created with: by them it is
-    recognised when it is created again. ``quarantine`` is the reason why the batch must not be sold now.
+    up the purchased quantity. ``initial_quantity`` and ``initial_eta`` are the values at creation: by them a repeated
+    creation is recognised. ``quarantine`` is the reason why the batch must not be sold now.
     """
 
-    def __init__(  # noqa: PLR0913 - the seed's four, and what storage remembers
+    def __init__(  # noqa: PLR0913 - the seed's four, and stored values
         self,
         ref: str,
         sku: str,

@@ -13,7 +13,7 @@ from allocation.domain.rules import Choice
 
 
 class WaitingLines:
-    """Those that came to wait since loading, by age; all others are drawn from the records as far as needed."""
+    """The lines that started to wait since loading, by age; all others are read from the records as needed."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -39,7 +39,7 @@ class WaitingLines:
         has_moved: Callable[[str], bool],
         service_key: Callable[[OrderLine], tuple[int, int]],
     ) -> Iterator[OrderLine]:
-        """Those that may find room, in that batch or in any (None), but for those that stand elsewhere by now."""
+        """The waiting lines that may find room, in that batch or in any (None), except lines that have moved since."""
         priorities = {0, *self._records.priorities(None)}
         stored = [self._stored(priority, choice, batch, has_moved) for priority in priorities]
         return heapq.merge(*stored, iter(sorted(self._new, key=service_key)), key=service_key)

@@ -23,7 +23,7 @@ MOST_SHOWN = 200  # lines, on a page
 class ChangedLine(msgspec.Struct):
     """A line with its present and its new batch, and its present and new promised day; null: it waits, or has no day.
 
-    Stock in the warehouse is promised for today. ``state`` is what the line would be.
+    Stock in the warehouse is promised for today. ``state`` is the new state of the line.
     """
 
     orderid: str

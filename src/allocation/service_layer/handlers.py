@@ -264,10 +264,10 @@ def _check_is_no_hold_of_another(product: Product, holdid: str, uow: AbstractUni
 
 
 class Needs(Enum):
-    """Which rows an event needs: whether those that its fields name are enough."""
+    """The rows that an event needs: whether the rows named in its fields are enough."""
 
-    NAMED = "those that its fields name"
-    MORE_AT_TIMES = "more, where lines wait or lose their batch, or their batch is used up"
+    NAMED = "the rows that its fields name"
+    MORE_AT_TIMES = "more, if lines wait or lose their batch, or their batch is used up"
     MORE = "more than those"
 
 
@@ -345,8 +345,8 @@ EFFECTS: Mapping[type[events.Event], Sequence[Effect]] = {
     events.OutOfStock: [send_out_of_stock_notification],
 }
 
-# The rows that the handler of an event from outside needs, so that the writer knows beforehand what to lock. An event
-# without a row here needs more than it names: that is always right, and slower where it is not so.
+# The rows that the handler of an event from outside needs, so that the writer knows the locks beforehand. An event
+# without an entry needs more rows than it names: this default is always correct, but may be slower than needed.
 NEEDS: Mapping[type[events.Event], Needs] = {
     events.BatchCreated: Needs.MORE_AT_TIMES,
     events.AllocationRequired: Needs.NAMED,

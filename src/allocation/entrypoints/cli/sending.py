@@ -82,7 +82,7 @@ def _command(kind: type[Event]) -> Callable[..., int]:
         _keyword("as_json", AsJson, default=False),
         _keyword("database", DatabaseUrl, None),
     ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by Typer
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 

@@ -147,7 +147,7 @@ class Hub:
             try:
                 await timed(self._look(), self.spend)
             except StoreUnavailable as error:
-                log.info("live pages stand still", reason=str(error))
+                log.info("live pages are not updated", reason=str(error))
             except Exception:
                 log.exception("looking for news failed")
             spent, self._spent_s = self._spent_s, 0.0

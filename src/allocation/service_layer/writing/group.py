@@ -177,8 +177,8 @@ def handle_each(messages: Sequence[Message], uow: GroupUnitOfWork) -> Outcomes:
 def handle_again(messages: Sequence[Message], uow: GroupUnitOfWork, before: Outcomes) -> Outcomes:
     """Handle a group that may have been written, with outcomes from ``before``.
 
-    If each message is in the ledger or was refused, it was written: a commit is whole. Then those that were refused
-    stay so. Handled again they would be on what came after them, and might be accepted.
+    If each message is in the ledger or was refused, the group was written, since a commit is whole. Then refused
+    messages stay refused. Handled again they would see later changes, and might be accepted.
     """
     told = [uow.knows(message) for message in messages]
     if not all(is_told or isinstance(outcome, Refusal) for is_told, outcome in zip(told, before, strict=True)):

@@ -8,12 +8,12 @@ TROUBLE_S = 10.0  # for which a database that could not be written is taken to b
 
 
 class Patience:
-    """Counts from the loss, not anew for each group: later callers do not wait as long again."""
+    """Counts from the loss, not for each group, so that later callers do not wait again."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._lost_at: float | None = None  # since when no transaction has succeeded; None: the last one did
-        self._trouble: tuple[str, float] | None = None  # the last one that was told to callers, and when
+        self._lost_at: float | None = None  # time of the first failed transaction; None: the last one succeeded
+        self._trouble: tuple[str, float] | None = None  # the last error reported to callers, and its time
 
     @property
     def trouble(self) -> str | None:
@@ -30,7 +30,7 @@ class Patience:
         return now > self._lost_at + self._timeout_s
 
     def give_up(self, reason: str) -> None:
-        """Callers are told that their messages could not be written."""
+        """Record that callers got this error for their messages."""
         self._trouble = reason, _now()
 
     def renew(self) -> None:

@@ -1,4 +1,4 @@
-"""What the writer takes from its queue, by what is to become of it."""
+"""The groups that the writer takes from its queue, by their next step."""
 
 from __future__ import annotations
 

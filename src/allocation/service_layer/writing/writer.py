@@ -4,20 +4,19 @@ Messages that arrive while one group is written form the next group. So each mes
 single caller never waits for others. As soon as enough messages are pending, they are read and handled on the expected
 result of the group before, so that Python and the database work in parallel. Guarantees:
 
-- Messages are handled in the order they came in.
-- A message and all it sets off are committed together or not at all, and nobody is answered before that.
-- A refusal answers its own caller. An unexpected error makes the group be handled one by one, so that it harms
-  only the message that causes it.
-- A group is read without a lock, as far as its products are not in memory from the groups before, and written only if
-  nobody else changed them meanwhile. The lines ordered of products in memory are expected to be new, and not looked up:
-  one that is not cannot be written a second time. A group with an event that needs more than the rows it names
+- Messages are handled in the order of arrival.
+- A message and all its consequences are committed together or not at all, and answered only after the commit.
+- A refusal answers its own caller. After an unexpected error the messages of the group are handled one by one, so that
+  only the message that causes the error fails.
+- A group is read without a lock, except products that are in memory already, and written only if no other process
+  changed the products meanwhile. Lines ordered of products in memory are expected to be new and are not looked up: an
+  existing line cannot be written twice. A group with an event that needs more than the rows it names
   (`handlers.NEEDS`) is handled in a transaction that locks its products; so is a group that could not be written.
-  After a lost connection it is done again with every message id looked up in the ledger,
-  which tells whether the lost commit had happened. If it had, what it answers is kept: nobody refused is handled a
-  second time.
-- The patience with a lost database counts from its loss and not again for each group: later callers are told at once.
-- While others are found to change the same products, they and we write in turns, of several groups each.
-- The queue is bounded. Closing handles everything that was accepted.
+  After a lost connection the group is done again with every message id looked up in the ledger, which shows whether the
+  lost commit was made. If it was, its answers are kept, and refused messages are not handled again.
+- The timeout for a lost database counts from its loss, not for each group: later callers are answered immediately.
+- While other processes change the same products, all of them write in turns of several groups.
+- The queue is bounded. Closing handles all accepted messages.
 """
 
 from __future__ import annotations
@@ -58,10 +57,10 @@ from allocation.service_layer.writing.warm import WarmProducts
 
 MAX_GROUP = 1_000
 MAX_QUEUED = 20_000
-PILE = 16  # messages that must wait before they are handled ahead: small groups cost more than they hurry
-PILE_SHARE = 0.5  # of the group that is being written: as many must wait, too
-LOCKING_S = 1.0  # for which events that need more at times get the lock at once, after one needed more
-REPEATING_S = 1.0  # for which lines are looked up first, after one was ordered that was taken before
+PILE = 16  # minimum of pending messages to handle a group ahead: small groups cost more than they save
+PILE_SHARE = 0.5  # and minimum as a share of the group that is being written
+LOCKING_S = 1.0  # after an event needed more than its rows, such events get the lock immediately for this time
+REPEATING_S = 1.0  # after a repeated order line, lines are looked up first for this time
 MAX_CONFLICTS = 10
 RECONNECT_TIMEOUT_S = 10.0
 RECONNECT_DELAY_S = 0.05
@@ -179,7 +178,7 @@ class Writer:
             group = await self._next_group(flight)
             landed = flight is None or await self._has_landed(flight)
             if isinstance(group, Handled) and not landed:
-                group = ToLock(group.entries)  # it was handled on what is not there
+                group = ToLock(group.entries)  # it was handled on data that were not written
             following = self._take_off(group) if isinstance(group, Handled) else None
             if flight and following:
                 await asyncio.sleep(0)  # let the database begin on it before the others are answered
@@ -235,7 +234,7 @@ class Writer:
         return True
 
     def _take(self, before: Flight | None) -> Entries:
-        """All that wait; of many no more than a half, those being written counted in: there is to be a next group.
+        """All pending messages; of many at most half, counting those being written, so that there is a next group.
 
         Otherwise callers that send again after each answer would all be in one group, which is handled while nothing is
         written, and written while nothing is handled.
@@ -245,7 +244,7 @@ class Writer:
         return [self._queue.popleft() for _ in range(min(len(self._queue), most))]
 
     async def _handle_ahead(self, entries: Entries, before: Flight | None) -> Handled | ToLock:
-        """Read and handle a group on what the ones before leave behind, if that can be done."""
+        """Read and handle a group on the expected result of the groups before, if possible."""
         messages = messages_of(entries)
         wanted = wanted_by(messages, check_ids=False)
         kept = self._warm.take(wanted)
@@ -263,7 +262,7 @@ class Writer:
             group = Handled(entries, outcomes, uow.changes(), fresh=not kept, expected=bool(new))
             self._warm.forget(uow.products.skus)
             self._warm.keep(uow.products.leave())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is met again where it is dealt with
+        except Exception as error:  # noqa: BLE001 - the error occurs again in the transaction, which handles it
             self._note(error, messages)
             return ToLock(entries)
         return group
@@ -290,7 +289,7 @@ class Writer:
             await self._store.write(changes)
 
     async def _has_landed(self, flight: Flight) -> bool:
-        """Wait until the group is written. If that fails for whatever reason, it is not known to be written."""
+        """Wait until the group is written. After any failure it is unknown whether it was written."""
         try:
             await flight.written
         except StoreConflict:
