@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import random
 import re
 from datetime import date, datetime
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from allocation.domain import events
+from allocation.domain.errors import InvalidMessage
 from allocation.service_layer.handlers import EFFECTS, HANDLERS, NEEDS, RAISES
-from allocation.service_layer.messages import field_rules, incoming_types
+from allocation.service_layer.messages import decode, field_rules, incoming_types
 from tests.lives import random_event
 
 DECLARED = [
@@ -21,6 +23,7 @@ DECLARED = [
     if issubclass(kind, events.Event) and kind not in {events.Event, events.Request, events.Notice}
 ]
 HARD_TO_READ = re.compile(r"\b(what|who|whoever|those|anew|for ever|of which|stands?|goes|is told)\b", re.IGNORECASE)
+RIGHT = {str: "x", int: 1, bool: True, date: "2026-01-31", datetime: "2026-01-31T12:00:00Z"}
 
 
 def test_every_event_has_a_row() -> None:
@@ -51,11 +54,16 @@ def test_every_event_says_what_it_means(kind: type[events.Event]) -> None:
 
 
 @pytest.mark.parametrize("kind", DECLARED)
-def test_every_field_has_a_rule(kind: Any) -> None:
+def test_every_field_has_a_rule_that_its_refusal_tells(kind: Any) -> None:
+    right: dict[str, Any] = {}
     for rule in field_rules(kind):
         assert rule.base in {str, int, bool, date, datetime}, rule
         assert (rule.limit is None) == (rule.base in {bool, date, datetime}), rule
-        assert str(rule)
+        with pytest.raises(InvalidMessage) as refused:
+            decode(kind, json.dumps({**right, rule.name: []}))
+        assert refused.value.message == f"{rule.name} is []"
+        assert refused.value.cure == f"{rule.name} takes {rule}."
+        right |= {rule.name: RIGHT[rule.base]} if rule.required else {}
 
 
 @pytest.mark.parametrize("kind", DECLARED)

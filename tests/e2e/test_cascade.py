@@ -9,6 +9,7 @@ from urllib.parse import quote
 from allocation.domain.events import AllocationRequired, BatchCreated
 from tests.e2e.program import given, run
 from tests.services import Server, unique
+from tests.waiting import wait_until
 
 
 def cut(server: Server, key: str) -> str:
@@ -25,7 +26,8 @@ def cut(server: Server, key: str) -> str:
 
 def test_a_cascade_is_a_tree_whichever_message_of_it_is_asked_for(server: Server) -> None:
     key = cut(server, unique("key/with/slashes"))
-    found = server.get(f"/events/{quote(key, safe='')}/cascade")
+    found = wait_until(lambda: done_cascade(server, key))
+    assert found is not None
     messages = found["messages"]
     assert (found["correlation_id"], found["next_after"]) == (key, None)
     known: set[str] = set()
@@ -41,6 +43,13 @@ def test_a_cascade_is_a_tree_whichever_message_of_it_is_asked_for(server: Server
     for each in messages:
         assert server.get(f"/events/{quote(each['id'], safe='')}/cascade") == found
     assert pages(server, key) == messages
+
+
+def done_cascade(server: Server, key: str) -> Any:
+    """None until its effects are done: before that, each look may tell something else of them."""
+    found = server.get(f"/events/{quote(key, safe='')}/cascade")
+    owed = [delivery for each in found["messages"] for delivery in each["deliveries"]]
+    return None if any(delivery["state"] == "pending" for delivery in owed) else found
 
 
 def pages(server: Server, key: str) -> list[Any]:
