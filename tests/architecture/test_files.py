@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 450
 # The contract of a store is read from top to bottom by authors of another one. The model may only become shorter.
-LONGER: Mapping[str, int] = {"testing/store.py": 560, "domain/model.py": 540}
+LONGER: Mapping[str, int] = {"testing/store.py": 560, "domain/model.py": 520}
 
 
 CIRCLE = """
