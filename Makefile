@@ -11,6 +11,8 @@ UV_COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --no-config --universal --
 SOURCES := $(sort $(dir $(wildcard src/allocation/__init__.py tests/*.py bench/*.py journey/*.py)))
 
 SECONDS ?= 180
+WORKERS ?= 2
+QUICK := tests/unit tests/seed tests/architecture tests/contract
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,8 +33,12 @@ run: setup ## serve HTTP on the embedded store
 	$(BIN)/allocation serve
 
 .PHONY: test
-test: setup ## run all tests, on a real PostgreSQL too (ARGS="-k name" chooses)
-	$(BIN)/pytest $(ARGS)
+test: setup ## run all tests in two processes, on a real PostgreSQL too (ARGS="-k name" chooses, WORKERS=1)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+
+.PHONY: test-quick
+test-quick: setup ## run in a minute what needs no PostgreSQL, browser or process: unit, seed, architecture, contract
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=load -k 'not postgres' $(QUICK) $(ARGS)
 
 .PHONY: torture
 torture: setup ## kill, cut and pause everything under load; count what is lost or done twice (SECONDS=180, SEED=)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email
 import email.policy
-import socket
 from collections.abc import Callable
 from email.message import EmailMessage
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.servers import free_port
 
 TAKEN = "250 OK"
 
@@ -22,7 +23,7 @@ class MailServer:
         self.mails: list[EmailMessage] = []
         self.encrypted: list[bool] = []  # for each mail, whether it came through TLS
         self.answer: Callable[[EmailMessage], str] = lambda _: TAKEN
-        self.port = _free_port()
+        self.port = free_port()
         self._options = options
         self._controller: Controller | None = None  # None: down
 
@@ -55,9 +56,3 @@ class MailServer:
             self.mails.append(mail)
             self.encrypted.append(session.ssl is not None)
         return answer
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -52,9 +52,9 @@ _DEFAULT_SETTINGS = {
 # the server and its files away. $1 is pg_ctl, $2 the home of the server.
 _GUARD = 'cat >/dev/null; "$1" stop -s -m immediate -D "$2/data" >/dev/null 2>&1; rm -rf "$2"'
 
-# Never the same port twice, as the server that had it may be down for a moment only. Processes
-# started one after the other begin far apart.
-_port_numbers = itertools.count(os.getpid() * 97)
+# Never the same port twice, as the server that had it may be down for a moment only. Processes that
+# run tests side by side, started one after the other, begin far apart: by the golden section of PORTS.
+_port_numbers = itertools.count(os.getpid() * 7417)
 
 
 class PostgresNotFound(Exception):

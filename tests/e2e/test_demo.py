@@ -6,7 +6,6 @@ import re
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,8 +18,11 @@ from tests.servers import running_processes
 MATTRESS = "mattress-shipment"
 
 
-def left_behind() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob("allocation-demo-*"))
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo puts its files: other processes may play it at the same time."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
 
 
 def rows(output: str, title: str) -> list[list[str]]:
@@ -34,9 +36,8 @@ def rows(output: str, title: str) -> list[list[str]]:
     return found
 
 
-def test_tells_both_stories_and_leaves_nothing() -> None:
+def test_tells_both_stories_and_leaves_nothing(temporary_files: Path) -> None:
     """S1 of the seed."""
-    before = left_behind()
     done = run_program("demo")
     assert (done.code, done.errors) == (0, "")
     assert rows(done.output, "The lines of SPRINGY-MATTRESS") == [
@@ -54,7 +55,7 @@ def test_tells_both_stories_and_leaves_nothing() -> None:
         ["stock@made.com", "Out of stock for RELIABLE-FORK"],
         ["stock@made.com", "Out of stock for RELIABLE-FORK"],
     ]
-    assert left_behind() == before
+    assert list(temporary_files.iterdir()) == []
 
 
 def test_may_run_twice_and_heeds_no_setting_of_the_service() -> None:
@@ -66,8 +67,7 @@ def test_may_run_twice_and_heeds_no_setting_of_the_service() -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_on_a_terminal_it_serves_until_it_is_ended(ending: signal.Signals) -> None:
-    before = left_behind()
+def test_on_a_terminal_it_serves_until_it_is_ended(ending: signal.Signals, temporary_files: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen([*PROGRAM, "demo"], stdout=theirs, stderr=theirs, stdin=theirs) as demo:
         os.close(theirs)
@@ -81,7 +81,7 @@ def test_on_a_terminal_it_serves_until_it_is_ended(ending: signal.Signals) -> No
         assert demo.wait(TIMEOUT_S) == 0
     os.close(ours)
     assert not set(children) & running_processes().keys()
-    assert left_behind() == before
+    assert list(temporary_files.iterdir()) == []
 
 
 def _read_until(terminal: int, text: str) -> str:
