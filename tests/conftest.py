@@ -36,10 +36,11 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment() -> Iterator[None]:
-    """Nobody's own settings lead the tests elsewhere."""
+    """Nobody's own settings lead the tests elsewhere, and no terminal decides how wide tables are."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
-            if name.startswith("ALLOCATION_") and name != BINARIES_VARIABLE:
+            own = name.startswith("ALLOCATION_") and name != BINARIES_VARIABLE
+            if own or name in {"COLUMNS", "LINES", "FORCE_COLOR"}:
                 patch.delenv(name)
         yield
 
