@@ -41,21 +41,21 @@ TURNS = {
 
 # The number found today; it only falls.
 ALLOWED = {
-    "what …": 65,
-    "who …": 6,
-    "whoever, wherever": 1,
-    "those that …": 15,
+    "what …": 13,
+    "who …": 0,
+    "whoever, wherever": 0,
+    "those that …": 4,
     "so many": 4,
-    "anew": 1,
-    "for ever": 3,
+    "anew": 0,
+    "for ever": 0,
     "but for": 0,
     "of which": 0,
     "in between": 0,
-    "at the latest": 1,
-    "stands": 8,
-    "comes to": 2,
-    "is told": 3,
-    "goes": 5,
+    "at the latest": 0,
+    "stands": 4,
+    "comes to": 0,
+    "is told": 1,
+    "goes": 1,
     "old words": 0,
 }
 

@@ -123,7 +123,7 @@ def _check_rows(flow: Flow, event: type[Event], handler: Handler) -> None:
     if handler not in flow.raises:
         raise InvalidFlow(
             f"{_name(handler)} handles {event.__name__} and has no row in RAISES:"
-            " declare what it may raise, frozenset() if nothing"
+            " declare the events it may raise, frozenset() if none"
         )
     for raised in flow.raises[handler]:
         if raised not in flow.handlers:
