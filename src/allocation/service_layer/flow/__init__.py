@@ -103,7 +103,7 @@ def _check_facts(flow: Flow) -> None:
         is_fact = not issubclass(event, Request | Notice)
         if is_fact and event not in flow.evolve:
             raise InvalidFlow(
-                f"{event.__name__} has no row in standing.EVOLVE: say what it changes, or declare it as a"
+                f"{event.__name__} has no row in standing.EVOLVE: add its change, or declare it as a"
                 " Request or a Notice if it changes nothing"
             )
         if not is_fact and event in flow.evolve:
