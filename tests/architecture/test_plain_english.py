@@ -1,8 +1,8 @@
 """Texts are plain English: turns of phrase that have to be read twice are counted, and their number only falls.
 
-A regular expression finds a turn, not its meaning. So `ALLOWED` is the number found today, false alarms included, and not
-always zero. The test fails if a number rises. It also fails if a number falls: then lower the number in the table, so that
-an improvement cannot be lost again.
+A regular expression finds a turn, not its meaning. So `ALLOWED` is the number found today, false alarms included, and
+not always zero. The test fails if a number rises. It also fails if a number falls: then lower the number in the table,
+so that an improvement cannot be lost again.
 """
 
 from __future__ import annotations
