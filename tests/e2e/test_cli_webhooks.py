@@ -98,7 +98,7 @@ def test_tells_what_the_target_said(sqlite_url: str, receiver: Receiver) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (("add", "shop.example"), 2, "shop.example is no address to post to"),
+        (("add", "shop.example"), 2, "shop.example is not a URL to post to"),
         (("add", URL, "--event", "Nope"), 2, "Unknown event type 'Nope'"),
         (("add",), 2, "Missing argument"),
         (("rotate", NOBODY, "--overlap-hours", "721"), 2, "0<=x<=720"),

@@ -43,8 +43,8 @@ class Serving(NamedTuple):
     def called(self, freed: Sequence[OrderLine], waiting: Iterable[OrderLine], plan: Plan) -> Called:
         """All freed lines, and the backorders that will find room.
 
-        A dry run on the room left decides which ones fit, because one line can use up what the next one needs. Lines
-        with a planned batch come first, so that no other line takes their room. Holds come last.
+        A dry run on the free quantities decides which ones fit, because one line can use up the stock of the next one.
+        Lines with a planned batch come first, so that no other line takes their room. Holds come last.
         """
         freed = sorted(freed, key=self.service_key)
         planned = [line for line in freed if plan.batch_of(line)]

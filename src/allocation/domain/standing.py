@@ -2,8 +2,8 @@
 
 An event that changes something is a fact. A product decides (`allocation.domain.model`) and tells facts; the books
 replay the facts of the ledger (`allocation.service_layer.proving.books`). Both apply the same function of `EVOLVE`,
-so a fact has one meaning. The counters follow from it: a line takes up stock of its batch, by whatever fact it got
-there (`apply`).
+so a fact has one meaning. The counters follow from it: a line takes up stock of its batch, independent of
+the fact that put it there (`apply`).
 
 A function changes the product's ``version_number`` by the number of changes that the fact is. The position of a new
 line or batch is the version that its fact leads to.
@@ -44,7 +44,7 @@ class Evolving(Protocol):
         """The batch, for one change."""
 
     def take_in(self, event: events.BatchCreated) -> Stock:
-        """The new batch, without a position; or the one that has its reference."""
+        """The new batch, without a position; or the known batch with its reference."""
 
     def take_rules(self, event: events.RulesChanged) -> None:
         """The product is allocated by these rules from now on."""

@@ -27,7 +27,7 @@ class ProductState:
     """One SKU: its batches, and the lines promised from them or waiting. The unit of locking.
 
     ``version_number`` counts the changes; the position of a batch or line is the version that brought it.
-    ``changed_batches`` and ``changed_promises`` are the rows to write. ``events`` are what the bus handles next.
+    ``changed_batches`` and ``changed_promises`` are the rows to write. ``events`` are for the bus to handle next.
     ``given`` are facts of types that senders can send too; except for the message itself, they are recorded as its
     consequences. ``today`` is the day that stock in the warehouse is promised for.
     """
@@ -209,7 +209,7 @@ class ProductState:
         self._told_waiting += number - self.waiting_lines
         self.waiting_lines = number
 
-    # What is known
+    # Look-ups
 
     def _standing(self, orderid: str) -> Promise | None:
         """The order's line and its place, or that it has none at this moment."""

@@ -103,7 +103,7 @@ def _check_facts(flow: Flow) -> None:
         is_fact = not issubclass(event, Request | Notice)
         if is_fact and event not in flow.evolve:
             raise InvalidFlow(
-                f"{event.__name__} has no row in standing.EVOLVE: say what it changes, or declare it as a"
+                f"{event.__name__} has no row in standing.EVOLVE: add its change, or declare it as a"
                 " Request or a Notice if it changes nothing"
             )
         if not is_fact and event in flow.evolve:
@@ -123,7 +123,7 @@ def _check_rows(flow: Flow, event: type[Event], handler: Handler) -> None:
     if handler not in flow.raises:
         raise InvalidFlow(
             f"{_name(handler)} handles {event.__name__} and has no row in RAISES:"
-            " declare what it may raise, frozenset() if nothing"
+            " declare the events it may raise, frozenset() if none"
         )
     for raised in flow.raises[handler]:
         if raised not in flow.handlers:

@@ -1,4 +1,4 @@
-"""The port to storage: what a transaction reads and writes, as rows.
+"""The port to storage: the data that a transaction reads and writes, as rows.
 
 There are two ways to change data. `Store.run` is one transaction that locks the data it reads, a `Session`. Or
 `Store.read` reads without a lock, and `Store.write` writes the changes if no other process changed the products

@@ -274,7 +274,7 @@ class Writer:
                 self.meter.in_vain += 1
                 self._locking_until = asyncio.get_running_loop().time() + LOCKING_S
             case StoreUnavailable():
-                self._warm.clear()  # who answers next may be a server that has lost commits
+                self._warm.clear()  # the next one to answer may be a server that has lost commits
 
     def _expect_repeats(self) -> None:
         self._repeating_until = asyncio.get_running_loop().time() + REPEATING_S
