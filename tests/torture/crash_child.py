@@ -104,7 +104,7 @@ def stock() -> Sequence[Event]:
 def messages(way: str) -> Sequence[Message]:
     """All groups, one after the other.
 
-    A count, another day or a hold needs lines that are not read ahead: it makes a group lock and run.
+    A count, another day, a hold or a pin needs lines that are not read ahead: it makes a group lock and run.
     """
     return [
         new_message(each, ACTOR, key=f"{group}-{place}")
@@ -124,8 +124,10 @@ def _group(way: str, group: int) -> Sequence[Event]:
         BatchEtaChanged(f"due-{group}", LATE),
         HoldConfirmed(f"cart-{group}", f"{group}-cart"),
         StockHeld(f"{group}-hold", "CHAIR", 1, HELD_UNTIL),
+        LinePinned(f"pinned-{group}", "CHAIR", "some", "a friend"),
     ]
-    write = [AllocationRequired(f"{group}-{sku}", sku, 1) for sku in ("TABLE", *(f"SOFA-{each}" for each in GROUPS))]
+    skus = ("TABLE", "CHAIR", *(f"SOFA-{each}" for each in GROUPS))
+    write = [AllocationRequired(f"{group}-{sku}", sku, 1) for sku in skus]
     return [
         BatchCreated(f"bought-{group}", f"LAMP-{group}", 5),
         AllocationRequired(f"{group}-lamp", f"LAMP-{group}", 2),
@@ -134,7 +136,6 @@ def _group(way: str, group: int) -> Sequence[Event]:
         LineShipped(f"left-{group}", "CHAIR"),
         AllocationCancelled(f"cancelled-{group}", "CHAIR"),
         LineQuantityChanged(f"changed-{group}", "CHAIR", 3),
-        LinePinned(f"pinned-{group}", "CHAIR", "some", "a friend"),
         *(run if way == "run" else write),
     ]
 
