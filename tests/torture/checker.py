@@ -122,13 +122,17 @@ def _receipt(message: Sent, *, is_there: bool) -> Iterator[Fault]:
 
 
 def _is_whole(cascade: Sequence[Json]) -> bool:
-    """No step is missing, and the last thing that happened to each line called is that it stands or waits."""
+    """No step is missing, and no line or hold is left without a place."""
     ids = [event["id"] for event in cascade]
     key = cascade[0]["correlation_id"]
     if set(ids) != {key, *(f"{key}~{step}" for step in range(1, len(ids)))}:
         return False
-    about_lines = [event for event in cascade[1:] if "orderid" in event["body"] and event["type"] != "PromiseChanged"]
-    return CALLED.isdisjoint({event["body"]["orderid"]: event["type"] for event in about_lines}.values())
+    last = {
+        event["body"].get("orderid") or event["body"]["holdid"]: event["type"]
+        for event in cascade[1:]
+        if event["type"] in FACTS
+    }
+    return CALLED.isdisjoint(last.values())
 
 
 def _answers(sent: Iterable[Sent], cascades: Mapping[str, Sequence[Json]], gone: AbstractSet[_Name]) -> Iterator[Fault]:
@@ -264,7 +268,7 @@ class _Books:
             "AllocationRequired": (True, known or _Played(body["qty"])),
             "Backordered": (ref is None, _Played(body["qty"])),
             "Allocated": (ref is None and state in {None, OPEN}, _Played(body["qty"], told)),
-            "Deallocated": (state == OPEN and ref == told, _Played(body["qty"])),
+            "Deallocated": (state in {OPEN, HELD} and ref == told, _Played(body["qty"], None, state or OPEN)),
             "Resized": (state == OPEN, _Played(body["qty"], ref)),
             "Pinned": (state == OPEN, known),
             "Shipped": (state == OPEN and ref == told, _Played(body["qty"], told, SHIPPED)),

@@ -252,6 +252,15 @@ def hold_on_when_it_was_ordered(run: Run) -> None:
     run.stored.batches = [Batch("b1", SKU, 8, 8)]
 
 
+def leave_a_hold_without_a_place(run: Run) -> None:
+    cart = {"orderid": "h1", "sku": SKU, "qty": 1}
+    run.stored.events = [
+        *run.stored.events[:9],
+        event(10, "k5~2", "Deallocated", **cart, batchref="b1"),
+        *run.stored.events[9:],
+    ]
+
+
 def keep_what_was_cancelled(run: Run) -> None:
     run.stored.lines = [*run.stored.lines, Line("o2", SKU, 4, None, "waiting")]
 
@@ -276,6 +285,7 @@ def answer_another_batch(run: Run) -> None:
         (ship_twice, {"twice": 1, "oversold": 1}),
         (resize_in_the_ledger_alone, {"torn": 1}),
         (hold_on_when_it_was_ordered, {"torn": 1, "oversold": 2}),
+        (leave_a_hold_without_a_place, {"torn": 1}),
         (keep_what_was_cancelled, {"torn": 1}),
         (do_what_was_refused, {"answers": 1}),
         (refuse_what_is_known, {"refused": 1}),
