@@ -105,7 +105,7 @@ OPERATIONS: Sequence[Operation] = (
         "test_webhook",
         "POST",
         f"{ONE}/test",
-        "Post a message of type `webhook.test`, and return the target's answer",
+        "Post a message of type `webhook.test` to the target, and return its answer",
         _try,
         OK,
         webhooks.Trial,
