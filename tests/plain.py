@@ -250,6 +250,7 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
     sku, _, _, allocated, *_ = before.batches[event.ref]
     today = shop.uow.now.date()
     rules = before.products[sku][2]
+    raised = list(itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised))
     stood = [
         line for (of, _), (line, ref, closed) in before.lines.items() if (of, ref, closed) == (sku, event.ref, None)
     ]
@@ -262,8 +263,7 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
         if missing > 0:
             lost.append(line.orderid)
             missing -= line.qty
-    at_once = itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised)
-    freed = [each.orderid for each in at_once if isinstance(each, Deallocated)]
+    freed = [each.orderid for each in raised if isinstance(each, Deallocated)]
     holds = {line.orderid for line in stood if is_hold(line)}
     assert freed == lost, f"{event}: {freed} lost, not {lost}"
     moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}

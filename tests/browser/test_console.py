@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from urllib.parse import quote
 
 import pytest
@@ -138,10 +137,7 @@ def test_the_flow_counts_while_one_looks(page: Page, shop: Shop) -> None:
 
 
 def wait_until_counted(page: Page, least: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_MS / 1000
-    while page.evaluate(COUNTED) < least:
-        assert time.monotonic() < deadline, page.evaluate(COUNTED)
-        page.wait_for_timeout(50)
+    page.wait_for_function(f"least => {COUNTED} >= least", arg=least, timeout=TIMEOUT_MS)
 
 
 def test_focus_stays_where_it_is_while_the_page_changes(page: Page, shop: Shop) -> None:
