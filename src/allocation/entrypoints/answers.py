@@ -64,11 +64,11 @@ class AllocationAnswer(LineAnswer, total=False):
 
 # `from` is no name in Python.
 Move = TypedDict("Move", {"orderid": str, "sku": str, "qty": int, "from": str | None, "to": str | None})
-Move.__doc__ = "A line's move from batch to batch; null means waiting."
+Move.__doc__ = "A move of a line or hold from batch to batch; `to` is null if the line waits, or the hold is lost."
 
 
 class CountAnswer(TypedDict):
-    """The batch was changed; ``moved`` has the lines that moved."""
+    """The batch was changed; ``moved`` has the lines and holds that moved."""
 
     batchref: str
     moved: list[Move]
