@@ -393,7 +393,7 @@ class PostgresStore:
         """A connection nobody else uses. Errors of the driver leave as the store's; a lost connection is dropped."""
         try:
             connection = self._idle.pop() if self._idle else await self._engine.connect()
-        except (*UNAVAILABLE, DBAPIError, asyncpg.PostgresError) as error:  # whatever the server refuses it for
+        except (*UNAVAILABLE, DBAPIError, asyncpg.PostgresError) as error:  # unknown database and the like
             raise StoreUnavailable(str(error) or type(error).__name__) from error
         try:
             yield connection
