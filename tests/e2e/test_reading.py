@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from allocation.adapters.migrations import HEAD
@@ -27,7 +28,8 @@ def as_reader(url: str) -> str:
 
 
 def revision(path: Path) -> str:
-    found: str = sqlite3.connect(path).execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    with closing(sqlite3.connect(path)) as connection:
+        found: str = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     return found
 
 
@@ -41,7 +43,7 @@ def test_an_older_database_is_brought_up_to_date_and_read(tmp_path: Path) -> Non
 
 
 def test_a_database_of_a_newer_version_is_not_read(sqlite_url: str) -> None:
-    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     done = run("export", "batches", database=sqlite_url)
     assert (done.code, done.output) == (75, "")
