@@ -29,7 +29,7 @@ from tests.contract.conftest import MOMENT
 
 GROUP = 100
 SKUS = 10
-MAX_CALLS_PER_MESSAGE = 92
+MAX_CALLS_PER_MESSAGE = 86
 
 
 async def warmed_up(store: Store) -> Writer:

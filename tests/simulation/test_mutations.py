@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy.util import await_only
@@ -13,8 +13,8 @@ from sqlalchemy.util import await_only
 from allocation.adapters import outbox
 from allocation.adapters.memory import MemorySession
 from allocation.adapters.outbox import Outbox
-from allocation.domain import standing
-from allocation.domain.model import Batch, OrderLine, Product
+from allocation.domain import events, standing
+from allocation.domain.model import Batch, OrderLine, Product, Promise
 from allocation.service_layer import messagebus
 from allocation.service_layer.delivering import relay
 from allocation.service_layer.delivering.effects import Delivery
@@ -57,12 +57,16 @@ def oldest_lines_freed(patch: pytest.MonkeyPatch) -> None:
 def skipped_version(patch: pytest.MonkeyPatch) -> None:
     """A line that is served does not change the product's version."""
 
-    placed = standing._placed
+    placed = standing.placed
 
-    def mutated(product: standing.Evolving, line: OrderLine, passing: str | None) -> OrderLine:
-        return placed(product, line, passing) if passing else line
+    def mutated(product: standing.Evolving, before: Promise | None, fact: Any) -> Promise:
+        version = product.version_number
+        after = placed(product, before, fact)
+        if before is not None and before.is_waiting:
+            product.version_number = version
+        return after
 
-    patch.setattr(standing, "_placed", mutated)
+    patch.setitem(cast("dict[Any, Any]", standing.LINES), events.Allocated, mutated)
 
 
 def waiting_counter_not_decremented(patch: pytest.MonkeyPatch) -> None:

@@ -18,31 +18,11 @@ from allocation.domain.rules import Choice, Rules, is_hold, late_days
 MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
 
 
-class Plan:
-    """Where lines that lose their batch go: to another batch, or into the queue of backorders."""
-
-    def __init__(self) -> None:
-        self._batchrefs: dict[str, str | None] = {}  # by order id; None: the line is to wait
-
-    def __bool__(self) -> bool:
-        return bool(self._batchrefs)
-
-    def __contains__(self, line: OrderLine) -> bool:
-        return line.orderid in self._batchrefs
+class Plan(dict[str, str | None]):
+    """By order id, the next batch of a line that loses its own; None: the line becomes a backorder."""
 
     def add(self, placings: Iterable[Placing]) -> None:
-        self._batchrefs |= {line.orderid: ref for line, ref in placings}
-
-    def batch_of(self, line: OrderLine) -> str | None:
-        """The batch that the line is to get, if any."""
-        return self._batchrefs.get(line.orderid)
-
-    def take(self, line: OrderLine) -> str | None:
-        """The batch that the line is to get, if any; the line is done."""
-        return self._batchrefs.pop(line.orderid, None)
-
-    def clear(self) -> None:
-        self._batchrefs = {}
+        self.update({line.orderid: ref for line, ref in placings})
 
 
 class Leaving(NamedTuple):

@@ -405,7 +405,7 @@ class Product(ProductState):
 
     def _is_spared(self, line: OrderLine) -> bool:
         """Whether the line loses its batch only if there is no other."""
-        return line not in self._plan if self._plan else self.rules.is_frozen(line, self.today)
+        return line.orderid not in self._plan if self._plan else self.rules.is_frozen(line, self.today)
 
     def _late_lines(self) -> LateLines:
         rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}

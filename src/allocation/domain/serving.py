@@ -47,14 +47,14 @@ class Serving(NamedTuple):
         Lines with a planned batch come first, so that no other line takes their room. Holds come last.
         """
         freed = sorted(freed, key=self.service_key)
-        planned = [line for line in freed if plan.batch_of(line)]
-        others = [line for line in freed if not plan.batch_of(line)]
+        planned = [line for line in freed if plan.get(line.orderid)]
+        others = [line for line in freed if not plan.get(line.orderid)]
         orderids = {line.orderid for line in freed}
         lines, holds = [], []
         for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
             if is_hold(line):
                 holds.append(line)
-            elif self._has_room(line, plan.batch_of(line)) or line.orderid in orderids:
+            elif self._has_room(line, plan.get(line.orderid)) or line.orderid in orderids:
                 lines.append(line)
         return Called(lines, [(hold, self._batch_for(hold)) for hold in holds])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from allocation.domain import events
@@ -87,10 +88,21 @@ class _Uncounted:
     version_number = 0
 
 
-def name_of(event: Event) -> str | None:
-    """The id of the order or hold that an event is about; None: it is about no line."""
-    name: str | None = getattr(event, "orderid", None) or getattr(event, "holdid", None)
-    return name
+class _Names(dict[type[Event], Callable[[Any], str | None]]):
+    """By type of event, found when it is first asked for."""
+
+    def __missing__(self, kind: type[Event]) -> Callable[[Any], str | None]:
+        field = next((name for name in ("orderid", "holdid") if name in kind.__annotations__), None)
+        name_of: Callable[[Any], str | None] = _no_name if field is None else attrgetter(field)
+        return self.setdefault(kind, name_of)
+
+
+def _no_name(_: Event) -> None:
+    return None
+
+
+# By type, the id of the order or hold that an event is about; None: it is about no line.
+NAME_OF: Final[Mapping[type[Event], Callable[[Any], str | None]]] = _Names()
 
 
 def cut_off(first: Promise, fact: events.Split) -> Promise:
@@ -107,50 +119,48 @@ def asked(product: Evolving, before: Promise | None, fact: events.AllocationRequ
     return before or Promise(OrderLine.asked_for(fact), None, ASKED)
 
 
-def allocated(product: Evolving, before: Promise | None, fact: events.Allocated) -> Promise:
-    if before is None:
-        line, passing = OrderLine(fact.orderid, fact.sku, fact.qty), None
-    else:
-        line, _, passing = before
-    line = _placed(product, line, passing)
-    if line.priority >= PINNED_PRIORITY and passing != BY_HAND:  # a pin ends where its batch does
-        line = replace(line, priority=own_priority(line.priority))
-    return Promise(line, fact.batchref)
+def placed(product: Evolving, before: Promise | None, fact: events.Allocated | events.Backordered) -> Promise:
+    """A line gets a place: that is a change, unless it is part of the change by which the line lost its last one."""
+    line, _, passing = before or _new(fact)
+    if passing not in (FREED, BY_HAND):
+        product.version_number += 1
+        if not line.position:
+            terms = (product.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
+            line = OrderLine(line.orderid, line.sku, line.qty, *terms)  # `replace` would take a dozen calls
+    batchref = fact.batchref if type(fact) is events.Allocated else None
+    if batchref is not None and line.priority >= PINNED_PRIORITY and passing != BY_HAND:
+        line = replace(line, priority=own_priority(line.priority))  # a pin ends where its batch does
+    return Promise(line, batchref)
 
 
 def deallocated(product: Evolving, before: Promise | None, fact: events.Deallocated) -> Promise:
-    return Promise(_known(before, fact).line, None, FREED)
-
-
-def backordered(product: Evolving, before: Promise | None, fact: events.Backordered) -> Promise:
-    line, _, passing = _known(before, fact)
-    return Promise(_placed(product, line, passing), None)
+    return Promise((before or _new(fact)).line, None, FREED)
 
 
 def split(product: Evolving, before: Promise | None, fact: events.Split) -> Promise:
-    line, batchref, closed = before or Promise(OrderLine(fact.orderid, fact.sku, fact.qty), None, ASKED)
+    line, batchref, closed = before or _new(fact)
     return Promise(replace(line, qty=fact.qty, rest=fact.rest), batchref, closed)
 
 
 def cancelled(product: Evolving, before: Promise | None, fact: events.Cancelled) -> Promise:
     product.version_number += 1
-    return Promise(_known(before, fact).line, None, CANCELLED)
+    return Promise((before or _new(fact)).line, None, CANCELLED)
 
 
 def resized(product: Evolving, before: Promise | None, fact: events.Resized) -> Promise:
     product.version_number += 1
-    line, batchref, closed = _known(before, fact)
+    line, batchref, closed = before or _new(fact)
     return Promise(replace(line, qty=fact.qty), batchref, closed)
 
 
 def shipped(product: Evolving, before: Promise | None, fact: events.Shipped) -> Promise:
     product.version_number += 1
-    return Promise(_known(before, fact).line, fact.batchref, SHIPPED)
+    return Promise((before or _new(fact)).line, fact.batchref, SHIPPED)
 
 
 def returned(product: Evolving, before: Promise | None, fact: events.Returned) -> Promise:
     product.version_number += 1
-    line = _known(before, fact).line
+    line = (before or _new(fact)).line
     if fact.kept:
         return Promise(replace(line, qty=fact.kept), fact.batchref, SHIPPED)
     return Promise(line, None, RETURNED)
@@ -158,7 +168,7 @@ def returned(product: Evolving, before: Promise | None, fact: events.Returned) -
 
 def pinned(product: Evolving, before: Promise | None, fact: events.Pinned) -> Promise:
     """Being pinned is a change; so is the end of its waiting, of a line that waited."""
-    line, batchref, closed = _known(before, fact)
+    line, batchref, closed = before or _new(fact)
     product.version_number += 1 + (batchref is None and closed is None)
     return Promise(replace(line, priority=PINNED_PRIORITY + own_priority(line.priority)), None, BY_HAND)
 
@@ -174,27 +184,16 @@ def held(product: Evolving, before: Promise | None, fact: events.Held) -> Promis
 
 def hold_ended(product: Evolving, before: Promise | None, fact: events.HoldEnded) -> Promise:
     product.version_number += fact.how != LOST
-    return Promise(_known(before, fact).line, None, fact.how)
-
-
-def _known(before: Promise | None, fact: Any) -> Promise:
-    """The line before the fact. A new line was ordered with only its quantity."""
-    return before or Promise(OrderLine(name_of(fact) or "", fact.sku, fact.qty), None, ASKED)
+    return Promise((before or _new(fact)).line, None, fact.how)
 
 
 def _hold(fact: events.Held, position: int) -> OrderLine:
     return OrderLine(fact.holdid, fact.sku, fact.qty, position, None, HELD_PRIORITY, fact.expires_at)
 
 
-def _placed(product: Evolving, line: OrderLine, passing: str | None) -> OrderLine:
-    """A line gets a place: that is a change, unless it is part of the change by which the line lost its last one."""
-    if passing in (FREED, BY_HAND):
-        return line
-    product.version_number += 1
-    if line.position:
-        return line
-    terms = (product.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
-    return OrderLine(line.orderid, line.sku, line.qty, *terms)  # `replace` would take a dozen calls
+def _new(fact: Any) -> Promise:
+    """A new line that was ordered with only its quantity."""
+    return Promise(OrderLine(NAME_OF[type(fact)](fact) or "", fact.sku, fact.qty), None, ASKED)
 
 
 # Batches
@@ -272,9 +271,9 @@ def waiting_repaired(product: Evolving, fact: events.WaitingLinesRepaired) -> No
 
 LINES: Final[Mapping[type[Event], Callable[..., Promise]]] = {
     events.AllocationRequired: asked,
-    events.Allocated: allocated,
+    events.Allocated: placed,
     events.Deallocated: deallocated,
-    events.Backordered: backordered,
+    events.Backordered: placed,
     events.Split: split,
     events.Cancelled: cancelled,
     events.Resized: resized,

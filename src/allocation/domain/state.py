@@ -233,7 +233,7 @@ class ProductState:
         return {batch.reference: batch.available_quantity for batch in self.batches}
 
     def _choose(self, line: OrderLine) -> Batch | None:
-        if self._plan and (planned := self._plan.take(line)):
+        if self._plan and (planned := self._plan.pop(line.orderid, None)):
             batch = self._known_batch(planned)
             if batch.can_allocate(line):
                 return batch

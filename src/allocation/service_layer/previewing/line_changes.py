@@ -21,7 +21,7 @@ from allocation.domain.events import (
     Split,
 )
 from allocation.domain.lines import ASKED, FREED, LOST, SHIPPED, OrderLine, Promise, days_late, state_of, stock_day
-from allocation.domain.standing import LINES, cut_off, follow, name_of
+from allocation.domain.standing import LINES, NAME_OF, cut_off, follow
 
 Key = tuple[str, str]  # of a line: its order id, or the id of its hold, and its SKU
 Etas = Mapping[str, date | None]  # by batch
@@ -115,7 +115,7 @@ def line_changes(
 
 def _key(event: Any) -> Key | None:
     """The line that an event tells of; None: it tells of none."""
-    name = name_of(event)
+    name = NAME_OF[type(event)](event)
     tells = type(event) in LINES or isinstance(event, PromiseChanged)
     return (name, event.sku) if tells and name is not None else None
 

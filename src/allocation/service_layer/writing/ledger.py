@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from allocation.domain.events import Event
+from allocation.domain.standing import NAME_OF
 from allocation.service_layer.handlers import EFFECTS, HANDLERS
 from allocation.service_layer.messages import Message, encode, field_rules, recall
 from allocation.service_layer.writing.store import DeliveryRow, MessageRow
@@ -43,7 +44,7 @@ def fold(
     bodies: list[tuple[int, str]] = []
     facts: defaultdict[int, list[str]] = defaultdict(list)  # by the step of the row they are kept in
     deliveries = []
-    orderids = [_orderid(event) for event, _ in trail]
+    orderids = [NAME_OF[type(event)](event) for event, _ in trail]
     for step, (event, cause) in enumerate(trail):
         kind = type(event)
         body = encode(event)
@@ -69,9 +70,3 @@ def unfold(row: MessageRow) -> Iterator[tuple[int, Event]]:
     yield row.step, recall(row.type, row.body)
     for step, type_, body in msgspec.json.decode(row.facts or "[]", type=list[tuple[int, str, msgspec.Raw]]):
         yield step, recall(type_, bytes(body))
-
-
-def _orderid(event: Event) -> str | None:
-    """The order or, of a hold, the hold that an event is about."""
-    orderid: str | None = getattr(event, "orderid", None) or getattr(event, "holdid", None)
-    return orderid
