@@ -15,16 +15,16 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from tests.waiting import wait_until
 
 BINARIES_VARIABLE = "ALLOCATION_TEST_POSTGRES_BIN"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
-POLL_S = 0.01
 START_ATTEMPTS = 5
 LOG_TAIL_CHARS = 2_000
 
@@ -227,15 +227,19 @@ class PostgresServer:
         self._wait_until_ready(self._postmaster)
 
     def _wait_until_ready(self, postmaster: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _is_ready(self.data_directory, postmaster.pid):
-            log = (self.home / "server.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
+        def is_ready() -> bool:
             if postmaster.poll() is not None:
                 self._postmaster = None
-                raise PostgresFailed(f"PostgreSQL ended while starting:\n{log}")
-            if time.monotonic() > deadline:
-                raise PostgresFailed(f"PostgreSQL not ready after {START_TIMEOUT_S} s:\n{log}")
-            time.sleep(POLL_S)
+                raise PostgresFailed(f"PostgreSQL ended while starting:\n{self._log_tail()}")
+            return _is_ready(self.data_directory, postmaster.pid)
+
+        try:
+            wait_until(is_ready, START_TIMEOUT_S)
+        except AssertionError:
+            raise PostgresFailed(f"PostgreSQL not ready after {START_TIMEOUT_S} s:\n{self._log_tail()}") from None
+
+    def _log_tail(self) -> str:
+        return (self.home / "server.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
 
     def _shut_down(self) -> None:
         if self._postmaster is None:
@@ -414,11 +418,11 @@ def _is_ready(data_directory: Path, pid: int) -> bool:
 
 
 def _wait_until_gone(pids: Iterable[int]) -> None:
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    while left := set(pids) & running_processes().keys():
-        if time.monotonic() > deadline:
-            raise PostgresFailed(f"Processes {sorted(left)} run {STOP_TIMEOUT_S} s after SIGKILL.")
-        time.sleep(POLL_S)
+    try:
+        wait_until(lambda: not set(pids) & running_processes().keys(), STOP_TIMEOUT_S)
+    except AssertionError:
+        left = sorted(set(pids) & running_processes().keys())
+        raise PostgresFailed(f"Processes {left} run {STOP_TIMEOUT_S} s after SIGKILL.") from None
 
 
 def _remove_shared_memory(data_directory: Path) -> None:

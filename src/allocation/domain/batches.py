@@ -7,7 +7,6 @@ import sys
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from typing import Final, Protocol
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
@@ -53,39 +52,7 @@ class Batch(Stock):
     facts that the product tells; a change by hand is refused when the message is done (`Product.check_told`).
     """
 
-    def __init__(  # noqa: PLR0913 - the seed's four, and stored values
-        self,
-        ref: str,
-        sku: str,
-        qty: int,
-        eta: date | None = None,
-        *,
-        expires_on: date | None = None,
-        location: str | None = None,
-        quarantine: str | None = None,
-        allocated_quantity: int = 0,
-        shipped_quantity: int = 0,
-        position: int = 0,
-        initial: tuple[int, date | None] | None = None,
-        records: StoredLines = NO_STORED_LINES,
-    ) -> None:
-        super().__init__(
-            ref,
-            sku,
-            qty,
-            eta,
-            expires_on=expires_on,
-            location=location,
-            quarantine=quarantine,
-            allocated_quantity=allocated_quantity,
-            shipped_quantity=shipped_quantity,
-            position=position,
-            initial=initial,
-        )
-        self._records = records
-        # Lines that came since it was loaded, by priority, by age; and the order ids of stored lines that left since.
-        self._lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
-        self._left: set[str] = set()
+    _records: StoredLines
 
     def check_is_same(self, batch: Batch) -> None:
         """Raise `BatchConflict` unless the other batch is created as this one was."""
@@ -161,6 +128,12 @@ class Batch(Stock):
         self._lines.clear()
         self._left.clear()
         self.is_rewritten = False
+
+    def _begin(self) -> None:
+        self._records = NO_STORED_LINES
+        # Lines that came since it was loaded, by priority, by age; and the order ids of stored lines that left since.
+        self._lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
+        self._left: set[str] = set()
 
     def _keep(self, line: OrderLine) -> None:
         here = self._lines[line.priority]

@@ -49,6 +49,7 @@ class Stock:
         self._purchased_quantity = qty
         self._allocated_quantity = allocated_quantity
         self._shipped_quantity = shipped_quantity
+        self._begin()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.reference}>"
@@ -127,6 +128,9 @@ class Stock:
         if shipped is not None:
             self._shipped_quantity = shipped
             self.is_rewritten = True
+
+    def _begin(self) -> None:
+        """Begin without lines; figures alone have none."""
 
     def _keep(self, line: OrderLine) -> None:
         """Remember the line; figures alone have no lines."""

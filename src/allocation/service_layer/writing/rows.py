@@ -49,7 +49,7 @@ def text_of(rules: Rules) -> str:
 
 
 def batch_of(row: BatchRow, records: Records) -> Batch:
-    return Batch(
+    batch = Batch(
         row.ref,
         row.sku,
         row.purchased_quantity,
@@ -61,8 +61,9 @@ def batch_of(row: BatchRow, records: Records) -> Batch:
         shipped_quantity=row.shipped_quantity,
         position=row.position,
         initial=(row.initial_quantity, row.initial_eta),
-        records=records,
     )
+    batch.leave_lines(records)
+    return batch
 
 
 def row_of_batch(batch: Batch) -> BatchRow:
