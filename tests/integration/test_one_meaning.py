@@ -213,15 +213,13 @@ def test_every_part_of_a_line_that_is_divided_anew(database_url: str) -> None:
 
 
 def test_a_part_that_is_new_and_as_its_line_was_is_named(database_url: str) -> None:
-    history = [
-        BatchCreated("b1", SKU, 3),
-        BatchCreated("b2", SKU, 20, LATER),
-        AllocationRequired("w", SKU, 3),
-        AllocationRequired("e", SKU, 20, split=True),
-        BatchCreated("b3", SKU, 4, LATER),
-    ]
-    seen = see(database_url, *history, then=LineQuantityChanged("e", SKU, 24))
-    assert {line.orderid for line in seen.outcome} == {"e/2"}
+    """The line moves to the small batch, and its new part has the quantity and the batch that the line had."""
+    history = [BatchCreated("b0", SKU, 2), BatchCreated("b1", SKU, 6), AllocationRequired("e", SKU, 6, split=True)]
+    seen = see(database_url, *history, then=LineQuantityChanged("e", SKU, 8))
+    assert {(line.orderid, line.qty, line.start, line.end) for line in seen.outcome} == {
+        ("e", 2, "b1", "b0"),
+        ("e/2", 6, "b1", "b1"),
+    }
 
 
 def test_a_delay_that_makes_a_hold_and_a_line_move(database_url: str) -> None:
