@@ -68,6 +68,13 @@ def test_a_view_cannot_write(database_url: str, one_statement: bool) -> None:
         read(database_url, view, one_statement=one_statement)
 
 
+def test_a_database_that_is_not_there_is_unavailable(database_url: str) -> None:
+    elsewhere = parse_url(database_url)
+    elsewhere = elsewhere.set(database="/nowhere/at-all.db" if is_sqlite(elsewhere) else "nowhere")
+    with pytest.raises(StoreUnavailable, match=r"nowhere|unable to open"):
+        read(elsewhere.render_as_string(hide_password=False), count)
+
+
 def test_more_views_than_connections_take_turns(database_url: str) -> None:
     """None makes a connection of its own, which would cost more than many reads."""
 

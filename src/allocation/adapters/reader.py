@@ -72,8 +72,17 @@ async def _run(engine: Engine | AsyncEngine, read: Callable[[Connection], T]) ->
             return await asyncio.to_thread(_read, engine, read)
         async with engine.connect() as connection:
             return await connection.run_sync(read)
-    except (DBAPIError, PoolTimeoutError, OSError) as error:
+    except _errors(engine) as error:
         raise StoreUnavailable(str(error)) from error
+
+
+def _errors(engine: Engine | AsyncEngine) -> tuple[type[Exception], ...]:
+    """The driver's own are among them: SQLAlchemy 2.0 does not wrap them while it connects."""
+    if isinstance(engine, Engine):
+        return DBAPIError, PoolTimeoutError, OSError
+    from asyncpg import PostgresError  # noqa: PLC0415 - a command that reads SQLite does without
+
+    return DBAPIError, PoolTimeoutError, OSError, PostgresError
 
 
 def _by_index(connection: Connection) -> Connection:

@@ -57,4 +57,6 @@ async def _bring_up_to_date(reader: Reader, url: URL) -> None:
     try:
         migrate(url)
     except StoreUnavailable as error:
-        raise StoreUnavailable(f"{error} {OLDER}") if found else error from error
+        if found is None:
+            raise
+        raise StoreUnavailable(f"{error} {OLDER}") from error
