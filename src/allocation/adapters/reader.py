@@ -80,9 +80,9 @@ def _errors(engine: Engine | AsyncEngine) -> tuple[type[Exception], ...]:
     """The driver's own are among them: SQLAlchemy 2.0 does not wrap them while it connects."""
     if isinstance(engine, Engine):
         return DBAPIError, PoolTimeoutError, OSError
-    from asyncpg import PostgresError  # noqa: PLC0415 - a command that reads SQLite does without
+    from asyncpg import InterfaceError, PostgresError  # noqa: PLC0415 - a command that reads SQLite does without
 
-    return DBAPIError, PoolTimeoutError, OSError, PostgresError
+    return DBAPIError, PoolTimeoutError, OSError, InterfaceError, PostgresError
 
 
 def _by_index(connection: Connection) -> Connection:
