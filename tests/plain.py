@@ -254,8 +254,9 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
     stood = [
         line for (of, _), (line, ref, closed) in before.lines.items() if (of, ref, closed) == (sku, event.ref, None)
     ]
-    if rules.least_harm:
-        _check_fewest(event, raised, stood, allocated - event.qty)
+    free = [line for line in stood if not rules.is_frozen(line, today)]
+    if rules.least_harm and sum(line.qty for line in free) >= allocated - event.qty:
+        _check_fewest(event, raised, free, allocated - event.qty)
         return
     stood.sort(key=lambda line: (rules.is_frozen(line, today), line.priority, -line.position))
     missing, lost = allocated - event.qty, []
@@ -271,11 +272,12 @@ def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Sn
 
 
 def _check_fewest(
-    event: BatchQuantityChanged, raised: Sequence[Event], stood: Sequence[OrderLine], missing: int
+    event: BatchQuantityChanged, raised: Sequence[Event], free: Sequence[OrderLine], missing: int
 ) -> None:
-    """With the least harm no more lines lose their stock than have to."""
+    """With the least harm no more lines lose their stock than have to, and none that is frozen."""
     freed = {each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref}
-    lost = [line.qty for line in stood if line.orderid in freed]
+    assert freed <= {line.orderid for line in free}
+    lost = [line.qty for line in free if line.orderid in freed]
     assert sum(lost) >= missing
     assert sum(lost) - min(lost, default=0) < max(missing, 1), f"{event}: {lost} lost, but {missing} were missing"
 
