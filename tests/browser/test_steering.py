@@ -51,6 +51,7 @@ def test_damaged_stock_is_counted_and_its_lines_move(page: Page, story: Story) -
     page.get_by_role("link", name="Change quantity").click()
     page.get_by_label("Quantity counted").fill("5")
     page.get_by_role("button", name=LOOK).click()
+    expect(page.locator(".apply")).to_be_visible()
     previewed, figures = rows(page), page.locator(".tally").inner_text()
     assert [(row[0], row[2], row[3]) for row in previewed] == [(story.orders[1], story.stock, story.ship)]
     page.get_by_role("button", name="Change the quantity").click()
@@ -127,6 +128,7 @@ def test_a_line_is_changed_pinned_shipped_and_returned_from_its_order(page: Page
             page.get_by_label(label, exact=True).fill(value)
         if fill:
             page.get_by_role("button", name=LOOK).click()
+        expect(page.locator(".apply")).to_be_visible()  # else the page before may still be there
         previewed = rows(page)
         page.locator(".apply").get_by_role("button", name=button, exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(f"{button}: done")
