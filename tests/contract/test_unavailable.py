@@ -121,7 +121,7 @@ def test_postgres_does_not_wait_for_a_lock_for_ever(postgres_url: str, monkeypat
     place.close()
 
 
-def test_whoever_waited_for_a_product_sees_what_the_other_did(postgres_url: str) -> None:
+def test_whoever_waited_for_a_product_on_postgres_sees_what_the_other_did(postgres_url: str) -> None:
     async def scenario() -> None:
         first, second = (PostgresStore(make_url(postgres_url)) for _ in range(2))
         await first.run(lambda session: session.save(Changes(MOMENT, new_products=[product()])))
@@ -149,7 +149,7 @@ def test_whoever_waited_for_a_product_sees_what_the_other_did(postgres_url: str)
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
 
 
-def test_a_deadlock_is_a_conflict_for_one_and_success_for_the_other(postgres_url: str) -> None:
+def test_a_deadlock_on_postgres_is_a_conflict_for_one_and_success_for_the_other(postgres_url: str) -> None:
     async def scenario() -> None:
         stores = [PostgresStore(make_url(postgres_url)) for _ in range(2)]
         both = [product("A"), product("B")]
