@@ -9,9 +9,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, make_url
 
-from allocation.adapters.audit import Auditor
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite
+from allocation.adapters.long_reader import LongReader
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
@@ -20,6 +20,7 @@ from allocation.service_layer.messages import Outcome
 from allocation.service_layer.proving.books import Difference
 from allocation.service_layer.proving.retention import Retention, Tidied
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.audit import audit_all
 from tests.builders import Contents, change, contents, handle_together, message, select
 from tests.lives import BEGIN
 
@@ -70,7 +71,7 @@ class Shop:
         await self.change("DELETE FROM deliveries")
 
     async def differences(self) -> list[Difference]:
-        report, _ = await Auditor(self.url).run()
+        report, _ = await LongReader(self.url).run(audit_all)
         return report.differences
 
     async def read(self, view: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

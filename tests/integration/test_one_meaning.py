@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self
 import pytest
 from sqlalchemy import Connection, text
 
-from allocation.adapters.audit import Auditor
 from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.long_reader import LongReader
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
@@ -35,6 +35,7 @@ from allocation.service_layer.messages import Message
 from allocation.service_layer.previewing.line_changes import LineChange
 from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.audit import audit_all
 from allocation.views.explain import explain
 from allocation.views.named import find
 from allocation.views.past import find_past
@@ -104,7 +105,7 @@ class Shop:
         return seen
 
     async def check_books(self) -> None:
-        report, differences = await Auditor(self.url).run()
+        report, differences = await LongReader(self.url).run(audit_all)
         assert (differences, report.found) == ([], {})
         await self.reader.run(check_shown)
 

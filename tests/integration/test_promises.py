@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from allocation.adapters.audit import Auditor
 from allocation.adapters.database import is_sqlite
+from allocation.adapters.long_reader import LongReader
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.errors import HoldConflict, UnknownHold
@@ -33,6 +33,7 @@ from allocation.domain.events import (
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.writing.store import PAGE_SIZE, Store
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.audit import audit_all
 from tests.builders import Contents, contents, handle_together, message
 
 LINES = 10_000
@@ -61,7 +62,7 @@ async def work_at(url: str, work: Work, clock: Callable[[], datetime] = lambda: 
 
 def kept_at(url: str) -> Contents:
     """What is there, once an audit has found nothing wrong with it."""
-    _, found = asyncio.run(Auditor(make_url(url)).run())
+    _, found = asyncio.run(LongReader(make_url(url)).run(audit_all))
     assert found == []
     return asyncio.run(contents(make_url(url)))
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, make_url
 
 from allocation import views
 from allocation.adapters import closed_lines
-from allocation.adapters.audit import Auditor
 from allocation.adapters.connection import OwnConnection, Statements
 from allocation.adapters.database import is_sqlite
+from allocation.adapters.long_reader import LongReader
 from allocation.console_views import ledger as console_ledger
 from allocation.console_views.steering import touched
 from allocation.domain.errors import LedgerBeginsLater, LineWasSplit, UnknownLine
@@ -36,6 +36,7 @@ from allocation.service_layer.messages import Outcome
 from allocation.service_layer.proving import retention
 from allocation.service_layer.proving.retention import FIRST, Tidied
 from allocation.service_layer.writing.expiry import Expiry
+from allocation.views.audit import audit_all
 from allocation.views.cascade import cascade
 from allocation.views.explain import NOW, explain
 from allocation.views.past import find_past
@@ -330,7 +331,7 @@ def test_counters_are_not_repaired_from_an_opening_that_looks_wrong(
             await shop.pass_days(31)
             await shop.tidy()
             await shop.change(f"UPDATE {kept} SET shipped_quantity = shipped_quantity - 1")
-            report, _ = await Auditor(shop.url).run()
+            report, _ = await LongReader(shop.url).run(audit_all)
             assert (report.miscounted, report.doubted) == ({SKU}, {SKU} if is_doubted else set())
 
     asyncio.run(play())

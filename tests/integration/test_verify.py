@@ -19,8 +19,8 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from allocation.adapters.audit import Auditor, Found
 from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.long_reader import LongReader
 from allocation.adapters.migrate import migrate
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
@@ -37,6 +37,7 @@ from allocation.service_layer.messages import new_message
 from allocation.service_layer.proving.audit import Report
 from allocation.service_layer.writing.store import StoreUnavailable
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.audit import Found, audit_all
 from tests.builders import dsn, select
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ async def send(url: str, events: Sequence[Event]) -> None:
 
 
 def audit(url: str) -> tuple[Report, Sequence[Found]]:
-    return asyncio.run(Auditor(parse_url(url)).run())
+    return asyncio.run(LongReader(parse_url(url)).run(audit_all))
 
 
 def damage(url: str, *statements: str) -> None:
@@ -249,7 +250,7 @@ def test_damage_to_what_few_have_is_found_too(database_url: str, statement: str,
 def test_progress_is_told_in_lines(database_url: str) -> None:
     asyncio.run(send(database_url, HISTORY))
     told: list[tuple[int, int]] = []
-    asyncio.run(Auditor(parse_url(database_url)).run(lambda seen, total: told.append((seen, total))))
+    asyncio.run(LongReader(parse_url(database_url)).run(audit_all, lambda seen, total: told.append((seen, total))))
     assert (told[0], told[-1]) == ((0, 6), (6, 6))
 
 
@@ -292,7 +293,7 @@ async def audit_while_writing(url: str) -> Sequence[tuple[Report, Sequence[Found
             await written.acquire()
         for _ in range(2):
             await written.acquire()
-        return await Auditor(parse_url(url)).run()
+        return await LongReader(parse_url(url)).run(audit_all)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(write())
@@ -303,9 +304,10 @@ async def audit_while_writing(url: str) -> Sequence[tuple[Report, Sequence[Found
 
 MEASURED = """
 import asyncio, json, pathlib, re, sys
-from allocation.adapters.audit import Auditor
+from allocation.adapters.long_reader import LongReader
+from allocation.views.audit import audit_all
 from allocation.adapters.database import parse_url
-report, found = asyncio.run(Auditor(parse_url(sys.argv[1])).run())
+report, found = asyncio.run(LongReader(parse_url(sys.argv[1])).run(audit_all))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
 print(json.dumps([report.lines, len(found), int(peak[1])]))
 """

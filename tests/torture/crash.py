@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from allocation.adapters.audit import Auditor
 from allocation.adapters.database import is_sqlite, parse_url
+from allocation.adapters.long_reader import LongReader
 from allocation.adapters.migrate import migrate
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
@@ -35,6 +35,7 @@ from allocation.domain.events import (
 from allocation.domain.lines import CANCELLED, CONFIRMED, SHIPPED
 from allocation.service_layer.messages import encode
 from allocation.service_layer.writing.writer import Writer
+from allocation.views.audit import audit_all
 from tests.builders import message, select
 from tests.servers import PostgresServer
 from tests.torture.crash_child import (
@@ -259,7 +260,7 @@ async def _buy_stock(url: str) -> None:
 
 
 def _differences(url: str, when: str) -> Iterator[str]:
-    _, found = asyncio.run(Auditor(parse_url(url)).run())
+    _, found = asyncio.run(LongReader(parse_url(url)).run(audit_all))
     yield from (f"verify: {each.difference} {when}" for each in found)
 
 

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Row, Text, bindparam, text
 
-from allocation.service_layer.proving.books import ASKED_FOR_MORE, BOOKED, Fact
+from allocation.service_layer.proving.books import BOOKED, Fact
 
 PAGE_ROWS = 2_000
 NAMES_AT_ONCE = 500
+
+# The terms that an order line was asked for with matter to the books where they are unusual. This is that condition on
+# the ledger, in SQL: the body names the optional fields if any is set; a line with the name of a part may be a part.
+ASKED_FOR_MORE: Final = (
+    "type = 'AllocationRequired' AND orderid IS NOT NULL"
+    " AND (body LIKE '%\"need_by\"%' OR substr(orderid, length(orderid) - 3) LIKE '%/%')"
+)
 
 
 class LedgerPlace(NamedTuple):

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from allocation.adapters.audit import Auditor, Found
 from allocation.adapters.database import parse_url
+from allocation.adapters.long_reader import LongReader
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.events import RepairRequired
@@ -25,6 +25,7 @@ from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
 from allocation.service_layer.messages import new_message
 from allocation.service_layer.proving.audit import KINDS, Report
+from allocation.views.audit import Found, audit_all
 
 ACTOR = "verify"
 REPAIRS_AT_ONCE = 500
@@ -62,7 +63,7 @@ async def _verify(settings: Settings, *, repair: bool) -> Verdict:
     async with bootstrap(settings) as service:
         started = time.perf_counter()
         with Display() as display:
-            report, found = await Auditor(service.url).run(display.show)
+            report, found = await LongReader(service.url).run(audit_all, display.show)
         verdict = Verdict(report, found, time.perf_counter() - started)
         if repair:
             await _repair(service, verdict)

@@ -12,10 +12,11 @@ import time
 
 import msgspec
 
-from allocation.adapters.audit import Auditor, Found
 from allocation.adapters.database import parse_url
+from allocation.adapters.long_reader import LongReader
 from allocation.config import Settings
 from allocation.entrypoints.console.proof import MOST_SHOWN, Difference, Progress, Report, Verdict
+from allocation.views.audit import Found, audit_all
 
 NICENESS = 10
 TELL_EVERY_S = 0.2
@@ -41,7 +42,7 @@ def tell(report: Report) -> None:
 def main() -> None:
     os.nice(NICENESS)
     url = parse_url(Settings.from_environment(os.environ).database_url)
-    report, found = asyncio.run(Auditor(url).run(Teller()))
+    report, found = asyncio.run(LongReader(url).run(audit_all, Teller()))
     shown = [_difference(each) for each in found[:MOST_SHOWN]]
     tell(Report(verdict=Verdict(report.products, report.batches, report.lines, report.messages, report.found, shown)))
 

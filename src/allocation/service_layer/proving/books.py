@@ -29,12 +29,6 @@ from allocation.domain.stock import Stock
 from allocation.service_layer.messages import recall
 
 BOOKED: Final[Sequence[type[Event]]] = FACTS
-# The terms that an order line was asked for with matter to the books where they are unusual. This is that condition on
-# the ledger, in SQL: the body names the optional fields if any is set; a line with the name of a part may be a part.
-ASKED_FOR_MORE: Final = (
-    "type = 'AllocationRequired' AND orderid IS NOT NULL"
-    " AND (body LIKE '%\"need_by\"%' OR substr(orderid, length(orderid) - 3) LIKE '%/%')"
-)
 WAITING: Final = "waiting"
 
 

@@ -1,32 +1,25 @@
-"""Reads the rows and the ledger for `books.audit`, product by product, as of one moment and in bounded memory.
+"""Reads the rows and the ledger for `proving.audit`, product by product, as of one moment and in bounded memory.
 
-The database sorts, on disk if there are many rows. Nothing is locked. On PostgreSQL the audit has its own snapshot.
-On SQLite it reads the state at its start while others continue to write, and the write-ahead log grows until it ends.
+The database sorts, on disk if there are many rows.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import asyncpg
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
 
-from allocation.adapters.database import is_sqlite, postgres_engine, sqlite_engine
 from allocation.service_layer.messages import message_id
 from allocation.service_layer.proving.audit import ProductRows, Report, audit
-from allocation.service_layer.proving.books import ASKED_FOR_MORE, BOOKED, Difference, Fact, Opening
-from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, StoreUnavailable, as_moment
+from allocation.service_layer.proving.books import BOOKED, Difference, Fact, Opening
+from allocation.service_layer.writing.store import BatchRow, LineRow, ProductRow, as_moment
+from allocation.views.facts import ASKED_FOR_MORE
 
 PAGE_ROWS = 2_000
-SQLITE_SORT_KIB = 8 * 1024  # of memory for each sort; the rest is sorted on disk
-STATEMENT_TIMEOUT_S = 3_600.0  # until the first sorted row comes
 
 BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
 # {sku} is the column in the order of its code points, as Python compares texts, and spelled so that rows are sorted
@@ -81,44 +74,11 @@ class Found(NamedTuple):
     cause: Cause | None
 
 
-class Auditor:
-    """Audits the books of one database, beside its writers."""
+def audit_all(connection: Connection, progress: Progress = lambda *_: None) -> tuple[Report, Sequence[Found]]:
+    """The report, and the first differences with their causes.
 
-    def __init__(self, url: URL) -> None:
-        self._url = url
-
-    async def run(self, progress: Progress = lambda *_: None) -> tuple[Report, Sequence[Found]]:
-        """The report, and the first differences with their causes. Raises `StoreUnavailable`.
-
-        ``progress`` is called regularly with the number of lines seen and their total.
-        """
-        try:
-            if is_sqlite(self._url):
-                return await asyncio.to_thread(self._run_sqlite, progress)
-            return await self._run_postgres(progress)
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise StoreUnavailable(str(error) or type(error).__name__) from error
-
-    def _run_sqlite(self, progress: Progress) -> tuple[Report, Sequence[Found]]:
-        engine = sqlite_engine(self._url, read_only=True)
-        try:
-            with engine.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA cache_size = -{SQLITE_SORT_KIB}")
-                connection.exec_driver_sql("BEGIN")
-                return _audit_all(connection, progress)
-        finally:
-            engine.dispose()
-
-    async def _run_postgres(self, progress: Progress) -> tuple[Report, Sequence[Found]]:
-        engine = postgres_engine(self._url, read_only=True, command_timeout_s=STATEMENT_TIMEOUT_S)
-        try:
-            async with engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
-                return await connection.run_sync(_audit_all, progress)
-        finally:
-            await engine.dispose()
-
-
-def _audit_all(connection: Connection, progress: Progress) -> tuple[Report, Sequence[Found]]:
+    ``progress`` is called regularly with the number of lines seen and their total.
+    """
     report = Report()
     total: int = connection.exec_driver_sql("SELECT count(*) FROM order_lines").scalar_one()
     progress(0, total)
