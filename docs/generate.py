@@ -49,6 +49,8 @@ SETTINGS: Mapping[str, str] = {
     "max_queued": "maximum number of pending messages; further ones are answered with 503",
     "strategy": "the order in which batches are considered, for products without rules of their own: "
     "`warehouse-first`, `first-expired` or `just-in-time`",
+    "time_zone": "the time zone of the business, such as `Europe/Berlin`: its days begin at midnight there",
+    "overdue_days": "number of days after today for which an overdue delivery is promised; `0`: for today",
     "max_previews": "maximum number of previews at the same time; further ones are answered with 503",
     "smtp_host": "the mail server; if empty, mails are written to the log",
     "smtp_port": "its port",

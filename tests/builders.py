@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -14,7 +14,9 @@ from sqlalchemy.engine import URL, make_url
 
 from allocation.adapters.memory import MemoryTables
 from allocation.adapters.migrate import migrate
+from allocation.domain.days import UTC_DAYS
 from allocation.domain.events import Event
+from allocation.domain.lines import Today
 from allocation.service_layer.messages import Message, Outcome, encode, new_message
 from allocation.service_layer.writing.ledger import unfold
 from allocation.service_layer.writing.store import MessageRow
@@ -47,6 +49,16 @@ class Contents(NamedTuple):
     lines: list[tuple[Any, ...]]
     ledger: list[tuple[Any, ...]]
     deliveries: list[tuple[Any, ...]]
+
+
+def on(day: date, allowance: int = 1) -> Today:
+    """That day, when overdue stock is promised for so many days later."""
+    return Today(day, day + timedelta(days=allowance))
+
+
+def right_now() -> Today:
+    """The day of the clock, in UTC."""
+    return UTC_DAYS.at(datetime.now(UTC))
 
 
 def new_database(url: str | URL) -> URL:

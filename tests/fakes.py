@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
+from allocation.domain.lines import Today
 from allocation.domain.model import Product, Promise
 from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
 
@@ -15,7 +16,7 @@ class FakeRepository(AbstractRepository):
         self._products = set(products)
 
     def _add(self, product: Product) -> None:
-        product.today = date(2026, 1, 1)
+        product.today = Today(date(2026, 1, 1), date(2026, 1, 2))
         self._products.add(product)
 
     def _get(self, sku: str) -> Product | None:

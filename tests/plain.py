@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from allocation.adapters.memory import MemoryTables
@@ -21,14 +21,16 @@ from allocation.domain.events import (
     MoveUpRequired,
     PromiseChanged,
 )
-from allocation.domain.lines import OrderLine, Promise, part_id
-from allocation.domain.model import Product
+from allocation.domain.lines import OrderLine, Promise, Today, part_id
+from allocation.domain.model import Batch, Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.domain.splitting import can_be_split
 from allocation.service_layer import messagebus
 from allocation.service_layer.writing.rows import row_of_batch, row_of_line
 from allocation.service_layer.writing.store import BatchRow, LineRow
 from tests.fakes import FakeUnitOfWork
+
+ALLOWANCE = timedelta(days=1)
 
 Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal
 
@@ -85,7 +87,7 @@ class PlainShop:
         self.uow.now = now
         self.uow.handled.clear()
         for product in self.products():
-            product.today = now.date()
+            product.today = Today(now.date(), now.date() + ALLOWANCE)
         before = self.snapshot()
         try:
             result = messagebus.handle(event, self.uow)[0]
@@ -132,8 +134,15 @@ class PlainShop:
                 for product in products
                 for orderid, promise in product.changed_promises.items()
             },
-            {batch.reference: batch.day(self.uow.now.date()) for batch in batches},
+            {batch.reference: day_of(batch, self.uow.now.date()) for batch in batches},
         )
+
+
+def day_of(batch: Batch, today: date) -> date:
+    """The day its stock is there: nobody knows when a delivery comes whose day is past, but not before tomorrow."""
+    if batch.eta is None:
+        return today
+    return today + ALLOWANCE if batch.eta < today else batch.eta
 
 
 def stored_rows(tables: MemoryTables) -> Rows:
@@ -248,7 +257,7 @@ def _check_called(event: Event, raised: Sequence[Event]) -> None:
 def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
     """Those lose their stock who have to, in the order of losing, and no more than needed."""
     sku, _, _, allocated, *_ = before.batches[event.ref]
-    today = shop.uow.now.date()
+    today = Today(shop.uow.now.date(), date.max)
     rules = before.products[sku][2]
     raised = list(itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised))
     stood = [

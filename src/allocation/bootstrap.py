@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 from sqlalchemy.engine import URL
@@ -22,6 +23,8 @@ from allocation.adapters.turns import PostgresTurns
 from allocation.adapters.webhook_sender import HttpSender
 from allocation.adapters.webhooks import SqlWebhooks
 from allocation.config import Settings
+from allocation.domain.days import Calendar
+from allocation.domain.lines import Today
 from allocation.domain.rules import Rules, usual_rules
 from allocation.service_layer import flow
 from allocation.service_layer.delivering.dead_letters import DeadLetters
@@ -47,6 +50,7 @@ class Service:
     settings: Settings
     url: URL
     usual_rules: Rules
+    calendar: Calendar
     writer: Writer
     previews: Previews
     reader: Reader
@@ -60,6 +64,10 @@ class Service:
     sender: HttpSender
     post_webhook: PostWebhook
     dead_letters: DeadLetters
+
+    def today(self) -> Today:
+        """The business's day now."""
+        return self.calendar.at(datetime.now(UTC))
 
     async def __aenter__(self) -> Self:
         await self.subscriptions.start()
@@ -98,6 +106,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
     post_webhook = PostWebhook(webhooks, sender)
     turns = None if is_sqlite(url) else PostgresTurns(url)
     usual = usual_rules(settings.strategy)
+    calendar = Calendar(settings.zone, settings.overdue_days)
     solve = installed_solver()
     writer = Writer(
         store,
@@ -108,6 +117,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         effects_of=subscriptions.effects_of,
         usual_rules=usual,
         solve=solve,
+        calendar=calendar,
     )
     declared = among(bind(EFFECTS, notifications=notifications(settings)))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
@@ -117,8 +127,15 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         settings=settings,
         url=url,
         usual_rules=usual,
+        calendar=calendar,
         writer=writer,
-        previews=Previews(lambda: _store(url), max_previews=settings.max_previews, usual_rules=usual, solve=solve),
+        previews=Previews(
+            lambda: _store(url),
+            max_previews=settings.max_previews,
+            usual_rules=usual,
+            solve=solve,
+            calendar=calendar,
+        ),
         reader=reader,
         expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
         effects=effects,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 PREFIX = "ALLOCATION_"
 CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-expired", "just-in-time")}
 LEAST_KEPT_DAYS = 30  # of closed lines, so that repeated messages about them are still recognised
+MOST_OVERDUE_DAYS = 365
 LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # all others: 0
+MOST = {"overdue_days": MOST_OVERDUE_DAYS}  # all others: no limit
 
 
 class InvalidSetting(ValueError):
@@ -27,6 +30,8 @@ class Settings:
     actor: str = ""  # the user's name, which the ledger adds to the channel of a command
     max_queued: int = 20_000  # pending messages; further ones are answered with 503
     strategy: str = "warehouse-first"  # default for products without rules of their own
+    time_zone: str = "UTC"  # of the business, whose day ends at midnight there
+    overdue_days: int = 1  # after today that stock of an overdue delivery is promised for; 0: today
     max_previews: int = 4  # previews at the same time; further ones are answered with 503
     smtp_host: str = ""  # empty: mails are logged instead of sent
     smtp_port: int = 25
@@ -46,6 +51,11 @@ class Settings:
     def keep_closed(self) -> timedelta | None:
         return None if self.keep_closed_days is None else timedelta(days=self.keep_closed_days)
 
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone. Raises `InvalidSetting`."""
+        return _zone(PREFIX + "TIME_ZONE", self.time_zone)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """The settings from the environment, and defaults for the others. Raises `InvalidSetting`."""
@@ -64,7 +74,9 @@ def _parsed(name: str, text: str, default: object) -> object:
     if default is None and not text:
         return None
     if default is None or isinstance(default, int):
-        return _number(variable, text, LEAST.get(name, 0))
+        return _number(variable, text, LEAST.get(name, 0), MOST.get(name))
+    if name == "time_zone":
+        _zone(variable, text)
     if text not in CHOICES.get(name, (text,)):
         raise InvalidSetting(f"{variable} is {text!r}: use {', '.join(CHOICES[name])}")
     return text
@@ -78,9 +90,20 @@ def _switch(variable: str, text: str) -> bool:
     raise InvalidSetting(f"{variable} is {text!r}: use true or false")
 
 
-def _number(variable: str, text: str, least: int) -> int:
+def _zone(variable: str, text: str) -> tzinfo:
+    if text == "UTC":
+        return UTC  # which needs no list of zones
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):  # unknown, not a name at all, or a folder of names
+        raise InvalidSetting(f"{variable} is {text!r}: use a name such as Europe/Berlin, or UTC") from None
+
+
+def _number(variable: str, text: str, least: int, most: int | None) -> int:
     if not text.isascii() or not text.isdecimal():
         raise InvalidSetting(f"{variable} is {text!r}: use a whole number")
     if int(text) < least:
         raise InvalidSetting(f"{variable} is {text!r}: use {least} or more")
+    if most is not None and int(text) > most:
+        raise InvalidSetting(f"{variable} is {text!r}: use {most} or less")
     return int(text)

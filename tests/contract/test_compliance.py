@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allocation.adapters.memory import MemorySession
+from allocation.domain.lines import Today
 from allocation.domain.model import Miscount
 from allocation.service_layer.delivering.effects import Unreachable
 from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, Wanted
@@ -58,9 +58,9 @@ class Backward(MemorySession):
 
 class Patient(MemorySession):
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        return super().late_lines(sku, by, max_qty, (), after)
+        return super().late_lines(sku, today, max_qty, (), after)
 
 
 class Landlocked(MemorySession):

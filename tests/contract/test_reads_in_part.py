@@ -18,7 +18,7 @@ from allocation.adapters.postgresql import PostgresSession, PostgresStore, array
 from allocation.adapters.sqlite import SqliteStore
 from allocation.service_layer.writing.store import PAGE_SIZE, UNUSUAL_PRIORITIES, Changes, Loaded, Session, Wanted
 from allocation.testing.store import batch, ledger, line, product
-from tests.builders import select
+from tests.builders import on, select
 from tests.contract.conftest import MOMENT, Place
 
 YOUNG, OLD = "YOUNG-LAMP", "OLD-LAMP"
@@ -37,7 +37,7 @@ READS: dict[str, Callable[[Session, str], Any]] = {
     "line": lambda session, sku: session.line(sku, "o7"),
     "newest_lines": lambda session, sku: session.newest_lines(sku, f"{sku}-7", 99_999),
     "waiting_lines": lambda session, sku: session.waiting_lines(sku, 0, 1)[:1],
-    "late_lines": lambda session, sku: session.late_lines(sku, MOMENT.date(), 9, ["b7"], (0, 0)),
+    "late_lines": lambda session, sku: session.late_lines(sku, on(MOMENT.date()), 9, ["b7"], (0, 0)),
     "priorities": lambda session, sku: session.priorities(sku, f"{sku}-7"),
 }
 
@@ -151,7 +151,7 @@ POSTGRES_READS: dict[str, Callable[[str], tuple[str, tuple[Any, ...]]]] = {
     "line": lambda sku: (postgresql.LINE, (sku, "o7")),
     "newest_lines": lambda sku: (postgresql.NEWEST_LINES, (sku, f"{sku}-7", 99_999)),
     "waiting_lines": lambda sku: (postgresql.WAITING_LINES, (sku, 0, 1)),
-    "late_lines": lambda sku: (postgresql.LATE_LINES, (sku, MOMENT.date(), 9, array_literal(["b7"]), 0, 0)),
+    "late_lines": lambda sku: (postgresql.LATE_LINES, (sku, *on(MOMENT.date()), 9, array_literal(["b7"]), 0, 0)),
     "newest_lines_of": lambda sku: (postgresql.NEWEST_LINES_OF, (sku, f"{sku}-7", 99_999, 1)),
     "waiting_lines_of": lambda sku: (postgresql.WAITING_LINES_OF, (sku, 0, 1, 1)),
     "priorities_on": lambda sku: (postgresql.PRIORITIES_ON, (array_literal(UNUSUAL_PRIORITIES), sku, f"{sku}-7")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from tests.services import StartServer
 from tests.waiting import wait_until
@@ -18,6 +18,34 @@ def test_holds_end_by_themselves(start_server: StartServer) -> None:
     last = server.get("/events", orderid="cart")["events"][-1]
     assert (last["type"], last["body"]["how"], last["actor"]) == ("HoldEnded", "expired", "clock")
     assert server.errors() == []
+
+
+def test_a_day_is_that_of_the_time_zone(start_server: StartServer) -> None:
+    """At any moment, two days are a day apart at the ends of the world."""
+    today = {}
+    for zone in ("Etc/GMT+12", "Pacific/Kiritimati"):
+        server = start_server(ALLOCATION_TIME_ZONE=zone)
+        server.add_batch("b1", "LAMP", 10)
+        [now] = server.get("/availability/LAMP")["timeline"]
+        told = server.post("/preview/allocate", {"orderid": "o1", "sku": "LAMP", "qty": 1}).json()
+        assert told["lines"][0]["after"] == now["date"]
+        today[zone] = date.fromisoformat(now["date"])
+    west, east = today.values()
+    assert timedelta(days=1) <= east - west <= timedelta(days=2)
+
+
+def test_an_overdue_delivery_is_promised_for_as_many_days_later_as_the_settings_say(start_server: StartServer) -> None:
+    today = datetime.now(UTC).date()
+    server = start_server(ALLOCATION_OVERDUE_DAYS="3")
+    server.add_batch("b1", "LAMP", 10, (today - timedelta(days=9)).isoformat())
+    asked = server.get("/availability/LAMP", qty=1, by=today.isoformat())
+    assert asked["timeline"][-1]["date"] == asked["earliest"] >= (today + timedelta(days=3)).isoformat()
+    assert asked["can_promise"] is False
+    body = {"orderid": "o1", "sku": "LAMP", "qty": 1, "need_by": (today + timedelta(days=1)).isoformat()}
+    assert server.post("/allocate", body).status_code == 201
+    [line] = server.get("/allocations/o1")
+    assert line["late_days"] >= 2
+    assert line["promised"] == asked["earliest"]
 
 
 def test_products_without_rules_of_their_own_go_by_the_strategy_of_the_settings(start_server: StartServer) -> None:

@@ -15,10 +15,10 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.reader import Reader
 from allocation.console_views import overview, stock
 from allocation.domain.events import AllocationCancelled, AllocationRequired, BatchCreated
-from tests.builders import change
+from tests.builders import change, on
 from tests.e2e.program import given
 
-TODAY = date(2026, 6, 1)
+TODAY = on(date(2026, 6, 1))
 FEW, MANY = 3_000, 20_000
 WINDOW, WAITING_WINDOW = 1_000, 100  # of products that are looked at for one page
 NEAR_THE_END = 600

@@ -11,6 +11,7 @@ from allocation.adapters.reader import Reader
 from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged
 from allocation.views import explain as views
 from allocation.views.explain import NOW, Explanation, explain
+from tests.builders import right_now
 from tests.e2e.program import given
 
 
@@ -26,7 +27,7 @@ def ask(database_url: str, orderid: str) -> Explanation:
 
 
 def _explain(connection: Connection, orderid: str) -> Explanation:
-    return explain(connection, orderid, "LAMP")
+    return explain(connection, orderid, "LAMP", right_now())
 
 
 @pytest.fixture

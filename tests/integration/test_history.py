@@ -15,6 +15,7 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.domain.days import UTC_DAYS
 from allocation.service_layer.writing.store import BatchRow, Changes, MessageRow, ProductRow
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.facts import order_facts, product_facts, sku_of_batch
@@ -118,7 +119,9 @@ def test_what_is_shown_of_now_is_what_was_there_now(database_url: str, seed: int
         queries = ("SELECT sku FROM products", "SELECT ref FROM batches", "SELECT DISTINCT orderid FROM order_lines")
         names = [name for query in queries for (name,) in connection.execute(text(query))]
         assert names
-        return [(name, find(connection, name), find_past(connection, name, datetime.now(UTC))) for name in names]
+        now = datetime.now(UTC)
+        today = UTC_DAYS.at(now)
+        return [(name, find(connection, name, today), find_past(connection, name, now)) for name in names]
 
     asyncio.run(live())
     for name, now, past in in_reader(database_url, look):

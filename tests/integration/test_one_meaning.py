@@ -17,6 +17,7 @@ from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
 from allocation.console_views.steering import touched
+from allocation.domain.days import UTC_DAYS
 from allocation.domain.errors import Refusal
 from allocation.domain.events import (
     AllocationRequired,
@@ -39,7 +40,7 @@ from allocation.views.audit import audit_all
 from allocation.views.explain import explain
 from allocation.views.named import find
 from allocation.views.past import find_past
-from tests.builders import message
+from tests.builders import message, right_now
 from tests.lives import BEGIN, random_life
 
 SKU = "LAMP"
@@ -97,7 +98,7 @@ class Shop:
                 await self.writer.handle(asked)
             return None
         outcome = await self.writer.handle(asked)
-        found = await self.reader.run(touched, asked.id)
+        found = await self.reader.run(touched, asked.id, UTC_DAYS)
         assert answer(foreseen) == answer(outcome)
         assert sorted(found.lines, key=by_line) == sorted(preview.lines, key=by_line)
         seen = Seen(answer(outcome), preview.lines, found.lines)
@@ -136,8 +137,8 @@ def check_shown(connection: Connection) -> None:
     lines = connection.execute(text("SELECT orderid, sku FROM order_lines")).all()
     assert lines
     for orderid, sku in lines:
-        explained = explain(connection, orderid, sku)
-        orders = find(connection, orderid).order
+        explained = explain(connection, orderid, sku, right_now())
+        orders = find(connection, orderid, right_now()).order
         shown = next(line for line in orders if line.sku == sku)
         assert (explained.state, explained.batchref) == (shown.state, shown.batchref)
         assert find_past(connection, orderid, datetime.now(UTC)).order == orders
@@ -194,7 +195,9 @@ def test_a_line_that_is_pinned_is_so_wherever_it_is_shown(database_url: str) -> 
             await shop.see(LinePinned("o1", SKU, "b1", "a friend"))
             await shop.send(AllocationRequired("o2", SKU, 2))
             await shop.check_books()
-            return await shop.reader.run(explain, "o2", SKU), await shop.reader.run(find, "o1")
+            return await shop.reader.run(explain, "o2", SKU, right_now()), await shop.reader.run(
+                find, "o1", right_now()
+            )
 
     explanation, shown = asyncio.run(play())
     [holder] = explanation.considered[0].held_by

@@ -16,6 +16,7 @@ from allocation.adapters.database import is_sqlite
 from allocation.adapters.long_reader import LongReader
 from allocation.console_views import ledger as console_ledger
 from allocation.console_views.steering import touched
+from allocation.domain.days import UTC_DAYS
 from allocation.domain.errors import LedgerBeginsLater, LineWasSplit, UnknownLine
 from allocation.domain.events import (
     AllocationCancelled,
@@ -41,7 +42,7 @@ from allocation.views.cascade import cascade
 from allocation.views.explain import NOW, explain
 from allocation.views.past import find_past
 from tests import lives
-from tests.builders import Contents, handle_together, message
+from tests.builders import Contents, handle_together, message, right_now
 from tests.closing import KEEP, Shop, shop_at
 from tests.lives import random_event
 
@@ -98,14 +99,14 @@ def test_whatever_lines_lived_through_the_books_are_right_without_those_that_are
 
 def check_that_all_can_be_read(connection: Connection, kept: Contents) -> None:
     for orderid, sku, *_ in kept.lines:
-        explain(connection, orderid, sku)
+        explain(connection, orderid, sku, right_now())
     first = {correlation_id for correlation_id, step, *_ in kept.ledger if step == 0}
     assert first == {row[0] for row in kept.ledger}, "a cascade keeps its first message"
     steps = {row[:2] for row in kept.ledger}
     assert all(row[2] is None or (row[0], row[2]) in steps for row in kept.ledger), "a message keeps its cause"
     for correlation_id in first:
         cascade(connection, correlation_id)
-        touched(connection, correlation_id)
+        touched(connection, correlation_id, UTC_DAYS)
         console_ledger.cascade(connection, correlation_id)
 
 
@@ -448,7 +449,7 @@ def test_a_line_is_explained_as_of_now_where_its_past_is_gone(database_url: str)
             await shop.pass_days(31)
             assert (await shop.tidy()).lines == 4
             await shop.send(AllocationRequired("later", SKU, 1), key="later")
-            old, new = [await shop.read(explain, orderid, SKU) for orderid in ("o5", "later")]
+            old, new = [await shop.read(explain, orderid, SKU, right_now()) for orderid in ("o5", "later")]
             assert (old.as_of, len(old.history)) == (NOW, 2)
             assert new.as_of == "later~1"
             assert [(each.batchref, each.available_quantity) for each in new.considered] == [("b1", 1)]

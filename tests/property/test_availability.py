@@ -8,7 +8,6 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from allocation.adapters.reader import Reader
@@ -18,17 +17,15 @@ from allocation.domain.events import AllocationRequired, Event
 from allocation.service_layer.messages import Outcome
 from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.writing.writer import Writer
-from allocation.views import availability as views
 from allocation.views.availability import availability
-from tests.builders import message, new_database
+from tests.builders import message, new_database, on
 from tests.property.strategies import BEGINNING, NOW, TODAY, TROUBLE
 
 EXAMPLES = int(os.environ.get("ALLOCATION_TEST_AVAILABILITY", "60"))
 SKU = "POSTER"
 
 
-def test_what_can_be_promised_is_what_a_line_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "today", lambda: TODAY)
+def test_what_can_be_promised_is_what_a_line_is_promised(tmp_path: Path) -> None:
     files = iter(range(10**6))
 
     async def play(events: list[Event], qty: int, days: int | None) -> None:
@@ -45,7 +42,7 @@ def test_what_can_be_promised_is_what_a_line_is_promised(tmp_path: Path, monkeyp
         asked = AllocationRequired("new", SKU, qty, by)
         preview = await previews.preview([message(asked)])
         if isinstance(preview.outcomes[0], Outcome):
-            found = await reader.run(availability, SKU, qty=qty, by=by)
+            found = await reader.run(availability, SKU, on(TODAY), qty=qty, by=by)
             day = preview.lines[0].after
             assert found.can_promise == (day is not None and (by is None or day <= by))
             if by is None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from datetime import date
 from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
-from allocation.domain.lines import Miscount
+from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
 
 T = TypeVar("T")
@@ -50,10 +49,10 @@ class WatchedSession:
         return self._session.waiting_lines(sku, after, max_qty, priority)
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         self._calls["late_lines"] += 1
-        return self._session.late_lines(sku, by, max_qty, rewritten, after)
+        return self._session.late_lines(sku, today, max_qty, rewritten, after)
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         self._calls["miscounts"] += 1

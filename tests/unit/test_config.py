@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +9,8 @@ import pytest
 from allocation.config import CHOICES, InvalidSetting, Settings
 from allocation.domain.fields import STRATEGIES
 from allocation.domain.rules import PREFERRED_LOCATION, USUAL
+
+ZONES = "use a name such as Europe/Berlin, or UTC"
 
 
 def test_without_environment_the_service_is_embedded_and_private() -> None:
@@ -22,6 +24,7 @@ def test_every_setting_is_read_from_its_own_variable() -> None:
     for each in dataclasses.fields(Settings):
         kind = int if each.name == "keep_closed_days" else type(getattr(Settings(), each.name))
         text = CHOICES[each.name][-1] if each.name in CHOICES else given[kind]
+        text = "Asia/Seoul" if each.name == "time_zone" else text
         settings = Settings.from_environment({f"ALLOCATION_{each.name.upper()}": text, each.name: "ignored"})
         changed: dict[str, Any] = {each.name: kind(text)}
         assert settings == dataclasses.replace(Settings(), **changed)
@@ -67,6 +70,16 @@ def test_a_switch_takes_the_usual_words(text: str, meant: bool) -> None:
         ("ALLOCATION_KEEP_CLOSED_DAYS", "29", "ALLOCATION_KEEP_CLOSED_DAYS is '29': use 30 or more"),
         ("ALLOCATION_KEEP_CLOSED_DAYS", "ever", "ALLOCATION_KEEP_CLOSED_DAYS is 'ever': use a whole number"),
         ("ALLOCATION_MAX_QUEUED", "many", "ALLOCATION_MAX_QUEUED is 'many': use a whole number"),
+        ("ALLOCATION_OVERDUE_DAYS", "-1", "ALLOCATION_OVERDUE_DAYS is '-1': use a whole number"),
+        ("ALLOCATION_OVERDUE_DAYS", "366", "ALLOCATION_OVERDUE_DAYS is '366': use 365 or less"),
+        *(
+            (
+                "ALLOCATION_TIME_ZONE",
+                name,
+                f"ALLOCATION_TIME_ZONE is {name!r}: use a name such as Europe/Berlin, or UTC",
+            )
+            for name in ("Mars/Olympus", "Europe", "", "../Berlin", "/etc/passwd", "Europe/Berlin\0", "+01:00", "é")
+        ),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_the_cure(name: str, text: str, message: str) -> None:
@@ -78,6 +91,12 @@ def test_a_value_that_cannot_be_used_is_named_with_the_cure(name: str, text: str
 def test_closed_lines_are_kept_for_ever_unless_days_are_named() -> None:
     assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": ""}).keep_closed is None
     assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": "400"}).keep_closed == timedelta(days=400)
+
+
+def test_the_business_has_the_days_of_its_time_zone() -> None:
+    zone = Settings.from_environment({"ALLOCATION_TIME_ZONE": "Asia/Seoul"}).zone
+    assert datetime(2026, 1, 1, 23, tzinfo=UTC).astimezone(zone).isoformat() == "2026-01-02T08:00:00+09:00"
+    assert Settings().zone is UTC
 
 
 def test_a_password_is_never_shown() -> None:

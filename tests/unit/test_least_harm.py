@@ -17,6 +17,7 @@ from allocation.domain.events import AllocationRequired, Deallocated
 from allocation.domain.harm import Solver, Task, no_solver
 from allocation.domain.model import Batch, OrderLine, Product
 from allocation.domain.rules import Rules, late_days
+from tests.builders import on
 
 SKU = "GENTLE-SOFA"
 TODAY = date(2026, 1, 1)
@@ -30,7 +31,7 @@ def day(number: int) -> date:
 def shop(batches: Mapping[str, tuple[int, date | None]], lines: list[OrderLine], **rules: Any) -> Product:
     """The lines stand on the first batch."""
     (first, (qty, eta)), *others = batches.items()
-    product = Product(SKU, [], rules=Rules(least_harm=True, **rules), today=TODAY)
+    product = Product(SKU, [], rules=Rules(least_harm=True, **rules), today=on(TODAY))
     product.add_batch(Batch(first, SKU, qty, eta))
     for line in lines:
         assert product.allocate(line) == first
@@ -144,7 +145,7 @@ def test_what_is_not_found_within_the_limits_is_done_the_usual_way(monkeypatch: 
 
 
 def harm(product: Product, lost: list[str]) -> tuple[int, int]:
-    days = {batch.reference: batch.day(TODAY) for batch in product.batches}
+    days = {batch.reference: batch.day(on(TODAY)) for batch in product.batches}
     late = 0
     for promise in product.changed_promises.values():
         waits = promise.batchref is None

@@ -17,13 +17,14 @@ from allocation.domain.events import (
     PromiseChanged,
 )
 from allocation.domain.model import Batch, OrderLine, Product
+from tests.builders import on
 
 SKU = "RETRO-CLOCK"
 TODAY, TOMORROW, LATER = date(2026, 1, 1), date(2026, 1, 2), date(2026, 2, 1)
 
 
 def product(*batches: tuple[str, int] | tuple[str, int, date]) -> Product:
-    made = Product(SKU, batches=[], today=TODAY)
+    made = Product(SKU, batches=[], today=on(TODAY))
     for batch in batches:
         add(made, *batch)
     made.events.clear()

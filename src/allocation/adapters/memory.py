@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import Miscount
+from allocation.domain.lines import Miscount, Today, stock_day
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -80,13 +80,13 @@ class MemorySession:
         return [line for line in found if line.qty <= max_qty or (line.part and not line.rest)][:PAGE_SIZE]
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         def is_late(line: LineRow) -> bool:
-            if line.batchref is None or line.closed or line.need_by is None or not by <= line.need_by:
+            if line.batchref is None or line.closed or line.need_by is None or line.need_by < today.day:
                 return False
             eta = self._tables.batches[line.batchref].eta
-            return line.batchref in rewritten or (eta is not None and eta > line.need_by)
+            return line.batchref in rewritten or stock_day(eta, today) > line.need_by
 
         def place(line: LineRow) -> tuple[int, int]:
             return -line.priority, line.position

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import Miscount
+from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
@@ -155,10 +155,10 @@ WAITING_LINES_OF = (
 LATE_LINES = f"""
     SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
     FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
-    WHERE line.sku = $1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= $2 AND qty <= $3
+    WHERE line.sku = $1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= $2 AND qty <= $4
     AND priority BETWEEN 0 AND {MAX_PRIORITY}
-    AND (batches.eta > need_by OR batches.ref = ANY($4::text::text[]))
-    AND (-priority, line.position) > ($5, $6)
+    AND (batches.eta > need_by OR (batches.eta < $2 AND $3 > need_by) OR batches.ref = ANY($5::text::text[]))
+    AND (-priority, line.position) > ($6, $7)
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
 MISCOUNTS = """
@@ -301,9 +301,9 @@ class PostgresSession:
         return [LineRow(*record) for record in self.fetch(statement, sku, after, max_qty, *of)]
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        arguments = (sku, by, max_qty, array_literal(list(rewritten)), *after)
+        arguments = (sku, today.day, today.overdue, max_qty, array_literal(list(rewritten)), *after)
         return [LineRow(*record) for record in self.fetch(LATE_LINES, *arguments)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import Miscount
+from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
@@ -97,10 +97,11 @@ WAITING_LINES_OF = (
 LATE_LINES = f"""
     SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
     FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
-    WHERE line.sku = ? AND closed IS NULL AND need_by IS NOT NULL AND need_by >= ? AND qty <= ?
+    WHERE line.sku = ?1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= ?2 AND qty <= ?4
     AND priority BETWEEN 0 AND {MAX_PRIORITY}
-    AND (batches.eta > need_by OR batches.ref IN (SELECT value FROM json_each(?)))
-    AND (-priority, line.position) > (?, ?)
+    AND (batches.eta > need_by OR (batches.eta < ?2 AND ?3 > need_by)
+        OR batches.ref IN (SELECT value FROM json_each(?5)))
+    AND (-priority, line.position) > (?6, ?7)
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
 MISCOUNTS = """
@@ -220,9 +221,16 @@ class SqliteSession:
         return [_line(row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        arguments = (sku, by.isoformat(), max_qty, json.dumps(list(rewritten)), *after)
+        arguments = (
+            sku,
+            today.day.isoformat(),
+            today.overdue.isoformat(),
+            max_qty,
+            json.dumps(list(rewritten)),
+            *after,
+        )
         return [_line(row) for row in self._execute(LATE_LINES, arguments)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Date, bindparam, text
+from sqlalchemy import Connection, Date, text
 
 from allocation.console_views.stock import LATE, SUMS, LateLine, Stock
 from allocation.console_views.waiting import spelled, steps
+from allocation.domain.lines import Today
 from allocation.service_layer.writing.store import as_moment
+from allocation.views.paging import days_of, with_days
 
 MOST_SHOWN = 5
 MOST_COUNTED = 10_000  # limit of long counts; more is shown as "10,000+"
@@ -65,14 +67,15 @@ class Deliveries(NamedTuple):
     dead: int
 
 
-def totals(connection: Connection, today: date) -> Totals:
+def totals(connection: Connection, today: Today) -> Totals:
     """Reads all batches: a second for some millions, so not to be asked for at every look."""
+    days = days_of(today)
     products = connection.execute(text("SELECT count(*) FROM products")).scalar_one()
-    batches, overdue, *sums = connection.execute(_BATCHES, {"today": today}).one()
+    batches, overdue, *sums = connection.execute(_BATCHES, days).one()
     waiting_lines, waiting_qty = connection.execute(text(_WAITING)).one()
-    past = connection.execute(_OVERDUE, {"today": today, "limit": MOST_SHOWN}) if overdue else ()
-    late_count = connection.execute(_LATE_COUNT, {"today": today, "most": MOST_COUNTED + 1}).scalar_one()
-    late_lines = connection.execute(_LATE, {"today": today, "limit": MOST_SHOWN}) if late_count else ()
+    past = connection.execute(_OVERDUE, {"limit": MOST_SHOWN, **days}) if overdue else ()
+    late_count = connection.execute(_LATE_COUNT, {"most": MOST_COUNTED + 1, **days}).scalar_one()
+    late_lines = connection.execute(_LATE, {"limit": MOST_SHOWN, **days}) if late_count else ()
     most = _waiting(connection, _MOST_WAITING, MOST_COUNTED) if waiting_lines else ()
     oldest = _waiting(connection, _OLDEST_WAITING, OLDEST_OF) if waiting_lines else ()
     return Totals(
@@ -99,25 +102,15 @@ def _waiting(connection: Connection, statement: str, most: int) -> Sequence[Any]
     return connection.execute(text(spelled(statement, connection)), {"limit": MOST_SHOWN, "most": most}).all()
 
 
-_BATCHES = text(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches").bindparams(
-    bindparam("today", type_=Date)
-)
-_OVERDUE = (
-    text("SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit")
-    .bindparams(bindparam("today", type_=Date))
-    .columns(eta=Date)
-)
-_LATE_COUNT = text(f"SELECT count(*) FROM (SELECT 1 {LATE} LIMIT :most) AS counted").bindparams(
-    bindparam("today", type_=Date)
-)
-_LATE = (
-    text(
-        f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE}"
-        " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
-    )
-    .bindparams(bindparam("today", type_=Date))
-    .columns(need_by=Date, eta=Date)
-)
+_BATCHES = with_days(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches")
+_OVERDUE = with_days(
+    "SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit"
+).columns(eta=Date)
+_LATE_COUNT = with_days(f"SELECT count(*) FROM (SELECT 1 {LATE} LIMIT :most) AS counted")
+_LATE = with_days(
+    f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE}"
+    " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
+).columns(need_by=Date, eta=Date)
 _WAITING = (
     "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL AND closed IS NULL"
 )

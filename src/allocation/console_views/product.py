@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from allocation import views
 from allocation.console_views import ledger, steering, stock
+from allocation.domain.lines import Today
 from allocation.domain.rules import Rules
 from allocation.views.availability import Promisable, availability
 
@@ -27,14 +27,16 @@ class ProductLook(NamedTuple):
 
 
 def look(
-    connection: Connection, sku: str, today: date, *, batches_after: str, waiting_after: int, before: int
+    connection: Connection, sku: str, today: Today, *, batches_after: str, waiting_after: int, before: int
 ) -> ProductLook:
     """Raises `UnknownSku`."""
-    found = views.product(connection, sku, batches_after=batches_after, waiting_after=waiting_after, limit=stock.PAGE)
+    found = views.product(
+        connection, sku, today, batches_after=batches_after, waiting_after=waiting_after, limit=stock.PAGE
+    )
     return ProductLook(
         found,
         stock.stock_of(connection, [sku]).get(sku, stock.Stock()),
-        availability(connection, sku).timeline,
+        availability(connection, sku, today).timeline,
         stock.late_lines(connection, sku, today) if found.late_lines else (),
         stock.holds(connection, sku) if found.held_quantity else (),
         steering.rules_of(connection, sku),

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
+from allocation.domain.days import Calendar
 from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
 from allocation.domain.events import Event
 from allocation.domain.lines import Promise
@@ -76,7 +77,7 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
     return None if found[0] is None else msgspec.json.decode(found[0], type=Rules)
 
 
-def touched(connection: Connection, id_: str) -> Touched:
+def touched(connection: Connection, id_: str, calendar: Calendar) -> Touched:
     """The lines changed by this message from outside, in the form of a preview; raises `UnknownMessage`.
 
     Lines that were deleted since are missing.
@@ -88,7 +89,7 @@ def touched(connection: Connection, id_: str) -> Touched:
     lines = _line_states(connection, first.sku, [orderid for orderid, _ in keys_of(told)])
     before = _before(connection, first.sku, lines, first.position)
     etas = _etas(connection, first.sku, first.position, told)
-    changes = line_changes(told, before, *etas, first.recorded_at.date())
+    changes = line_changes(told, before, *etas, calendar.at(first.recorded_at))
     kept = [change for change in changes if change.orderid in lines]
     return Touched(first.type, msgspec.json.decode(first.body), first.sku, kept, len(rows) > MOST_READ)
 

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Date, TextClause, bindparam, text
 from allocation import views
 from allocation.console_views.waiting import spelled, steps
 from allocation.domain.errors import UnknownOrder
-from allocation.domain.lines import HELD_PRIORITY, days_late, later_parts, state_of, stock_day
+from allocation.domain.lines import HELD_PRIORITY, Today, days_late, later_parts, state_of, stock_day
 from allocation.service_layer.writing.store import as_moment
+from allocation.views.paging import STOCK_DAY, days_of, with_days
 
 PAGE = 50
 WINDOW = 20_000  # products examined for one page, with any filter
@@ -84,7 +85,7 @@ class OrderedLine(NamedTuple):
     def state(self) -> str:
         return state_of(self.batchref, self.closed, self.priority)
 
-    def late_days(self, today: date) -> int:
+    def late_days(self, today: Today) -> int:
         """By how many days its promise is later than it is needed; 0 while it waits, and once it has ended."""
         day = None if self.batchref is None or self.closed else stock_day(self.eta, today)
         return days_late(self.need_by, day)
@@ -100,7 +101,7 @@ class LateLine(NamedTuple):
     batchref: str
     eta: date | None
 
-    def late_days(self, today: date) -> int:
+    def late_days(self, today: Today) -> int:
         return days_late(self.need_by, stock_day(self.eta, today))
 
 
@@ -121,7 +122,7 @@ def products(  # noqa: PLR0913 - the filters of the list
     only: Only = "",
     sort: Sort = "sku",
     after: str = "",
-    today: date,
+    today: Today,
     limit: int = PAGE,
 ) -> ProductPage:
     """Products whose SKU begins with ``search``, or contains it (``anywhere``), in upper or lower case.
@@ -131,7 +132,7 @@ def products(  # noqa: PLR0913 - the filters of the list
     """
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
-    values = asked.values() | {"limit": limit + 1, "window": window, "most": MOST_WAITING, "today": today}
+    values = asked.values() | {"limit": limit + 1, "window": window, "most": MOST_WAITING, **days_of(today)}
     found = connection.execute(_prepared(asked.statement(), connection), values).all()
     if len(found) > limit:
         rows, next_after = found[:limit], str(found[limit - 1].sku)
@@ -154,9 +155,10 @@ def stock_of(connection: Connection, skus: Sequence[str]) -> Mapping[str, Stock]
     return {row[0]: Stock(*row[1:]) for row in connection.execute(statement, {"skus": list(skus)})}
 
 
-def late_lines(connection: Connection, sku: str, today: date, limit: int = PAGE) -> Sequence[LateLine]:
+def late_lines(connection: Connection, sku: str, today: Today, limit: int = PAGE) -> Sequence[LateLine]:
     """A product's late lines, the one needed first first."""
-    return [LateLine._make(row) for row in connection.execute(_LATE, {"sku": sku, "today": today, "limit": limit})]
+    rows = connection.execute(_LATE, {"sku": sku, "limit": limit, **days_of(today)})
+    return [LateLine._make(row) for row in rows]
 
 
 def holds(connection: Connection, sku: str, limit: int = PAGE) -> Sequence[Hold]:
@@ -190,16 +192,12 @@ SUMS = """
 LATE = (
     "FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
     " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL"
-    " AND lines.need_by < CASE WHEN place.eta > :today THEN place.eta ELSE :today END"
+    f" AND lines.need_by < {STOCK_DAY}"
 )
-_LATE = (
-    text(
-        f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE} AND lines.sku = :sku"
-        " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
-    )
-    .bindparams(bindparam("today", type_=Date))
-    .columns(need_by=Date, eta=Date)
-)
+_LATE = with_days(
+    f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE} AND lines.sku = :sku"
+    " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
+).columns(need_by=Date, eta=Date)
 _HOLDS = text(
     "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
     f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
@@ -316,8 +314,7 @@ class _Asked(NamedTuple):
 
 def _prepared(statement: str, connection: Connection) -> TextClause:
     """The statement as this database has it, told where it has a day: SQLite keeps them as text."""
-    typed = text(spelled(statement, connection))
-    return typed.bindparams(bindparam("today", type_=Date)) if ":today" in statement else typed
+    return with_days(spelled(statement, connection))
 
 
 def _with_stock(connection: Connection, rows: Sequence[Any]) -> Sequence[ProductRow]:

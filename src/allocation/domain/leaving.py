@@ -6,13 +6,12 @@ Nothing is changed here: the result is a plan, for the product to carry out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
 from allocation.domain.errors import NotPinnable
 from allocation.domain.harm import Place, Placing, Solver, Task, fewest, kinds_of, least_harmful
-from allocation.domain.lines import OrderLine, is_pinned
+from allocation.domain.lines import OrderLine, Today, is_pinned
 from allocation.domain.rules import Choice, Rules, is_hold, late_days
 
 MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
@@ -30,7 +29,7 @@ class Leaving(NamedTuple):
 
     batches: Sequence[Batch]
     rules: Rules
-    today: date
+    today: Today
     service_key: Callable[[OrderLine], tuple[int, int]]
 
     def of_late(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> Sequence[Placing]:

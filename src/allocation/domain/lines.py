@@ -117,9 +117,18 @@ def state_of(batchref: str | None, closed: str | None, priority: int) -> str:
     return PINNED if is_pinned(priority) else ALLOCATED
 
 
-def stock_day(eta: date | None, today: date) -> date:
-    """The day from which stock is there: not before today, however long it is overdue."""
-    return today if eta is None else max(eta, today)
+class Today(NamedTuple):
+    """The business's ``day``, and the first day that stock of an ``overdue`` delivery is promised for."""
+
+    day: date
+    overdue: date
+
+
+def stock_day(eta: date | None, today: Today) -> date:
+    """The day from which stock is there: today if it is in the warehouse. A delivery whose day is past is overdue."""
+    if eta is None:
+        return today.day
+    return eta if eta >= today.day else today.overdue
 
 
 def days_late(need_by: date | None, day: date | None) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import date
 from typing import Final, Protocol
 
 from allocation.domain.batches import Batch, NoStoredLines, StoredLines
-from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.lines import Miscount, OrderLine, Promise, Today
 
 
 class Records(StoredLines, Protocol):
@@ -29,9 +28,9 @@ class Records(StoredLines, Protocol):
         """
 
     def late_lines(
-        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
-        """A page of the lines promised too late that are needed on day ``by`` or later, none above ``max_qty``.
+        """A page of the lines promised too late that are needed today or later, none above ``max_qty``.
 
         They are sorted by priority, the highest first, then by position; the page begins behind the line ``after``.
         Storage has an outdated ETA of the batches that were ``rewritten`` since, so it may return more of their lines.
@@ -54,7 +53,7 @@ class _NoRecords(NoStoredLines):
         return ()
 
     def late_lines(
-        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
         return ()
 

@@ -9,7 +9,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, days_late, is_pinned
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, Today, days_late, is_pinned
 from allocation.domain.stock import Stock
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
@@ -69,11 +69,11 @@ class Rules:
             priority = min(priority + (version_number - line.position) // self.ages_after, PINNED_PRIORITY)
         return (-priority, line.position)
 
-    def is_frozen(self, line: OrderLine, today: date) -> bool:
+    def is_frozen(self, line: OrderLine, today: Today) -> bool:
         """Whether the line is not displaced: it is needed soon, or somebody put it where it is."""
         if is_pinned(line.priority):
             return True
-        return line.need_by is not None and self.frozen_days > 0 and (line.need_by - today).days <= self.frozen_days
+        return line.need_by is not None and self.frozen_days > 0 and (line.need_by - today.day).days <= self.frozen_days
 
 
 USUAL: Final = Rules()
@@ -106,7 +106,7 @@ class Piece(NamedTuple, Generic[B]):
 class Choice(Generic[B]):
     """Chooses among the batches of one product for a line, in order, with a given free quantity in each."""
 
-    def __init__(self, batches: Sequence[B], rules: Rules, today: date, room: Room) -> None:
+    def __init__(self, batches: Sequence[B], rules: Rules, today: Today, room: Room) -> None:
         self._batches = tuple(batches)  # others may be drawn from the records meanwhile
         self._rules = rules
         self._today = today
@@ -197,7 +197,7 @@ class Choice(Generic[B]):
         """Whether it can be used for long enough after the day it is there and needed."""
         if batch.expires_on is None:
             return True
-        from_day = max(batch.day(self._today), need_by or self._today)
+        from_day = max(batch.day(self._today), need_by or self._today.day)
         return (batch.expires_on - from_day).days >= self._rules.shelf_life_days
 
     def _in_warehouse(self) -> int:

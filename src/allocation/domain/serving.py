@@ -14,7 +14,7 @@ from typing import NamedTuple
 from allocation.domain.batches import Batch
 from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.leaving import Plan, stays
-from allocation.domain.lines import OrderLine, Promise
+from allocation.domain.lines import OrderLine, Promise, Today
 from allocation.domain.records import Records
 from allocation.domain.rules import Choice, is_hold, late_days
 from allocation.domain.splitting import parts_of
@@ -85,7 +85,7 @@ class LateLines(NamedTuple):
     changed: Mapping[str, Promise]
     rewritten: Collection[str]
     day_of: Callable[[str], date]
-    today: date
+    today: Today
 
     def in_order(self, choice: Choice[Batch]) -> Iterator[Promise]:
         """By priority, the highest first, then by age; only lines that some batch has room for."""

@@ -10,13 +10,13 @@ from typing import Final
 from allocation.domain import events
 from allocation.domain.batches import Batch
 from allocation.domain.leaving import Plan
-from allocation.domain.lines import FREED, PASSING, OrderLine, Promise, own_priority
+from allocation.domain.lines import FREED, PASSING, OrderLine, Promise, Today, own_priority
 from allocation.domain.records import NO_RECORDS, Records
 from allocation.domain.rules import USUAL, Choice, Rules, late_days
 from allocation.domain.standing import GIVEN, STOCK, apply, cut_off
 from allocation.domain.waiting import WaitingLines
 
-_NO_DAY: Final = date.min  # for products that are asked nothing about days
+_NO_DAY: Final = Today(date.min, date.min)  # for products that are asked nothing about days
 
 
 class ChangedWithoutFact(RuntimeError):
@@ -41,7 +41,7 @@ class ProductState:
         waiting_lines: int = 0,
         rules: Rules = USUAL,
         usual_rules: Rules = USUAL,
-        today: date = _NO_DAY,
+        today: Today = _NO_DAY,
         records: Records = NO_RECORDS,
     ) -> None:
         self.sku = sku
@@ -87,7 +87,7 @@ class ProductState:
             insort(self.batches, known, key=self.rules.order)
         return known
 
-    def begin(self, usual_rules: Rules, today: date) -> None:
+    def begin(self, usual_rules: Rules, today: Today) -> None:
         """A product that is new has the usual rules."""
         self.rules = self.usual_rules = self._told_rules = usual_rules
         self.today = today

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Self
 
 from allocation.domain.events import BatchCreated
-from allocation.domain.lines import OrderLine, stock_day
+from allocation.domain.lines import OrderLine, Today, stock_day
 
 
 class Stock:
@@ -75,8 +75,8 @@ class Stock:
     def available_quantity(self) -> int:
         return self._purchased_quantity - self._allocated_quantity
 
-    def day(self, today: date) -> date:
-        """The day from which its stock is there: today at the earliest, also when it is overdue."""
+    def day(self, today: Today) -> date:
+        """The day from which its stock is there, as far as is known today."""
         return stock_day(self.eta, today)
 
     # For facts alone

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
-from allocation.domain.lines import HELD_PRIORITY
+from allocation.domain.lines import HELD_PRIORITY, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -252,11 +252,11 @@ class StoreCompliance:
 
     def test_late_lines_come_in_pages_by_priority_then_by_age(self) -> None:
         def needed(orderid: str, in_days: int, position: int, batchref: str = "late", **more: Any) -> LineRow:
-            return line(orderid, batchref, position=position)._replace(need_by=today + timedelta(in_days), **more)
+            return line(orderid, batchref, position=position)._replace(need_by=day + timedelta(in_days), **more)
 
-        today = MOMENT.date()
-        late = batch("late", purchased=9_999)._replace(eta=today + timedelta(9))
-        early = batch("early", purchased=99, position=2)._replace(eta=today + timedelta(1))
+        day, today = MOMENT.date(), Today(MOMENT.date(), MOMENT.date() + timedelta(1))
+        late = batch("late", purchased=9_999)._replace(eta=day + timedelta(9))
+        early = batch("early", purchased=99, position=2)._replace(eta=day + timedelta(1))
         usual = [needed(f"o{number}", number % 9, 10 + number) for number in range(PAGE_SIZE + 10)]
         first = needed("urgent", 5, 9_999, priority=9)
         others = [
@@ -271,11 +271,25 @@ class StoreCompliance:
             rest = kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], after)))
             assert len(page) == PAGE_SIZE
             assert [*page, *rest] == [first, *usual]
-            soon = today + timedelta(8)
+            soon = Today(day + timedelta(8), day + timedelta(9))
             found = kept.run(lambda session: list(session.late_lines(SKU, soon, 6, [], (-10, 0))))
-            assert found == [each for each in usual if each.need_by == soon]
+            assert found == [each for each in usual if each.need_by == soon.day]
             doubted = kept.run(lambda session: list(session.late_lines(SKU, today, 6, ["early"], after)))
             assert doubted == [*rest, others[-1]]
+
+    def test_a_line_on_an_overdue_batch_is_late_if_it_is_needed_before_that_is_promised(self) -> None:
+        day = MOMENT.date()
+        overdue = batch("overdue")._replace(eta=day - timedelta(2))
+        now = line("now", "overdue", position=3)._replace(need_by=day)
+        soon = line("soon", "overdue", position=4)._replace(need_by=day + timedelta(2))
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[overdue], new_lines=[now, soon])
+
+            def late(days: int) -> list[LineRow]:
+                today = Today(day, day + timedelta(days))
+                return kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], (-10, 0))))
+
+            assert [late(days) for days in range(4)] == [[], [now], [now], [now, soon]]
 
     def test_changes_of_known_rows_are_kept(self) -> None:
         with self.opened() as kept:

@@ -13,7 +13,6 @@ from allocation.views.lines import (
     allocations,
     expired_holds,
     late_and_due,
-    today,
     told_priority,
     with_parts,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "opening",
     "product",
     "products",
-    "today",
     "told_priority",
     "unusual",
     "with_parts",

@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.domain.batches import Batch
 from allocation.domain.errors import InvalidMessage, UnknownSku
-from allocation.domain.lines import OrderLine
+from allocation.domain.lines import OrderLine, Today
 from allocation.domain.rules import USUAL, Choice, Rules
-from allocation.views import MAX_PAGE, today
+from allocation.views import MAX_PAGE
 
 MAX_SKUS = 100
 
@@ -53,16 +53,18 @@ class Availabilities(msgspec.Struct):
     unknown: list[str]
 
 
-def availability(connection: Connection, sku: str, *, qty: int | None = None, by: date | None = None) -> Availability:
+def availability(
+    connection: Connection, sku: str, today: Today, *, qty: int | None = None, by: date | None = None
+) -> Availability:
     """The availability of a product; raises `UnknownSku`."""
-    found = availabilities(connection, sku=[sku], qty=qty, by=by)
+    found = availabilities(connection, today, sku=[sku], qty=qty, by=by)
     if not found.products:
         raise UnknownSku(sku)
     return found.products[0]
 
 
 def availabilities(
-    connection: Connection, *, sku: Sequence[str] = (), qty: int | None = None, by: date | None = None
+    connection: Connection, today: Today, *, sku: Sequence[str] = (), qty: int | None = None, by: date | None = None
 ) -> Availabilities:
     """The availability of several products; raises `InvalidMessage` for none, or more than `MAX_SKUS`."""
     if not 1 <= len(sku) <= MAX_SKUS:
@@ -71,7 +73,7 @@ def availabilities(
         raise InvalidMessage("by is given without qty", "Give the quantity that is needed by then as qty.")
     rows = connection.execute(_STOCK, {"skus": list(sku)}).all()
     found = {
-        name: _availability(name, list(stock), qty, by)
+        name: _availability(name, list(stock), today, qty, by)
         for name, stock in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0))
     }
     asked = dict.fromkeys(sku)
@@ -91,8 +93,7 @@ _STOCK = (
 )
 
 
-def _availability(sku: str, rows: Sequence[Any], qty: int | None, by: date | None) -> Availability:
-    now = today()
+def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, by: date | None) -> Availability:
     stored = rows[0][1]
     rules = USUAL if stored is None else msgspec.json.decode(stored, type=Rules)
     batches = [
@@ -101,10 +102,10 @@ def _availability(sku: str, rows: Sequence[Any], qty: int | None, by: date | Non
         if ref is not None
     ]
     room = {batch.reference: batch.available_quantity for batch in batches}
-    choice = Choice(batches, rules, now, room)
+    choice = Choice(batches, rules, today, room)
     sellable = [batch for batch, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
-    timeline = _timeline(choice, sellable, rules.safety_stock, now)
-    earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), now)
+    timeline = _timeline(choice, sellable, rules.safety_stock, today)
+    earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), today)
     can_promise = None if qty is None else earliest is not None
     if qty is not None and by is not None:
         can_promise = choice.on_time(OrderLine("", sku, qty, need_by=by)) is not None
@@ -116,12 +117,12 @@ def _now(batches: Iterable[Batch], safety_stock: int) -> int:
     return max(0, in_stock - safety_stock)
 
 
-def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int, now: date) -> list[Promisable]:
-    """Quantities by day, from today on. An overdue delivery counts for today, since it may arrive any day."""
-    in_stock, incoming = Counter({now: 0}), Counter[date]()
+def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int, today: Today) -> list[Promisable]:
+    """Quantities by day, from today on. An overdue delivery counts for the first day that it is promised for."""
+    in_stock, incoming = Counter({today.day: 0}), Counter[date]()
     for batch in batches:
         change = in_stock if batch.eta is None else incoming
-        change[batch.day(now)] += batch.available_quantity
+        change[batch.day(today)] += batch.available_quantity
         last = choice.last_day(batch)
         if last is not None and last < date.max:
             change[last + timedelta(days=1)] -= batch.available_quantity
@@ -130,5 +131,5 @@ def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int
     return [Promisable(day, max(0, stock - safety_stock) + due) for day, stock, due in zip(days, *sums, strict=True)]
 
 
-def _earliest(choice: Choice[Batch], line: OrderLine, now: date) -> date | None:
-    return min((batch.day(now) for batch, obstacle in choice.candidates(line) if not obstacle), default=None)
+def _earliest(choice: Choice[Batch], line: OrderLine, today: Today) -> date | None:
+    return min((batch.day(today) for batch, obstacle in choice.candidates(line) if not obstacle), default=None)

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import UnknownLine
 from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned
-from allocation.domain.lines import OrderLine, state_of
+from allocation.domain.lines import OrderLine, Today, state_of
 from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Rules
 from allocation.domain.stock import Stock
 from allocation.service_layer.messages import message_id
-from allocation.views import as_moment, late_and_due, opening, today, unusual
+from allocation.views import as_moment, late_and_due, opening, unusual
 from allocation.views.facts import LedgerPlace, facts_before
 from allocation.views.past import replayed, rules_of
 
@@ -102,7 +103,15 @@ class Explanation(msgspec.Struct):
     more_history: bool
 
 
-def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rules = USUAL) -> Explanation:
+def explain(
+    connection: Connection,
+    orderid: str,
+    sku: str,
+    today: Today,
+    *,
+    usual_rules: Rules = USUAL,
+    calendar: Calendar = UTC_DAYS,
+) -> Explanation:
     """Why the line is on its batch or waits; raises `UnknownLine`."""
     found = connection.execute(_LINE, {"orderid": orderid, "sku": sku}).one_or_none()
     if found is None:
@@ -111,16 +120,16 @@ def explain(connection: Connection, orderid: str, sku: str, *, usual_rules: Rule
     about = {"orderid": orderid, "sku": sku}
     placed = connection.execute(_PLACED, about).one_or_none()
     decision = None if placed is None else _happening(placed)
-    state = None if placed is None else _before(connection, sku, placed, usual_rules)
+    state = None if placed is None else _before(connection, sku, placed, usual_rules, calendar)
     as_of = NOW if state is None or decision is None else decision.id
     if state is None:
-        state = _as_it_is(connection, line, found, usual_rules)
+        state = _as_it_is(connection, line, found, usual_rules, today)
     chosen = _chosen(placed, found.batchref if placed is None else None)
     by_rule = decision is None or decision.cause is None or decision.cause.type not in BY_HAND
     asked = line if placed is None else _as_placed(line, placed)
     considered = list(_considered(state, asked, chosen, all_of_them=not by_rule))
     happened = [_happening(row) for row in connection.execute(_HISTORY, {**about, "most": MAX_HISTORY + 1})]
-    promised, late_days = late_and_due(found.batchref, found.closed, found.need_by, found.eta)
+    promised, late_days = late_and_due(found.batchref, found.closed, found.need_by, found.eta, today)
     return Explanation(
         orderid,
         sku,
@@ -149,13 +158,13 @@ class _State(NamedTuple):
     holders: Mapping[str, Sequence[Holder]]
 
 
-def _state(batches: Iterable[Stock], rules: Rules, day: date, holders: Mapping[str, Sequence[Holder]]) -> _State:
+def _state(batches: Iterable[Stock], rules: Rules, today: Today, holders: Mapping[str, Sequence[Holder]]) -> _State:
     in_order = sorted(batches, key=rules.order)
     room = {batch.reference: batch.available_quantity for batch in in_order}
-    return _State(rules, Choice(in_order, rules, day, room), holders)
+    return _State(rules, Choice(in_order, rules, today, room), holders)
 
 
-def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -> _State | None:
+def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules, calendar: Calendar) -> _State | None:
     """The product just before the line was placed; None if too many messages lead there, or some are deleted."""
     begins = opening(connection, sku)
     if placed.position <= begins.position:
@@ -168,11 +177,11 @@ def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules) -
     for orderid, (line, batchref, closed) in past.lines.items():
         if batchref is not None and len(holders[batchref]) < MAX_HOLDERS:
             holders[batchref].append(Holder(orderid, line.qty, state_of(batchref, closed, line.priority)))
-    day = as_moment(placed.recorded_at).date()
-    return _state(past.books.batches.values(), rules_of(past, usual_rules), day, holders)
+    today = calendar.at(as_moment(placed.recorded_at))
+    return _state(past.books.batches.values(), rules_of(past, usual_rules), today, holders)
 
 
-def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules) -> _State:
+def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules, today: Today) -> _State:
     """The product now, as if the line had no stock. Only the first batches without room are read."""
     rows = connection.execute(_BATCHES, {"sku": line.sku, "own": found.batchref, "most": MAX_CONSIDERED}).all()
     stored = connection.scalar(text("SELECT rules FROM products WHERE sku = :sku"), {"sku": line.sku})
@@ -192,7 +201,7 @@ def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: 
         for row in rows
     ]
     holders = {row.ref: _holders(connection, row.ref) for row in rows}
-    return _state(batches, rules, today(), holders)
+    return _state(batches, rules, today, holders)
 
 
 def _holders(connection: Connection, ref: str) -> list[Holder]:

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.domain.errors import UnknownOrder
-from allocation.domain.lines import days_late, later_parts, own_priority, part_of, state_of, stock_day
+from allocation.domain.lines import Today, days_late, later_parts, own_priority, part_of, state_of, stock_day
 from allocation.service_layer.writing.store import as_moment
 from allocation.views.paging import DEFAULT_PAGE, AnyRow, typed
 
@@ -54,7 +54,7 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 
 def allocations(
-    connection: Connection, orderid: str, *, after: str = "", limit: int = DEFAULT_PAGE
+    connection: Connection, orderid: str, today: Today, *, after: str = "", limit: int = DEFAULT_PAGE
 ) -> list[PromisedLine]:
     """The order's lines by SKU, each followed by its later parts, which count for no page; raises `UnknownOrder`."""
     rows = connection.execute(typed(_ORDER), {"orderid": orderid, "after": after, "limit": limit}).all()
@@ -63,7 +63,7 @@ def allocations(
     split = [row.sku for row in rows if row.rest is not None and row.part == 1]
     if split:
         rows = with_parts(rows, connection.execute(_PARTS, {"orderids": later_parts(orderid), "skus": split}))
-    return [_promised(row) for row in rows]
+    return [_promised(row, today) for row in rows]
 
 
 def expired_holds(connection: Connection, moment: datetime, limit: int) -> list[tuple[str, datetime]]:
@@ -83,21 +83,13 @@ def with_parts(lines: Iterable[_Ordered], parts: Iterable[_Ordered]) -> list[_Or
     return [each for line in lines for each in (line, *by_sku[line.sku])]
 
 
-def today() -> date:
-    """The day that stock in the warehouse is promised for."""
-    return datetime.now(UTC).date()
-
-
 def late_and_due(
-    batchref: str | None, closed: str | None, need_by: date | None, eta: date | None, on: date | None = None
+    batchref: str | None, closed: str | None, need_by: date | None, eta: date | None, today: Today
 ) -> tuple[date | None, int]:
-    """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late.
-
-    That is as of today, or as it was ``on`` a day.
-    """
+    """The day an open line's stock is due, None if it is there or the line waits, and by how many days that is late."""
     if batchref is None or closed is not None:
         return None, 0
-    day = stock_day(eta, on or today())
+    day = stock_day(eta, today)
     return day if eta is not None else None, days_late(need_by, day)
 
 
@@ -121,10 +113,10 @@ def line_of(row: AnyRow, day: date | None) -> Line:
     )
 
 
-def _promised(row: AnyRow) -> PromisedLine:
+def _promised(row: AnyRow, today: Today) -> PromisedLine:
     orderid, sku, qty, batchref, closed, priority, need_by, expires_at, eta, part, rest = row
     is_later = part is not None and part > 1
-    promised, late_days = late_and_due(batchref, closed, need_by, eta)
+    promised, late_days = late_and_due(batchref, closed, need_by, eta, today)
     return PromisedLine(
         sku,
         qty,

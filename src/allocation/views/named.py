@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
+from allocation.domain.lines import Today
 from allocation.views.lines import PromisedLine, allocations
 from allocation.views.paging import MAX_PAGE
 from allocation.views.stock import BatchDetail, ProductDetail, batch, product
@@ -21,13 +22,13 @@ class Found(msgspec.Struct, omit_defaults=True):
     order: list[PromisedLine] = []
 
 
-def find(connection: Connection, name: str) -> Found:
+def find(connection: Connection, name: str, today: Today) -> Found:
     """Everything that has the name."""
     found = Found()
     with suppress(UnknownSku):
-        found.product = product(connection, name)
+        found.product = product(connection, name, today)
     with suppress(UnknownBatch):
-        found.batch = batch(connection, name)
+        found.batch = batch(connection, name, today)
     with suppress(UnknownOrder):
-        found.order = allocations(connection, name, limit=MAX_PAGE)
+        found.order = allocations(connection, name, today, limit=MAX_PAGE)
     return found

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, Date, Executable, Row, bindparam, text
+from sqlalchemy import Connection, Date, Executable, Row, TextClause, bindparam, text
+
+from allocation.domain.lines import Today
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
@@ -22,12 +24,25 @@ def page_of(connection: Connection, statement: str, limit: int, **values: Any) -
     return rows[:limit], len(rows) > limit
 
 
+# The day from which a batch's stock is there, as `stock_day` says it.
+STOCK_DAY = "CASE WHEN eta IS NULL THEN :today WHEN eta >= :today THEN eta ELSE :overdue END"
+
+
+def days_of(today: Today) -> dict[str, date]:
+    """The values of a statement that asks for the days."""
+    return {"today": today.day, "overdue": today.overdue}
+
+
+def with_days(statement: str) -> TextClause:
+    """The statement, told where it asks for the days: SQLite keeps them as text."""
+    asked = [bindparam(name, type_=Date) for name in ("today", "overdue") if f":{name}" in statement]
+    return text(statement).bindparams(*asked)
+
+
 def typed(statement: str) -> Executable:
     """The statement, told where it has days and moments: SQLite keeps them as text."""
-    told = text(statement)
+    told = with_days(statement)
     if ":in_the_warehouse" in statement:
         told = told.bindparams(bindparam("in_the_warehouse", date.min, Date))
-    if ":today" in statement:
-        told = told.bindparams(bindparam("today", type_=Date))
     days = {name: Date for name in ("eta", "expires_on", "need_by") if name in statement}
     return told.columns(**days)

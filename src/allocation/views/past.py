@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import LedgerBeginsLater
-from allocation.domain.lines import PART_MARK, Promise, days_late, part_of, state_of, stock_day
+from allocation.domain.lines import PART_MARK, Promise, Today, days_late, part_of, state_of, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.domain.stock import Stock
 from allocation.service_layer.proving.books import Fact, Opening, PastProduct, parts_cut_off, past_order
@@ -29,19 +30,25 @@ from allocation.views.paging import MAX_COUNTED
 from allocation.views.stock import BatchDetail, ProductDetail, StockedBatch, unusual
 
 
-def find_past(connection: Connection, name: str, moment: datetime, usual_rules: Rules = USUAL) -> Found:
+def find_past(
+    connection: Connection,
+    name: str,
+    moment: datetime,
+    usual_rules: Rules = USUAL,
+    calendar: Calendar = UTC_DAYS,
+) -> Found:
     """Everything that had the name at that moment. Raises `LedgerBeginsLater`."""
     found = Found()
-    day = moment.astimezone(UTC).date()
+    today = calendar.at(moment)
     product = past_product(connection, name, moment)
     if product.books.batches:
-        found.product = _product(product, day, usual_rules)
+        found.product = _product(product, today, usual_rules)
     sku = sku_of_batch(connection, name)
     if sku is not None:
         product = past_product(connection, sku, moment)
         if name in product.books.batches:
-            found.batch = _batch(product, name, day)
-    found.order = _order(connection, name, moment)
+            found.batch = _batch(product, name, today)
+    found.order = _order(connection, name, moment, today)
     return found
 
 
@@ -66,7 +73,7 @@ def rules_of(product: PastProduct, usual_rules: Rules) -> Rules:
     return usual_rules if product.books.rules is None else Rules.of(product.books.rules, usual_rules)
 
 
-def _product(product: PastProduct, day: date, usual_rules: Rules) -> ProductDetail:
+def _product(product: PastProduct, today: Today, usual_rules: Rules) -> ProductDetail:
     batches = sorted(product.books.batches.values(), key=lambda batch: (batch.eta or date.min, batch.position))
     purchased = sum(batch.purchased_quantity for batch in batches)
     allocated = sum(batch.allocated_quantity for batch in batches)
@@ -85,18 +92,18 @@ def _product(product: PastProduct, day: date, usual_rules: Rules) -> ProductDeta
         None,
         {} if rules is usual_rules else unusual(rules),
         sum(promise.line.qty for promise in still_open if promise.line.expires_at is not None),
-        min(sum(_is_late(product, promise, day) for promise in still_open), MAX_COUNTED),
+        min(sum(_is_late(product, promise, today) for promise in still_open), MAX_COUNTED),
     )
 
 
-def _is_late(product: PastProduct, promise: Promise, day: date) -> bool:
+def _is_late(product: PastProduct, promise: Promise, today: Today) -> bool:
     batch = product.books.batches.get(promise.batchref or "")
-    return batch is not None and days_late(promise.line.need_by, batch.day(day)) > 0
+    return batch is not None and days_late(promise.line.need_by, batch.day(today)) > 0
 
 
-def _batch(product: PastProduct, ref: str, day: date) -> BatchDetail:
+def _batch(product: PastProduct, ref: str, today: Today) -> BatchDetail:
     batch = product.books.batches[ref]
-    newest_first = [_line(promise, stock_day(batch.eta, day)) for promise in product.lines_on(ref)[::-1]]
+    newest_first = [_line(promise, stock_day(batch.eta, today)) for promise in product.lines_on(ref)[::-1]]
     return BatchDetail(ref, *_stock(batch), sku=product.sku, lines=newest_first, next_before=None)
 
 
@@ -142,7 +149,7 @@ def _line(promise: Promise, day: date | None) -> Line:
     )
 
 
-def _order(connection: Connection, orderid: str, moment: datetime) -> list[PromisedLine]:
+def _order(connection: Connection, orderid: str, moment: datetime, today: Today) -> list[PromisedLine]:
     """An order's lines by SKU, each with the parts that follow it."""
     lines = past_order(_facts_of(connection, orderid, moment))
     own = {sku: promise for (sku, name), promise in lines.items() if name == orderid}
@@ -154,8 +161,7 @@ def _order(connection: Connection, orderid: str, moment: datetime) -> list[Promi
             parts = [part for part in others if part_of(part.line.orderid, part.line.part) == orderid]
             wanted += sorted(parts, key=lambda part: part.line.part)
     etas = _etas(connection, wanted, moment)
-    day = moment.astimezone(UTC).date()
-    return [_promised(promise, etas.get(promise.batchref or ""), day) for promise in wanted]
+    return [_promised(promise, etas.get(promise.batchref or ""), today) for promise in wanted]
 
 
 def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fact]:
@@ -177,10 +183,10 @@ def _etas(connection: Connection, lines: Iterable[Promise], moment: datetime) ->
     return {ref: books[sku].batches[ref].eta for ref, sku in inbound.items()}
 
 
-def _promised(promise: Promise, eta: date | None, day: date) -> PromisedLine:
+def _promised(promise: Promise, eta: date | None, today: Today) -> PromisedLine:
     line, batchref, closed = promise
     is_later = line.part > 1
-    promised, late_days = late_and_due(batchref, closed, line.need_by, eta, day)
+    promised, late_days = late_and_due(batchref, closed, line.need_by, eta, today)
     return PromisedLine(
         line.sku,
         line.qty,

@@ -10,10 +10,10 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.domain.errors import UnknownBatch, UnknownSku
-from allocation.domain.lines import HELD_PRIORITY, stock_day
+from allocation.domain.lines import HELD_PRIORITY, Today, stock_day
 from allocation.domain.rules import USUAL, Rules
-from allocation.views.lines import LINE_COLUMNS, Line, line_of, today
-from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, AnyRow, page_of, typed
+from allocation.views.lines import LINE_COLUMNS, Line, line_of
+from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, STOCK_DAY, AnyRow, days_of, page_of, typed
 
 
 class ProductSummary(msgspec.Struct):
@@ -83,7 +83,13 @@ def products(connection: Connection, *, after: str = "", limit: int = DEFAULT_PA
 
 
 def product(
-    connection: Connection, sku: str, *, batches_after: str = "", waiting_after: int = 0, limit: int = DEFAULT_PAGE
+    connection: Connection,
+    sku: str,
+    today: Today,
+    *,
+    batches_after: str = "",
+    waiting_after: int = 0,
+    limit: int = DEFAULT_PAGE,
 ) -> ProductDetail:
     """A product with a page of its batches and one of its waiting lines; raises `UnknownSku`."""
     summary = connection.execute(text(f"{_SUMMARIES} WHERE sku = :sku"), {"sku": sku}).one_or_none()
@@ -96,7 +102,7 @@ def product(
     batches = [StockedBatch(*row) for row in batch_rows]
     waiting = [line_of(row, None) for row in waiting_rows]
     rules, held_quantity, late_lines = connection.execute(
-        typed(_LIFE), {"sku": sku, "today": today(), "most": MAX_COUNTED}
+        typed(_LIFE), {"sku": sku, "most": MAX_COUNTED, **days_of(today)}
     ).one()
     return ProductDetail(
         *_summed(summary),
@@ -110,14 +116,16 @@ def product(
     )
 
 
-def batch(connection: Connection, ref: str, *, before: int = MAX_POSITION, limit: int = DEFAULT_PAGE) -> BatchDetail:
+def batch(
+    connection: Connection, ref: str, today: Today, *, before: int = MAX_POSITION, limit: int = DEFAULT_PAGE
+) -> BatchDetail:
     """A batch with a page of its lines; raises `UnknownBatch`."""
     found = connection.execute(typed(_BATCH), {"ref": ref}).one_or_none()
     if found is None:
         raise UnknownBatch(ref)
     rows, more = page_of(connection, _LINES, limit, ref=ref, before=before)
     *stock, sku = found
-    lines = [line_of(row, stock_day(found.eta, today())) for row in rows]
+    lines = [line_of(row, stock_day(found.eta, today)) for row in rows]
     return BatchDetail(*stock, sku=sku, lines=lines, next_before=lines[-1].position if more else None)
 
 
@@ -181,7 +189,7 @@ _LIFE = f"""
         SELECT count(*) FROM (
             SELECT 1 FROM order_lines AS line JOIN batches ON ref = batchref
             WHERE line.sku = :sku AND closed IS NULL AND need_by IS NOT NULL
-                AND need_by < CASE WHEN eta > :today THEN eta ELSE :today END
+                AND need_by < {STOCK_DAY}
             LIMIT :most
         ) AS late
     ) FROM products WHERE sku = :sku

@@ -138,7 +138,7 @@ def test_who_is_late_in_the_warehouse_does_not_leave_for_a_batch_that_is_overdue
     shop.now += timedelta(days=5)
     raised = shop.send(BatchReceived("b1", 3))
     assert shop.stands == {"o1": "b1", "o2": "overdue"}
-    assert told(raised) == [], "both were overdue and are promised for today"
+    assert told(raised) == [("o1", day(6), day(5), 4)], "both were overdue and promised for the next day"
 
 
 def test_a_batch_cannot_be_received_with_less_than_was_shipped() -> None:

@@ -15,6 +15,7 @@ from allocation.domain.events import (
     LinePinned,
     MoveUpRequired,
 )
+from tests.builders import on
 from tests.unit.promises.shop import SKU, TODAY, Shop, at, bought, day, held, kinds, ordered, ruled, told
 
 UP = ruled(move_up=True)
@@ -42,7 +43,7 @@ def test_late_lines_move_to_stock_that_comes_to_be_in_time(before: list[Event], 
     shop = Shop(*LATE, UP, *before)
     raised = shop.send(event)
     assert shop.stands == {"o1": "soon", "o2": "soon", "o3": "slow"}
-    assert told(raised) == [(orderid, day(9), shop.batch("soon").day(TODAY), 0) for orderid in ("o1", "o2")]
+    assert told(raised) == [(orderid, day(9), shop.batch("soon").day(on(TODAY)), 0) for orderid in ("o1", "o2")]
 
 
 def test_they_move_when_somebody_else_makes_room_in_time() -> None:

@@ -12,13 +12,13 @@ import typer
 from allocation.config import Settings
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, UsageError, complain
 from allocation.entrypoints.cli.output import console, table
-from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.reading import read, today_of
 from allocation.views.availability import Availability, availabilities
 
 
 def show(settings: Settings, skus: Sequence[str], qty: int | None, by: str | None, *, as_json: bool) -> int:
     """Print the quantities that can be promised; return the exit code."""
-    found = asyncio.run(read(settings, availabilities, sku=skus, qty=qty, by=_day(by)))
+    found = asyncio.run(read(settings, availabilities, today_of(settings), sku=skus, qty=qty, by=_day(by)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:

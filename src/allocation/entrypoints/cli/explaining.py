@@ -13,7 +13,7 @@ from allocation.domain.lines import ALLOCATED, WAITING
 from allocation.domain.rules import usual_rules
 from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.output import console, table
-from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.reading import calendar_of, read, today_of
 from allocation.views.explain import NOW, Considered, Explanation, Happening, explain
 
 MORE = "There are more batches."
@@ -22,7 +22,9 @@ EARLIER = "There are earlier entries."
 
 def show(settings: Settings, orderid: str, sku: str, *, as_json: bool) -> int:
     """Print why the line is on its batch, or waits; return the exit code."""
-    found = asyncio.run(read(settings, explain, orderid, sku, usual_rules=usual_rules(settings.strategy)))
+    rules, calendar = usual_rules(settings.strategy), calendar_of(settings)
+    about = (orderid, sku, today_of(settings))
+    found = asyncio.run(read(settings, explain, *about, usual_rules=rules, calendar=calendar))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:

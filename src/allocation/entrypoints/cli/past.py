@@ -8,7 +8,7 @@ from datetime import datetime
 from allocation.config import Settings
 from allocation.domain.rules import usual_rules
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, UsageError, complain
-from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.reading import calendar_of, read
 from allocation.entrypoints.cli.showing import print_found
 from allocation.views.named import Found
 from allocation.views.past import find_past
@@ -17,7 +17,8 @@ from allocation.views.past import find_past
 def show_past(settings: Settings, time: str, name: str, *, as_json: bool) -> int:
     """Print everything with the name at that time; return the exit code."""
     moment = parse_moment(time)
-    found = asyncio.run(read(settings, find_past, name, moment, usual_rules(settings.strategy)))
+    rules, calendar = usual_rules(settings.strategy), calendar_of(settings)
+    found = asyncio.run(read(settings, find_past, name, moment, rules, calendar))
     if found == Found():
         complain(
             f"{name}: unknown at {moment.isoformat()}",

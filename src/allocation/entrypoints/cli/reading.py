@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.migrations import HEAD
 from allocation.adapters.reader import Reader, revision
 from allocation.config import Settings
+from allocation.domain.days import Calendar
+from allocation.domain.lines import Today
 from allocation.entrypoints.cli.exits import UsageError
 from allocation.service_layer.writing.store import StoreUnavailable
 
@@ -23,6 +26,16 @@ T = TypeVar("T")
 OLDER = (
     "It is of an older version of allocation: run allocation migrate as a user who may write to it, then read it again."
 )
+
+
+def calendar_of(settings: Settings) -> Calendar:
+    """The days of the business."""
+    return Calendar(settings.zone, settings.overdue_days)
+
+
+def today_of(settings: Settings) -> Today:
+    """The business's day now."""
+    return calendar_of(settings).at(datetime.now(UTC))
 
 
 def check_exists(url: URL) -> None:

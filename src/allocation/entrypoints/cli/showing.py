@@ -15,7 +15,7 @@ from allocation.config import Settings
 from allocation.domain.lines import ALLOCATED, WAITING
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, complain
 from allocation.entrypoints.cli.output import console, table
-from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.reading import read, today_of
 from allocation.views.named import Found, find
 
 Columns = Mapping[str, Sequence[object]]  # by title
@@ -25,7 +25,7 @@ MORE = "There are more lines: allocation export prints all of them."
 
 def show(settings: Settings, name: str, *, as_json: bool) -> int:
     """Print everything with the name; return the exit code."""
-    found = asyncio.run(read(settings, find, name))
+    found = asyncio.run(read(settings, find, name, today_of(settings)))
     if found == Found():
         complain(f"{name}: unknown", "No product, batch or order has this name.")
         return UNKNOWN

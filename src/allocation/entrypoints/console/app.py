@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from functools import partial
 
 from starlette.applications import Starlette
@@ -40,12 +39,12 @@ def create_console(service: Service, stopping: asyncio.Event) -> Console:
     """The console's state while the service runs."""
 
     async def totals() -> overview.Totals:
-        return await service.reader.run(overview.totals, datetime.now(UTC).date())
+        return await service.reader.run(overview.totals, service.today())
 
     return Console(
         service=service,
         totals=Paced(totals),
-        tally=Tally(service.reader),
+        tally=Tally(service.reader, service.calendar),
         prover=Prover(service.url),
         hub=Hub(service.reader, stopping),
         imports=Imports(service),

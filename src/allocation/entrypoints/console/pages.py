@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -93,7 +92,7 @@ async def load_overview(console: Console, _: Asked) -> Loaded:
         "totals": totals.value,
         "as_of": totals.at,
         "day": day,
-        "today": day.since.date(),
+        "today": console.service.today(),
         "deliveries": counted,
         "rates": [second.messages for second in seconds],
         "sizes": [second.group_size for second in seconds],
@@ -109,7 +108,7 @@ async def load_products(console: Console, asked: Asked) -> Loaded:
     anywhere = asked.values.get("match") == "anywhere"
     if sort == "waiting":
         only = "waiting"
-    about = {"search": search, "only": only, "sort": sort, "after": after, "today": _today()}
+    about = {"search": search, "only": only, "sort": sort, "after": after, "today": console.service.today()}
     page = await console.service.reader.run_by_index(stock.products, anywhere=anywhere, **about)
     if search and not page.rows and not after and not anywhere:
         anywhere = True
@@ -119,7 +118,7 @@ async def load_products(console: Console, asked: Asked) -> Loaded:
 
 
 async def load_product(console: Console, asked: Asked) -> Loaded:
-    values, sku, today = asked.values, asked.key, _today()
+    values, sku, today = asked.values, asked.key, console.service.today()
     found = await console.service.reader.run(
         product.look,
         sku,
@@ -131,8 +130,8 @@ async def load_product(console: Console, asked: Asked) -> Loaded:
     shown = {
         **found._asdict(),
         "rules": found.rules or console.service.usual_rules,
-        "axis": time_axis(found.product.batches, today),
-        "curve": step_curve(found.promisable, today),
+        "axis": time_axis(found.product.batches, today.day),
+        "curve": step_curve(found.promisable, today.day),
         "largest": max((batch.purchased_quantity for batch in found.product.batches), default=1),
         "today": today,
     }
@@ -141,15 +140,17 @@ async def load_product(console: Console, asked: Asked) -> Loaded:
 
 async def load_batch(console: Console, asked: Asked) -> Loaded:
     before = asked.values.get("before", LAST)
-    found = await console.service.reader.run(views.batch, asked.key, before=before, limit=stock.PAGE)
+    found = await console.service.reader.run(
+        views.batch, asked.key, console.service.today(), before=before, limit=stock.PAGE
+    )
     crumbs = [_PRODUCTS, (found.sku, "products", found.sku)]
     state = await console.service.reader.run(steering.batch_state, asked.key)
-    values = {"batch": found, "state": state, "today": _today()}
+    values = {"batch": found, "state": state, "today": console.service.today()}
     return Loaded(values, Topics(skus=frozenset([found.sku])), asked.key, crumbs)
 
 
 async def load_outcome(console: Console, asked: Asked) -> Loaded:
-    found = await console.service.reader.run(steering.touched, asked.key)
+    found = await console.service.reader.run(steering.touched, asked.key, console.service.calendar)
     values = {"touched": found, "effect": effect_of_lines(found.lines), "id": asked.key}
     verbs = {change.kind.__name__: change.verb for change in CHANGES.values()}
     return Loaded(values, Topics(), f"{verbs.get(found.type, found.type)}: done", _crumbs_to(found))
@@ -169,14 +170,16 @@ async def load_order(console: Console, asked: Asked) -> Loaded:
         "next_after": lines[stock.PAGE - 1].sku if more else None,
         "history": history,
         "explanation": await _explanation(console, orderid, explained) if explained else None,
-        "today": _today(),
+        "today": console.service.today(),
     }
     topics = Topics(orderids=frozenset([orderid, *(line.orderid for line in shown)]))
     return Loaded(values, topics, orderid, [("Orders", "orders", None)])
 
 
 async def _explanation(console: Console, orderid: str, sku: str) -> Explanation:
-    return await console.service.reader.run(explain, orderid, sku, usual_rules=console.service.usual_rules)
+    service = console.service
+    rules, calendar = service.usual_rules, service.calendar
+    return await service.reader.run(explain, orderid, sku, service.today(), usual_rules=rules, calendar=calendar)
 
 
 async def load_orders(console: Console, _: Asked) -> Loaded:
@@ -366,10 +369,6 @@ def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None
         return [("Orders", "orders", None), (orderid, "orders", orderid)]
     to_product = [_PRODUCTS, (touched.sku, "products", touched.sku)]
     return to_product if ref is None else [*to_product, (ref, "batches", ref)]
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
 
 
 async def _webhooks(console: Console) -> Sequence[Any]:

@@ -59,7 +59,7 @@ async def _line(console: Console, texts: Mapping[str, str]) -> Subject:
     orderid = _ORDERID.parse_or(UnknownOrder, texts.get("orderid", ""))
     sku = _SKU.parse_or(UnknownSku, texts.get("sku", ""))
     line = await console.service.reader.run(steering.line_state, orderid, sku)
-    product = await console.service.reader.run(views.product, sku, limit=MOST_SUGGESTED)
+    product = await console.service.reader.run(views.product, sku, console.service.today(), limit=MOST_SUGGESTED)
     refs = [batch.batchref for batch in product.batches]
     return Subject(sku, [_ORDERS, (orderid, "orders", orderid)], {"qty": str(line.qty)}, {"batchref": refs})
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from allocation.adapters.reader import Reader
 from allocation.console_views import ledger
 from allocation.console_views.ledger import Pair
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.entrypoints.console.pacing import Paced
 
 CHUNK = 20_000  # rows counted at once
@@ -37,10 +38,13 @@ class Day(NamedTuple):
 
 
 class Tally:
-    """Counts a chunk at a time, and starts again from zero at midnight UTC."""
+    """Counts a chunk at a time, and starts again from zero at midnight."""
 
-    def __init__(self, reader: Reader, *, settled_after_s: float = SETTLED_AFTER_S) -> None:
+    def __init__(
+        self, reader: Reader, calendar: Calendar = UTC_DAYS, *, settled_after_s: float = SETTLED_AFTER_S
+    ) -> None:
         self._reader = reader
+        self._calendar = calendar
         self._settled_after_s = settled_after_s
         self._seen: deque[tuple[float, int]] = deque()  # when the ledger ended where
         self._since = datetime.min.replace(tzinfo=UTC)
@@ -53,7 +57,7 @@ class Tally:
         return (await self._paced.get()).value
 
     async def _catch_up(self) -> Day:
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = self._calendar.midnight(datetime.now(UTC))
         if midnight != self._since:
             first = await self._reader.run(ledger.first_position_since, midnight)
             self._since, self._counted, self._counts = midnight, first - 1, Counter()

@@ -50,7 +50,8 @@ class Read:
     keys: Sequence[Text] = ()
     unknown: Callable[..., Refusal] | None = None
     slashes: bool = True
-    knows_rules: bool = False  # whether the view takes the usual rules
+    knows_rules: bool = False  # whether the view takes the usual rules, and the calendar
+    knows_today: bool = False  # whether the view takes the day
     one_statement: bool = False  # whether the view is a single one
 
 
@@ -73,6 +74,7 @@ READS: Sequence[Read] = (
         [ORDER, SKU],
         UnknownLine,
         knows_rules=True,
+        knows_today=True,
     ),
     Read(
         "/allocations/{orderid}",
@@ -81,6 +83,7 @@ READS: Sequence[Read] = (
         (Text("after", "Begin after this SKU"), LIMIT),
         [ORDER],
         UnknownOrder,
+        knows_today=True,
     ),
     Read("/products", "All products", views.products, (Text("after", "Begin after this SKU"), LIMIT)),
     Read(
@@ -94,6 +97,7 @@ READS: Sequence[Read] = (
         ),
         [SKU],
         UnknownSku,
+        knows_today=True,
     ),
     Read(
         "/batches/{ref}",
@@ -102,6 +106,7 @@ READS: Sequence[Read] = (
         (Number("before", "Begin before the line of this position", FIRST, LAST, LAST), LIMIT),
         [Text("ref", "The batch's reference")],
         UnknownBatch,
+        knows_today=True,
     ),
     Read(
         "/availability/{sku}",
@@ -110,6 +115,7 @@ READS: Sequence[Read] = (
         STOCK,
         [SKU],
         UnknownSku,
+        knows_today=True,
         one_statement=True,
     ),
     Read(
@@ -117,6 +123,7 @@ READS: Sequence[Read] = (
         "How much of several products can be promised, and when",
         availabilities,
         (Texts("sku", "The products", MAX_SKUS), *STOCK),
+        knows_today=True,
         one_statement=True,
     ),
     Read(
@@ -206,7 +213,9 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
         try:
             values = query_values(read.parameters, request)
             if read.knows_rules:
-                values["usual_rules"] = service.usual_rules
+                values |= {"usual_rules": service.usual_rules, "calendar": service.calendar}
+            if read.knows_today:
+                values["today"] = service.today()
             run = service.reader.run_statement if read.one_statement else service.reader.run
             found = await run(read.view, *_keys(read, request), **values)
         except Exception as error:  # noqa: BLE001 - every error has its answer

@@ -20,7 +20,18 @@ from allocation.domain.events import (
     Shipped,
     Split,
 )
-from allocation.domain.lines import ASKED, FREED, LOST, SHIPPED, OrderLine, Promise, days_late, state_of, stock_day
+from allocation.domain.lines import (
+    ASKED,
+    FREED,
+    LOST,
+    SHIPPED,
+    OrderLine,
+    Promise,
+    Today,
+    days_late,
+    state_of,
+    stock_day,
+)
 from allocation.domain.standing import LINES, NAME_OF, cut_off, follow
 
 Key = tuple[str, str]  # of a line: its order id, or the id of its hold, and its SKU
@@ -88,7 +99,7 @@ def ways(told: Iterable[Event], before: Mapping[Key, Promise] | None = None) -> 
 
 
 def line_changes(
-    told: Iterable[Event], before: Mapping[Key, Promise], etas_before: Etas, etas_after: Etas, today: date
+    told: Iterable[Event], before: Mapping[Key, Promise], etas_before: Etas, etas_after: Etas, today: Today
 ) -> list[LineChange]:
     """The lines that change, in the order first touched: place, state, day or quantity, and every line that is new."""
     found = []
@@ -136,6 +147,6 @@ def _state(promise: Promise) -> str:
     return state_of(promise.batchref, promise.closed, promise.line.priority)
 
 
-def _day(promise: Promise, etas: Etas, today: date) -> date | None:
+def _day(promise: Promise, etas: Etas, today: Today) -> date | None:
     """The day the line's stock is there."""
     return None if promise.batchref is None else stock_day(etas[promise.batchref], today)

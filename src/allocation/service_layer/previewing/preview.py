@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.harm import Solver, no_solver
@@ -48,6 +49,7 @@ class Previews:
         max_previews: int = MAX_PREVIEWS,
         usual_rules: Rules = USUAL,
         solve: Solver = no_solver,
+        calendar: Calendar = UTC_DAYS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``open_lookout`` is called for each preview, in the thread that it works in."""
@@ -55,6 +57,7 @@ class Previews:
         self._max_previews = max_previews
         self._usual_rules = usual_rules
         self._solve = solve
+        self._calendar = calendar
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_previews, thread_name_prefix="preview")
         self._under_way = 0
@@ -91,7 +94,9 @@ class Previews:
         items = list(messages)
         now = self._clock()
         while True:
-            uow = GroupUnitOfWork(session, now, usual_rules=self._usual_rules, solve=self._solve)
+            uow = GroupUnitOfWork(
+                session, now, usual_rules=self._usual_rules, solve=self._solve, calendar=self._calendar
+            )
             uow.load(wanted_by([item for item in items if isinstance(item, Message)], check_ids=False))
             try:
                 outcomes = [_handled(item, uow) for item in items]
@@ -99,7 +104,7 @@ class Previews:
                 items[items.index(spoiled.message)] = spoiled.refusal
             else:
                 told = _told(items, outcomes)
-                lines = line_changes(told, *_places(session, told, uow.changes()), now.date())
+                lines = line_changes(told, *_places(session, told, uow.changes()), uow.today)
                 return Preview(outcomes, lines, uow.products.loaded_versions)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date
 from typing import NoReturn
 
-from allocation.domain.lines import Miscount
+from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import BatchRow, Changes, Loaded, ProductRow, Wanted
 
 
@@ -50,7 +49,7 @@ class ReadAhead:
         raise NotReadAhead
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> NoReturn:
         raise NotReadAhead
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import IdempotencyKeyReused, ProductChanged, Refusal
 from allocation.domain.events import AllocationRequired, BatchCreated, Event, StockHeld
 from allocation.domain.harm import Solver, no_solver
@@ -47,7 +48,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     products: StoredProducts
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the session, and values for all groups
         self,
         session: Session,
         recorded_at: datetime,
@@ -55,10 +56,13 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         usual_rules: Rules = USUAL,
         solve: Solver = no_solver,
         kept: Mapping[str, WarmProduct] = NOTHING_WARM,
+        *,
+        calendar: Calendar = UTC_DAYS,
     ) -> None:
         self.now = recorded_at
         self.solve = solve
-        self.products = StoredProducts(session, recorded_at.date(), usual_rules, kept)
+        self.today = calendar.at(recorded_at)
+        self.products = StoredProducts(session, self.today, usual_rules, kept)
         self._effects_of = effects_of
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}

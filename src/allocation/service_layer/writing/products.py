@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
 from allocation.domain.events import BatchCreated, StockHeld
-from allocation.domain.lines import Miscount, OrderLine, Promise
+from allocation.domain.lines import Miscount, OrderLine, Promise, Today
 from allocation.domain.model import Product
 from allocation.domain.rules import Rules
 from allocation.service_layer.unit_of_work import AbstractRepository
@@ -74,10 +73,10 @@ class StoredRecords:
         return [line_of(row) for row in self.looked_up.session.waiting_lines(self._sku, after, max_qty, priority)]
 
     def late_lines(
-        self, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
         session = self.looked_up.session
-        return [promise_of(row) for row in session.late_lines(self._sku, by, max_qty, rewritten, after)]
+        return [promise_of(row) for row in session.late_lines(self._sku, today, max_qty, rewritten, after)]
 
     def miscounts(self) -> Sequence[Miscount]:
         return self.looked_up.session.miscounts(self._sku)
@@ -96,7 +95,7 @@ NOTHING_WARM: Final[Mapping[str, WarmProduct]] = {}
 class StoredProducts(AbstractRepository):
     """The products of one group. Each is there from a group before, or is loaded once, in part."""
 
-    def __init__(self, session: Session, today: date, usual_rules: Rules, kept: Mapping[str, WarmProduct]) -> None:
+    def __init__(self, session: Session, today: Today, usual_rules: Rules, kept: Mapping[str, WarmProduct]) -> None:
         super().__init__()
         self._looked_up = LookedUp(session)
         self._today = today

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Miscount
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Miscount, Today
 
 T = TypeVar("T")
 
@@ -194,9 +194,9 @@ class Session(Protocol):
         """
 
     def late_lines(
-        self, sku: str, by: date, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        """At most `PAGE_SIZE` open lines needed on that day or later, on batches that are due later than needed.
+        """At most `PAGE_SIZE` open lines needed today or later, on batches whose stock is there later than needed.
 
         No line is above ``max_qty`` or pinned. They are sorted by priority, highest first, then by position, and begin
         after ``after``. Lines of the ``rewritten`` batches are included, whenever these batches are due.

@@ -25,12 +25,13 @@ import asyncio
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
 
+from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import Refusal
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.rules import USUAL, Rules
@@ -50,6 +51,7 @@ from allocation.service_layer.writing.group import (
 from allocation.service_layer.writing.ledger import EffectsOf, declared_effects
 from allocation.service_layer.writing.meter import Meter
 from allocation.service_layer.writing.patience import Patience
+from allocation.service_layer.writing.products import NOTHING_WARM, WarmProduct
 from allocation.service_layer.writing.store import Changes, Loaded, Session, Store, StoreConflict, StoreUnavailable
 from allocation.service_layer.writing.taken import Entries, Flight, Handled, Nothing, Reply, Taken, ToLock, messages_of
 from allocation.service_layer.writing.turns import OwnTurns, Turns
@@ -92,12 +94,14 @@ class Writer:
         effects_of: EffectsOf = declared_effects,
         usual_rules: Rules = USUAL,
         solve: Solver = no_solver,
+        calendar: Calendar = UTC_DAYS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._effects_of = effects_of
         self.usual_rules = usual_rules
         self._solve = solve
+        self._calendar = calendar
         self._max_queued = max_queued
         self.max_group = max_group
         self._pile = pile
@@ -253,7 +257,7 @@ class Writer:
         unwritten = before.group.changes if before and not before.written.done() else None  # else they can be read
         try:
             session = ReadAhead(await self._store.read(asked) if asked else Loaded(), unwritten)
-            uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve, kept)
+            uow = self._unit_of_work(session, kept)
             uow.load(wanted)
             outcomes = handle_each(messages, uow)
             if new and is_refused(messages, outcomes, new):  # it may have been taken before
@@ -383,13 +387,17 @@ class Writer:
         self, messages: Sequence[Message], outcomes: list[Outcome | Exception], session: Session, *, check_ids: bool
     ) -> None:
         """Replace the ``outcomes`` from before by the new ones."""
-        uow = GroupUnitOfWork(session, self._clock(), self._effects_of, self.usual_rules, self._solve)
+        uow = self._unit_of_work(session)
         uow.load(wanted_by(messages, check_ids=check_ids))
         outcomes[:] = handle_again(messages, uow, outcomes) if outcomes else handle_each(messages, uow)
         changes = uow.changes()
         self._warm.forget(uow.products.skus)
         if changes.messages:
             session.save(changes)
+
+    def _unit_of_work(self, session: Session, kept: Mapping[str, WarmProduct] = NOTHING_WARM) -> GroupUnitOfWork:
+        about = (self._effects_of, self.usual_rules, self._solve, kept)
+        return GroupUnitOfWork(session, self._clock(), *about, calendar=self._calendar)
 
 
 def _tell(listener: Callable[[], None]) -> None:
