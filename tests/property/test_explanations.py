@@ -23,8 +23,8 @@ from allocation.domain.events import Event
 from allocation.domain.rules import JUST_IN_TIME, TOO_LATE
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.explain import Explanation, explain
-from tests.builders import change, message, new_database, select
-from tests.property.strategies import BEGINNING, NOW, TROUBLE
+from tests.builders import change, message, new_database, on, select
+from tests.property.strategies import BEGINNING, NOW, TODAY, TROUBLE
 
 EXAMPLES = int(os.environ.get("ALLOCATION_TEST_EXPLANATIONS", "25"))
 
@@ -39,7 +39,7 @@ async def play(url: URL, events: list[Event]) -> list[Explanation]:
         except Refusal:
             continue
     lines = await select(url, "SELECT orderid, sku FROM order_lines")
-    found = [await reader.run(explain, *line) for line in lines]
+    found = [await reader.run(explain, *line, on(TODAY)) for line in lines]
     await writer.close()
     await reader.close()
     await store.close()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,6 +94,13 @@ def test_a_value_that_cannot_be_used_is_named_with_the_cure(name: str, text: str
 def test_closed_lines_are_kept_for_ever_unless_days_are_named() -> None:
     assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": ""}).keep_closed is None
     assert Settings.from_environment({"ALLOCATION_KEEP_CLOSED_DAYS": "400"}).keep_closed == timedelta(days=400)
+
+
+def test_zones_are_there_also_where_the_system_has_none() -> None:
+    asked = "from allocation.config import Settings; print(Settings(time_zone='Asia/Seoul').zone)"
+    environment = {**os.environ, "PYTHONTZPATH": ""}
+    found = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "Asia/Seoul\n"
 
 
 def test_the_business_has_the_days_of_its_time_zone() -> None:
