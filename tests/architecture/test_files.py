@@ -11,8 +11,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 450
-# The contract of a store is read from top to bottom by authors of another one. The model may only become shorter.
-LONGER: Mapping[str, int] = {"testing/store.py": 560, "domain/model.py": 520}
+# The contract of a store is read from top to bottom by authors of another one, and a store's statements together. The
+# declarations of events and of use cases are lists, which grow with the events.
+LONGER: Mapping[str, int] = {
+    "testing/store.py": 640,
+    "adapters/postgresql.py": 480,
+    "domain/events.py": 600,
+    "service_layer/handlers.py": 560,
+}
 
 
 CIRCLE = """

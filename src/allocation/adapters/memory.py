@@ -21,6 +21,7 @@ from allocation.service_layer.writing.store import (
     ProductRow,
     Session,
     StoreConflict,
+    TimedRow,
     Wanted,
 )
 
@@ -85,8 +86,10 @@ class MemorySession:
         def is_late(line: LineRow) -> bool:
             if line.batchref is None or line.closed or line.need_by is None or line.need_by < today.day:
                 return False
-            eta = self._tables.batches[line.batchref].eta
-            return line.batchref in rewritten or stock_day(eta, today) > line.need_by
+            batch = self._tables.batches[line.batchref]
+            if batch.arrived_quantity is not None and line.arrived:
+                return False
+            return line.batchref in rewritten or stock_day(batch.eta, today) > line.need_by
 
         def place(line: LineRow) -> tuple[int, int]:
             return -line.priority, line.position
@@ -109,6 +112,25 @@ class MemorySession:
             found.append(Miscount(None, self._tables.products[sku].waiting_lines - held[None]))
         return [each for each in found if each.excess or each.shipped_excess]
 
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        found = [row for row in self._tables.batches.values() if row.delivery == delivery]
+        return [(row.sku, row.ref) for row in sorted(found, key=lambda row: (row.sku, row.position))]
+
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        return [timed for timed, orderid in self._told(sku) if orderid is None]
+
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        told = [timed for timed, _ in self._told(sku) if position is None or timed.position < position]
+        return told[::-1][:PAGE_SIZE]
+
+    def _told(self, sku: str) -> list[tuple[TimedRow, str | None]]:
+        rows = (told for cascade in self._tables.messages.values() for told in cascade)
+        return [
+            (TimedRow(position, recorded_at, row.type, row.body, row.facts), row.orderid)
+            for position, (row, recorded_at) in enumerate(rows, start=1)
+            if row.sku == sku
+        ]
+
     def save(self, changes: Changes) -> None:
         self._check(changes)
         self._saved.append(changes)
@@ -121,7 +143,8 @@ class MemorySession:
         tables = self._tables
         tables.products |= {product.sku: product for product in changes.new_products}
         tables.products |= {
-            row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules) for row in changes.products
+            row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules, row.retired)
+            for row in changes.products
         }
         tables.batches |= {batch.ref: batch for batch in changes.new_batches}
         for batch in changes.batches:

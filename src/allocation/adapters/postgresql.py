@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
-from allocation.domain.fields import MAX_PRIORITY
+from allocation.domain.fields import MAX_POSITION, MAX_PRIORITY
 from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
@@ -38,6 +38,7 @@ from allocation.service_layer.writing.store import (
     Session,
     StoreConflict,
     StoreUnavailable,
+    TimedRow,
     Wanted,
 )
 
@@ -71,34 +72,37 @@ WITH wanted AS MATERIALIZED (
 ), own AS MATERIALIZED ({own})
 SELECT 'p' AS kind, own.sku, NULL::text AS key, own.version_number AS n1, own.waiting_lines AS n2,
        own.seen AS n3, NULL::bigint AS n4, NULL::bigint AS n5, NULL::date AS d1, NULL::date AS d2, NULL::date AS d3,
-       own.rules AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5, NULL::timestamptz AS m1
+       own.rules AS t1, NULL::text AS t2, NULL::text AS t3, NULL::text AS t4, NULL::text AS t5, NULL::timestamptz AS m1,
+       NULL::bigint AS n6, NULL::bigint AS n7, NULL::bigint AS n8, NULL::date AS d4, own.retired AS b1
 FROM own
 UNION ALL
 SELECT 'b', w.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, NULL, NULL, NULL, NULL
+       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, b.delivery, b.created_as,
+       NULL, b.counted_at, b.arrived_quantity, b.arrived_allocated, b.inspect_quantity, b.last_eta, NULL
 FROM wanted AS w CROSS JOIN LATERAL (SELECT * FROM batches WHERE sku = w.sku AND has_room OFFSET 0) AS b
 UNION ALL
 SELECT 'b', b.sku, b.ref, b.purchased_quantity, b.allocated_quantity, b.position, b.initial_quantity,
-       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, NULL, NULL, NULL, NULL
+       b.shipped_quantity, b.eta, b.initial_eta, b.expires_on, b.location, b.quarantine, b.delivery, b.created_as,
+       NULL, b.counted_at, b.arrived_quantity, b.arrived_allocated, b.inspect_quantity, b.last_eta, NULL
 FROM batches AS b WHERE b.ref = ANY($2::text::text[]) AND NOT b.has_room
 UNION ALL
 SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, l.part, l.rest,
-       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
+       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at, NULL, NULL, NULL, NULL, l.arrived
 FROM unnest($3::text::text[], $4::text::text[]) AS w (orderid, sku)
 CROSS JOIN LATERAL (SELECT * FROM order_lines WHERE orderid = w.orderid AND sku = w.sku OFFSET 0) AS l
 UNION ALL
 SELECT 'l', l.sku, l.orderid, l.qty, l.position, l.priority, l.part, l.rest,
-       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at
+       l.need_by, NULL, NULL, l.batchref, l.closed, NULL, NULL, NULL, l.expires_at, NULL, NULL, NULL, NULL, l.arrived
 FROM order_lines AS l WHERE l.orderid = ANY($6::text::text[]) AND l.expires_at IS NOT NULL
 UNION ALL
 SELECT 'm', m.sku, m.correlation_id, m.step, m.causation_step, NULL, NULL, NULL, NULL, NULL, NULL,
-       m.type, m.body, m.facts, m.result, m.actor, NULL
+       m.type, m.body, m.facts, m.result, m.actor, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unnest($5::text::text[]) AS w (id)
 CROSS JOIN LATERAL (SELECT * FROM ledger WHERE correlation_id = w.id OFFSET 0) AS m
 """
 READ = WANTED.format(
     own="""
-    SELECT p.sku, p.version_number, p.waiting_lines, p.rules, p.version_number AS seen
+    SELECT p.sku, p.version_number, p.waiting_lines, p.rules, p.retired, p.version_number AS seen
     FROM wanted CROSS JOIN LATERAL (SELECT * FROM products WHERE sku = wanted.sku OFFSET 0) AS p
 """
 )
@@ -107,7 +111,7 @@ READ = WANTED.format(
 LOAD = WANTED.format(
     own="""
     SELECT locked.*, now.version_number AS seen FROM (
-        SELECT sku, version_number, waiting_lines, rules FROM products
+        SELECT sku, version_number, waiting_lines, rules, retired FROM products
         WHERE sku = ANY(ARRAY(SELECT sku FROM wanted)) ORDER BY sku FOR UPDATE
     ) AS locked JOIN products AS now USING (sku)
 """
@@ -158,9 +162,16 @@ LATE_LINES = f"""
     WHERE line.sku = $1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= $2 AND qty <= $4
     AND priority BETWEEN 0 AND {MAX_PRIORITY}
     AND (batches.eta > need_by OR (batches.eta < $2 AND $3 > need_by) OR batches.ref = ANY($5::text::text[]))
+    AND NOT (arrived_quantity IS NOT NULL AND coalesce(arrived, false))
     AND (-priority, line.position) > ($6, $7)
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
+DELIVERED = "SELECT sku, ref FROM batches WHERE delivery = $1 ORDER BY sku, position"
+TIMED_COLUMNS = ", ".join(TimedRow._fields)
+STOCK_TOLD = f"SELECT {TIMED_COLUMNS} FROM ledger WHERE sku = $1 AND orderid IS NULL ORDER BY position"
+TOLD_BEFORE = (
+    f"SELECT {TIMED_COLUMNS} FROM ledger WHERE sku = $1 AND position < $2 ORDER BY position DESC LIMIT {PAGE_SIZE}"
+)
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held - gone, shipped_quantity - shipped - gone FROM (
         SELECT ref, allocated_quantity, shipped_quantity, CAST(coalesce((
@@ -182,49 +193,59 @@ MISCOUNTS = """
     ) AS counted WHERE waiting_lines <> waiting
 """
 
+STOCK_TYPES = ("text", "bigint", "bigint", "bigint", "date", "timestamptz", "text")  # of a batch, from its delivery on
 CLOSED_AT = "CASE WHEN new.c9 IS NOT NULL THEN $1::timestamptz END"
 # The statement for the rows of each part of the changes, and their columns' types; None: it cannot have changed.
 WRITES = {
     "new_products": (
-        "INSERT INTO products (sku, version_number, waiting_lines, rules) SELECT * FROM {rows}",
-        ("text", "bigint", "bigint", "text"),
+        f"INSERT INTO products ({', '.join(ProductRow._fields)}) SELECT * FROM {{rows}}",
+        ("text", "bigint", "bigint", "text", "bool"),
     ),
     "products": (
         (
-            "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3, rules = new.c5"
-            " FROM {rows} WHERE p.sku = new.c1 AND p.version_number = new.c4 RETURNING p.sku"
+            "UPDATE products AS p SET version_number = new.c2, waiting_lines = new.c3, rules = new.c5,"
+            " retired = new.c6 FROM {rows} WHERE p.sku = new.c1 AND p.version_number = new.c4 RETURNING p.sku"
         ),
-        ("text", "bigint", "bigint", "bigint", "text"),
+        ("text", "bigint", "bigint", "bigint", "text", "bool"),
     ),
     "new_batches": (
         f"INSERT INTO batches ({BATCH_COLUMNS}) SELECT * FROM {{rows}}",
-        ("text", "text", "date", *["bigint"] * 4, "date", "bigint", "text", "date", "text"),
+        ("text", "text", "date", *["bigint"] * 4, "date", "bigint", "text", "date", "text", *STOCK_TYPES),
     ),
     "batches": (
         (
             "UPDATE batches AS b SET purchased_quantity = new.c4, allocated_quantity = new.c5"
             " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
         ),
-        ("text", "text", None, "bigint", "bigint", *[None] * 7),
+        ("text", "text", None, "bigint", "bigint", *[None] * 14),
     ),
     "rewritten_batches": (
         (
             "UPDATE batches AS b SET eta = new.c3, purchased_quantity = new.c4, allocated_quantity = new.c5,"
-            " shipped_quantity = new.c9, quarantine = new.c12 FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
+            " shipped_quantity = new.c9, location = new.c10, expires_on = new.c11, quarantine = new.c12,"
+            " delivery = new.c13, arrived_quantity = new.c14, arrived_allocated = new.c15, inspect_quantity = new.c16,"
+            " last_eta = new.c17, counted_at = new.c18, created_as = new.c19"
+            " FROM {rows} WHERE b.sku = new.c2 AND b.ref = new.c1"
         ),
-        ("text", "text", "date", "bigint", "bigint", None, None, None, "bigint", None, None, "text"),
+        (
+            *("text", "text", "date", "bigint", "bigint", None, None, None, "bigint", "text", "date", "text"),
+            *STOCK_TYPES,
+        ),
     ),
     "new_lines": (
         f"INSERT INTO order_lines ({LINE_COLUMNS}, closed_at) SELECT new.*, {CLOSED_AT} FROM {{rows}}",
-        ("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text", "smallint", "bigint"),
+        (
+            *("text", "text", "bigint", "text", "bigint", "smallint", "date", "timestamptz", "text"),
+            *("smallint", "bigint", "bool"),
+        ),
     ),
     "lines": (
         (
             "UPDATE order_lines AS l SET qty = new.c3, batchref = new.c4, priority = new.c6, expires_at = new.c8,"
-            f" closed = new.c9, rest = new.c11, closed_at = {CLOSED_AT} FROM {{rows}}"
+            f" closed = new.c9, rest = new.c11, arrived = new.c12, closed_at = {CLOSED_AT} FROM {{rows}}"
             " WHERE l.orderid = new.c1 AND l.sku = new.c2 RETURNING l.sku"
         ),
-        ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text", None, "bigint"),
+        ("text", "text", "bigint", "text", None, "smallint", None, "timestamptz", "text", None, "bigint", "bool"),
     ),
     "messages": (
         f"INSERT INTO ledger ({MESSAGE_COLUMNS}, recorded_at) SELECT new.*, $1::timestamptz FROM {{rows}}",
@@ -309,6 +330,16 @@ class PostgresSession:
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*record) for record in self.fetch(MISCOUNTS, sku)]
 
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        return [(sku, ref) for sku, ref in self.fetch(DELIVERED, delivery)]
+
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        return [TimedRow(*record) for record in self.fetch(STOCK_TOLD, sku)]
+
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        arguments = (sku, MAX_POSITION if position is None else position)
+        return [TimedRow(*record) for record in self.fetch(TOLD_BEFORE, *arguments)]
+
     def save(self, changes: Changes) -> None:
         self.fetch(*_save_call(changes))
 
@@ -346,14 +377,15 @@ def _save_call(changes: Changes) -> Sequence[Any]:
 
 def _loaded(records: Sequence[asyncpg.Record]) -> Loaded:
     loaded = Loaded()
-    for kind, sku, key, n1, n2, n3, n4, n5, d1, d2, d3, t1, t2, t3, t4, t5, m1 in records:
+    for kind, sku, key, n1, n2, n3, n4, n5, d1, d2, d3, t1, t2, t3, t4, t5, m1, n6, n7, n8, d4, b1 in records:
         match kind:
             case "p":
-                loaded.products.append(ProductRow(sku, n1, n2, t1))
+                loaded.products.append(ProductRow(sku, n1, n2, t1, b1))
             case "b":
-                loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2, n5, t1, d3, t2))
+                stock = (t3, n6, n7, n8, d4, m1, t4)
+                loaded.batches.append(BatchRow(key, sku, d1, n1, n2, n3, n4, d2, n5, t1, d3, t2, *stock))
             case "l":
-                loaded.lines.append(LineRow(key, sku, n1, t1, n2, n3, d1, m1, t2, n4, n5))
+                loaded.lines.append(LineRow(key, sku, n1, t1, n2, n3, d1, m1, t2, n4, n5, b1))
             case "m":
                 loaded.messages.append(MessageRow(key, n1, n2, t1, sku, None, t2, t3, t4, t5))
     return loaded

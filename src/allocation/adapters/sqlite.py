@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
-from allocation.domain.fields import MAX_PRIORITY
+from allocation.domain.fields import MAX_POSITION, MAX_PRIORITY
 from allocation.domain.lines import Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
@@ -35,6 +35,7 @@ from allocation.service_layer.writing.store import (
     Session,
     StoreConflict,
     StoreUnavailable,
+    TimedRow,
     Wanted,
     as_moment,
 )
@@ -47,9 +48,8 @@ BATCH_COLUMNS = ", ".join(BatchRow._fields)
 LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
-PRODUCTS = (
-    "SELECT sku, version_number, waiting_lines, rules FROM products WHERE sku IN (SELECT value FROM json_each(?))"
-)
+PRODUCT_COLUMNS = ", ".join(ProductRow._fields)
+PRODUCTS = f"SELECT {PRODUCT_COLUMNS} FROM products WHERE sku IN (SELECT value FROM json_each(?))"
 BATCHES_WITH_ROOM = (
     f"SELECT {BATCH_COLUMNS} FROM batches INDEXED BY ix_batches_with_room"
     " WHERE has_room AND sku IN (SELECT value FROM json_each(?))"
@@ -101,9 +101,16 @@ LATE_LINES = f"""
     AND priority BETWEEN 0 AND {MAX_PRIORITY}
     AND (batches.eta > need_by OR (batches.eta < ?2 AND ?3 > need_by)
         OR batches.ref IN (SELECT value FROM json_each(?5)))
+    AND NOT (arrived_quantity IS NOT NULL AND coalesce(arrived, false))
     AND (-priority, line.position) > (?6, ?7)
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
+DELIVERED = "SELECT sku, ref FROM batches WHERE delivery = ? ORDER BY sku, position"
+TIMED_COLUMNS = ", ".join(TimedRow._fields)
+STOCK_TOLD = f"SELECT {TIMED_COLUMNS} FROM ledger WHERE sku = ? AND orderid IS NULL ORDER BY position"
+TOLD_BEFORE = (
+    f"SELECT {TIMED_COLUMNS} FROM ledger WHERE sku = ? AND position < ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
+)
 MISCOUNTS = """
     SELECT ref, allocated_quantity - held - gone, shipped_quantity - shipped - gone FROM (
         SELECT ref, allocated_quantity, shipped_quantity, CAST(coalesce((
@@ -129,7 +136,8 @@ MISCOUNTS = """
 INSERT = "INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(?1) AS new"
 UPDATE_PRODUCTS = """
     UPDATE products
-    SET version_number = new.value ->> 1, waiting_lines = new.value ->> 2, rules = new.value ->> 4
+    SET version_number = new.value ->> 1, waiting_lines = new.value ->> 2, rules = new.value ->> 4,
+        retired = new.value ->> 5
     FROM json_each(?1) AS new WHERE sku = new.value ->> 0 AND version_number = new.value ->> 3
 """
 UPDATE_BATCHES = """
@@ -139,13 +147,16 @@ UPDATE_BATCHES = """
 REWRITE_BATCHES = """
     UPDATE batches SET
         eta = new.value ->> 2, purchased_quantity = new.value ->> 3, allocated_quantity = new.value ->> 4,
-        shipped_quantity = new.value ->> 8, quarantine = new.value ->> 11
+        shipped_quantity = new.value ->> 8, location = new.value ->> 9, expires_on = new.value ->> 10,
+        quarantine = new.value ->> 11, delivery = new.value ->> 12, arrived_quantity = new.value ->> 13,
+        arrived_allocated = new.value ->> 14, inspect_quantity = new.value ->> 15, last_eta = new.value ->> 16,
+        counted_at = new.value ->> 17, created_as = new.value ->> 18
     FROM json_each(?1) AS new WHERE batches.sku = new.value ->> 1 AND batches.ref = new.value ->> 0
 """
 UPDATE_LINES = """
     UPDATE order_lines SET
         qty = new.value ->> 2, batchref = new.value ->> 3, priority = new.value ->> 5,
-        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10,
+        expires_at = new.value ->> 7, closed = new.value ->> 8, rest = new.value ->> 10, arrived = new.value ->> 11,
         closed_at = iif(new.value ->> 8 IS NULL, NULL, ?2)
     FROM json_each(?1) AS new WHERE orderid = new.value ->> 0 AND sku = new.value ->> 1
 """
@@ -236,6 +247,17 @@ class SqliteSession:
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         return [Miscount(*row) for row in self._execute(MISCOUNTS, (sku,))]
 
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        return [(sku, ref) for sku, ref in self._execute(DELIVERED, (delivery,))]
+
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        return [_timed(row) for row in self._execute(STOCK_TOLD, (sku,))]
+
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        return [
+            _timed(row) for row in self._execute(TOLD_BEFORE, (sku, MAX_POSITION if position is None else position))
+        ]
+
     def save(self, changes: Changes) -> None:
         for part, statement in WRITES.items():
             rows = getattr(changes, part)
@@ -252,7 +274,11 @@ class SqliteSession:
 def _batch(row: Sequence[object]) -> BatchRow:
     batch = BatchRow(*row)  # type: ignore[arg-type]
     return batch._replace(
-        eta=_as_date(batch.eta), initial_eta=_as_date(batch.initial_eta), expires_on=_as_date(batch.expires_on)
+        eta=_as_date(batch.eta),
+        initial_eta=_as_date(batch.initial_eta),
+        expires_on=_as_date(batch.expires_on),
+        last_eta=_as_date(batch.last_eta),
+        counted_at=batch.counted_at and as_moment(batch.counted_at),
     )
 
 
@@ -261,6 +287,11 @@ def _line(row: Sequence[object]) -> LineRow:
     if line.need_by is None and line.expires_at is None:
         return line
     return line._replace(need_by=_as_date(line.need_by), expires_at=line.expires_at and as_moment(line.expires_at))
+
+
+def _timed(row: Sequence[object]) -> TimedRow:
+    timed = TimedRow(*row)  # type: ignore[arg-type]
+    return timed._replace(recorded_at=as_moment(timed.recorded_at))
 
 
 def _as_date(text: object) -> date | None:

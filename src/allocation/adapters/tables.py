@@ -79,6 +79,7 @@ products = Table(
     Column("version_number", BigInteger, nullable=False),
     Column("waiting_lines", BigInteger, nullable=False),
     Column("rules", Text),  # JSON; null: the usual ones
+    Column("retired", Boolean),  # true: it takes no new lines
     CheckConstraint("waiting_lines >= 0", name="waiting_lines"),
     sqlite_with_rowid=False,
 )
@@ -100,15 +101,28 @@ batches = Table(
     Column("location", Text),
     Column("expires_on", Date),
     Column("quarantine", Text),  # the reason
+    Column("delivery", Text),
+    # Only while a batch is in parts: the quantity that has arrived, and how much of it is allocated, shipped included.
+    Column("arrived_quantity", BigInteger),
+    Column("arrived_allocated", BigInteger),
+    # In inspection: in the warehouse, and no part of the purchased quantity until it is released.
+    Column("inspect_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_eta", Date),  # of a batch that has arrived
+    Column("counted_at", UtcDateTime),
+    Column("created_as", Text),  # JSON of its creation, if it was corrected or transferred since
     PrimaryKeyConstraint("sku", "ref"),
     UniqueConstraint("ref"),
     CheckConstraint("allocated_quantity BETWEEN 0 AND purchased_quantity", name="never_oversold"),
     CheckConstraint("shipped_quantity BETWEEN 0 AND allocated_quantity", name="never_overshipped"),
+    CheckConstraint("arrived_quantity BETWEEN 0 AND purchased_quantity", name="arrived_quantity"),
+    CheckConstraint("arrived_allocated BETWEEN shipped_quantity AND arrived_quantity", name="arrived_allocated"),
+    CheckConstraint("inspect_quantity >= 0", name="inspect_quantity"),
 )
 for _table in (products, batches):
     event.listen(_table, "after_create", ROOMY)
 # The batches read to allocate a line, however many exhausted batches the product has.
 _partial_index("ix_batches_with_room", batches.c.sku, where="has_room")
+_partial_index("ix_batches_delivery", batches.c.delivery, where="delivery IS NOT NULL")
 
 order_lines = Table(
     "order_lines",
@@ -125,6 +139,7 @@ order_lines = Table(
     Column("closed_at", UtcDateTime),
     Column("part", SmallInteger),  # part number of a line that may be split; null: it stays whole
     Column("rest", BigInteger),  # quantity in the following parts; null: no following part
+    Column("arrived", Boolean),  # true: while its batch is in parts, it has stock of the part that has arrived
     PrimaryKeyConstraint("orderid", "sku"),
     CheckConstraint("qty > 0", name="qty"),
     sqlite_with_rowid=False,
@@ -207,6 +222,8 @@ ledger = Table(
     UniqueConstraint("correlation_id", "step"),
 )
 Index("ix_ledger_sku", ledger.c.sku, ledger.c.position)
+# The messages about stock alone, which are few.
+_partial_index("ix_ledger_stock", ledger.c.sku, ledger.c.position, where="orderid IS NULL")
 _partial_index("ix_ledger_orderid", ledger.c.orderid, ledger.c.position, where="orderid IS NOT NULL")
 
 deliveries = Table(

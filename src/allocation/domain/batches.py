@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from allocation.domain.errors import BatchConflict, CountBelowShipped
 from allocation.domain.lines import Miscount, OrderLine
-from allocation.domain.stock import Stock
+from allocation.domain.stock import Arrived, Stock
 
 
 class StoredLines(Protocol):
@@ -56,23 +56,13 @@ class Batch(Stock):
 
     def check_is_same(self, batch: Batch) -> None:
         """Raise `BatchConflict` unless the other batch is created as this one was."""
-        created = (self.sku, self.initial_quantity, self.initial_eta, self.expires_on, self.location)
-        again = (batch.sku, batch.initial_quantity, batch.initial_eta, batch.expires_on, batch.location)
-        if created != again:
-            raise BatchConflict(self.reference, *created)
+        if self.created != batch.created:
+            raise BatchConflict(self.reference, self.created)
 
     def check_quantity(self, qty: int) -> None:
         """Raise `CountBelowShipped` if more of the batch was shipped than that."""
         if qty < self._shipped_quantity:
             raise CountBelowShipped(self.reference, qty, self._shipped_quantity)
-
-    def can_allocate(self, line: OrderLine) -> bool:
-        """Whether the whole line fits, and the batch may be sold."""
-        return (
-            self._purchased_quantity - self._allocated_quantity >= line.qty
-            and self.sku == line.sku
-            and self.quarantine is None
-        )
 
     def can_repair(self, miscount: Miscount) -> bool:
         """Whether the counters may be corrected: not to more sold than was purchased."""
@@ -106,14 +96,23 @@ class Batch(Stock):
             here = reversed(self._lines[priority])
             yield from heapq.merge(self._stored_lines(priority), here, key=_by_youth)
 
-    def lines_over(self, qty: int, is_spared: Callable[[OrderLine], bool] = lambda _: False) -> list[OrderLine]:
+    def lines_over(
+        self, qty: int, is_spared: Callable[[OrderLine], bool] = lambda _: False, *, arrived: int | None = None
+    ) -> list[OrderLine]:
         """The lines that no longer fit into that quantity: the first to lose their stock, no more than needed.
 
-        Spared lines are the last.
+        Spared lines are the last. Of a batch in parts, also the lines that no longer fit into what has ``arrived``.
         """
-        found: list[OrderLine] = []
         missing = self._allocated_quantity - qty
-        lines = self._sparing(is_spared)
+        found = self._first_to_lose(missing, self._sparing(is_spared))
+        if self.arrived is not None and arrived is not None:
+            missing = self.arrived.allocated_quantity - arrived - sum(line.qty for line in found if line.arrived)
+            others = (line for line in self._sparing(is_spared) if line.arrived and line not in found)
+            found += self._first_to_lose(missing, others)
+        return found
+
+    def _first_to_lose(self, missing: int, lines: Iterator[OrderLine]) -> list[OrderLine]:
+        found: list[OrderLine] = []
         while missing > 0:
             line = next(lines, None)
             if line is None:
@@ -127,10 +126,12 @@ class Batch(Stock):
         self._records = records
         self._lines.clear()
         self._left.clear()
+        self.on_hand_stored = self.on_hand_quantity
         self.is_rewritten = False
 
     def _begin(self) -> None:
         self._records = NO_STORED_LINES
+        self.on_hand_stored = self.on_hand_quantity
         # Lines that came since it was loaded, by priority, by age; and the order ids of stored lines that left since.
         self._lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
         self._left: set[str] = set()
@@ -162,3 +163,6 @@ class Batch(Stock):
         while page := self._records.newest_lines(self.reference, priority, before):
             yield from (line for line in page if line.orderid not in self._left)
             before = page[-1].position
+
+
+BatchSource = Batch | Arrived  # of a line's stock

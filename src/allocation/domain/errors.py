@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
-from allocation.domain.lines import OrderLine, own_priority
+from allocation.domain.lines import NO_DAY, Creation, OrderLine, own_priority
 
 
 class Refusal(Exception):
@@ -61,6 +61,24 @@ class UnknownBatch(Refusal):
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Unknown batch {ref}")
+
+
+class UnknownDelivery(Refusal):
+    """No batch comes with this delivery."""
+
+    cure = "Check the delivery, or name it with the batches that come with it."
+
+    def __init__(self, delivery: str) -> None:
+        super().__init__(f"Unknown delivery {delivery}")
+
+
+class DeliveryArrived(Refusal):
+    """Nothing of the delivery is due any more."""
+
+    cure = "Count or adjust the batches whose quantity is wrong."
+
+    def __init__(self, delivery: str) -> None:
+        super().__init__(f"Nothing of delivery {delivery} is due")
 
 
 class UnknownOrder(Refusal):
@@ -122,12 +140,12 @@ class BatchConflict(Refusal):
 
     cure = "Repeat the batch as it was created, or use another reference."
 
-    def __init__(
-        self, ref: str, sku: str, qty: int, eta: date | None, expires_on: date | None, location: str | None
-    ) -> None:
-        told = [f"due {eta}" if eta else "in the warehouse"]
+    def __init__(self, ref: str, created: Creation) -> None:
+        sku, qty, eta, expires_on, location, delivery = created
+        told = [due(eta)]
         told += [f"expires on {expires_on}"] if expires_on else []
         told += [f"location {location}"] if location else []
+        told += [f"delivery {delivery}"] if delivery else []
         super().__init__(f"Batch {ref} already exists: {qty} of {sku}, {', '.join(told)}")
 
 
@@ -234,6 +252,89 @@ class CountBelowShipped(Refusal):
         super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped")
 
 
+class NothingDue(Refusal):
+    """Nothing of the batch is due, so nothing can be received."""
+
+    cure = "Count the batch, or adjust it, if the warehouse has more or less of it."
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"Batch {ref} cannot be received: nothing of it is due")
+
+
+class NotArrived(Refusal):
+    """None of the batch is in the warehouse yet."""
+
+    cure = "Receive the batch first."
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"Nothing of batch {ref} is in the warehouse")
+
+
+class NotOnHand(Refusal):
+    """The warehouse does not have so much of the batch."""
+
+    cure = "Give at most the quantity on hand; shipped goods and goods in inspection are not part of it."
+
+    def __init__(self, ref: str, qty: int, on_hand: int) -> None:
+        super().__init__(f"Batch {ref} cannot lose {qty}: {on_hand} are on hand")
+
+
+class CountOutdated(Refusal):
+    """The batch was counted at a later time."""
+
+    cure = "Count it again."
+
+    def __init__(self, ref: str, counted_at: datetime, last: datetime) -> None:
+        super().__init__(f"The count of batch {ref} from {counted_at} is older than the last one, from {last}")
+
+
+class CountImpossible(Refusal):
+    """More of the batch left the warehouse since the count than was counted."""
+
+    cure = "Check the quantity and the time of the count, or count it again."
+
+    def __init__(self, ref: str, on_hand: int, less: int) -> None:
+        super().__init__(
+            f"Batch {ref} cannot have been {on_hand} on hand: {less} have left since, or are in inspection"
+        )
+
+
+class ShippedAlready(Refusal):
+    """Goods of the receipt were shipped, so they had come."""
+
+    cure = "Undo at most the quantity on hand, or return the shipped lines first."
+
+    def __init__(self, ref: str, qty: int, on_hand: int, shipped: int) -> None:
+        super().__init__(f"{qty} of batch {ref} cannot be undone: {on_hand} are on hand and {shipped} were shipped")
+
+
+class BatchClosed(Refusal):
+    """The batch was created before, and was cut to nothing since."""
+
+    cure = "Change its purchased quantity, or use another reference for the new stock."
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"Batch {ref} already exists, and its quantity was set to 0")
+
+
+class RetiredProduct(Refusal):
+    """The product takes no new lines."""
+
+    cure = "Reinstate the product first, if it is sold again."
+
+    def __init__(self, sku: str) -> None:
+        super().__init__(f"Product {sku} is retired")
+
+
+class FarDay(Refusal):
+    """A day is more than ten years away, which is most likely a typing error."""
+
+    cure = "Check the year."
+
+    def __init__(self, name: str, day: date) -> None:
+        super().__init__(f"{name} is {day}, which is more than ten years away")
+
+
 class BatchArrived(Refusal):
     """The batch is in the warehouse already, so it cannot get a new ETA."""
 
@@ -312,3 +413,10 @@ class SolverMissing(Refusal):
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"least_harm cannot be true for {sku}: the solver is not installed")
+
+
+def due(eta: date | None) -> str:
+    """Where a batch is, in words."""
+    if eta is None:
+        return "in the warehouse"
+    return "due on a day not yet known" if eta == NO_DAY else f"due {eta}"

@@ -11,10 +11,15 @@ from datetime import date, datetime
 from typing import Annotated
 
 from allocation.domain.fields import (
+    EXPECTED,
+    Arrived,
     BatchRef,
     Count,
     Counted,
     Days,
+    Delivery,
+    Difference,
+    Disposition,
     HoldId,
     LineQuantity,
     Meaning,
@@ -23,6 +28,7 @@ from allocation.domain.fields import (
     Priority,
     Quantity,
     Reference,
+    Rest,
     Sku,
     Stored,
     Strategy,
@@ -62,6 +68,11 @@ class BatchCreated(Event):
         date | None, Meaning("Last day the stock can be used; leave it out if it does not expire")
     ] = None
     location: Annotated[Reference | None, Meaning("Warehouse that has the stock or gets the delivery")] = None
+    delivery: Annotated[
+        Reference | None, Meaning("Purchase order or container it comes with; one delivery may have many products")
+    ] = None
+    quarantine: Annotated[Reference | None, Meaning("Reason why the stock must not be sold yet")] = None
+    eta_unknown: Annotated[bool, Meaning("The stock is inbound, and nobody knows when; leave out the ETA")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +92,10 @@ class AllocationRequired(Event):
 
 @dataclass(frozen=True, slots=True)
 class BatchQuantityChanged(Event):
-    """A batch was counted, or some of it was damaged, lost or scrapped."""
+    """The purchased quantity of a batch is another one: the order was changed, or some of it was lost or scrapped."""
 
     ref: BatchRef
-    qty: Annotated[Count, Meaning("Quantity bought less losses; units shipped since still count")]
+    qty: Annotated[Count, Meaning("Purchased quantity less losses; units shipped since still count")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +108,97 @@ class BatchEtaChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class BatchReceived(Event):
-    """A delivery arrived in the warehouse."""
+    """A batch arrived in the warehouse, or some of it did: then the rest is still due, unless it is closed."""
 
     ref: BatchRef
-    qty: Annotated[Count | None, Meaning("Quantity counted on arrival; leave it out if all of it arrived")] = None
+    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if all that is still due did")] = None
+    rest: Annotated[Rest, Meaning("Whether the rest is still expected, or closed, because it will not come")] = EXPECTED
+    rest_eta: Annotated[date | None, Meaning("Day the rest is due, if that is another day")] = None
+    quarantine: Annotated[Reference | None, Meaning("Reason why the goods that arrived must not be sold yet")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptUndone(Event):
+    """A batch, or some of it, had not come: it is incoming again, due on its last ETA."""
+
+    ref: BatchRef
+    qty: Annotated[Quantity | None, Meaning("Quantity that had not come; leave it out if none of it had")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryEtaChanged(Request):
+    """A delivery is late or early: every batch that is due with it has another ETA."""
+
+    delivery: Delivery
+    eta: Annotated[date, Meaning("Day the delivery is due now")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReceived(Request):
+    """A delivery arrived: all that is still due of every batch with it is in the warehouse."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounted(Request):
+    """Somebody counted the stock of a batch in the warehouse."""
+
+    ref: BatchRef
+    on_hand: Annotated[Count, Meaning("Quantity in the warehouse, with goods that are blocked")]
+    reason: Annotated[Reference | None, Meaning("Reason for a difference, kept in the ledger")] = None
+    counted_at: Annotated[
+        datetime | None, Meaning("Time of the count, if it is not now; stock that came or left since is reckoned with")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StockAdjusted(Event):
+    """The warehouse has more or less of a batch than was known."""
+
+    ref: BatchRef
+    by: Annotated[Difference, Meaning("Quantity found, or with a minus sign the quantity missing")]
+    reason: Annotated[Reference, Meaning("Reason for the difference, such as damaged, lost or found")]
+    note: Annotated[Reference | None, Meaning("Any further words about it")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCorrected(Event):
+    """A batch was entered wrongly. Its order lines move if they do not fit the right values."""
+
+    ref: BatchRef
+    eta: Annotated[date | None, Meaning("Right day the stock is due; stock in the warehouse becomes incoming")] = None
+    expires_on: Annotated[date | None, Meaning("Right last day the stock can be used")] = None
+    location: Annotated[Reference | None, Meaning("Right warehouse")] = None
+    delivery: Annotated[Reference | None, Meaning("Right purchase order or container")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StockTransferred(Event):
+    """Stock of a batch moves to another warehouse. Its order lines move with it, or to other stock."""
+
+    ref: BatchRef
+    to_location: Annotated[Reference, Meaning("Warehouse that gets the stock")]
+    qty: Annotated[
+        Quantity | None, Meaning("Quantity of the stock in the warehouse that moves; leave it out for the whole batch")
+    ] = None
+    new_ref: Annotated[Reference | None, Meaning("Reference of the batch that a part becomes")] = None
+    eta: Annotated[date | None, Meaning("Day the stock is there; leave it out if it is there now")] = None
+    keep_lines: Annotated[bool, Meaning("Let the order lines move with the stock")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRetired(Event):
+    """A product is not sold any more: it takes no new order lines and no holds. What is promised stays."""
+
+    sku: Sku
+
+
+@dataclass(frozen=True, slots=True)
+class ProductReinstated(Event):
+    """A retired product is sold again."""
+
+    sku: Sku
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +212,7 @@ class BatchQuarantined(Event):
 
 @dataclass(frozen=True, slots=True)
 class BatchReleased(Event):
-    """A batch in quarantine may be sold again."""
+    """A batch in quarantine may be sold again, and so may its goods in inspection."""
 
     ref: BatchRef
 
@@ -146,12 +244,16 @@ class LineShipped(Request):
 
 @dataclass(frozen=True, slots=True)
 class LineReturned(Request):
-    """The customer returned a shipped order line, or some of it: to be sold again from its batch, or scrapped."""
+    """The customer returned a shipped order line, or some of it."""
 
     orderid: OrderId
     sku: Sku
     qty: Annotated[Quantity | None, Meaning("Quantity returned; leave it out if all of the line was")] = None
-    scrapped: Annotated[bool, Meaning("Scrap the returned stock instead of adding it to its batch")] = False
+    scrapped: Annotated[bool, Meaning("Scrap the returned stock; the same as the disposition scrap")] = False
+    disposition: Annotated[
+        Disposition | None,
+        Meaning("Whether the stock is sold again (stock, the usual one), inspected until it is released, or scrapped"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +339,7 @@ class Allocated(Event):
     sku: Sku
     qty: LineQuantity
     batchref: BatchRef
+    arrived: Arrived = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +478,37 @@ class StockScrapped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StockInspected(Event):
+    """Returned stock is in inspection: it belongs to its batch and is blocked until the batch is released."""
+
+    sku: Sku
+    batchref: BatchRef
+    qty: Annotated[Quantity, Meaning("Quantity in inspection")]
+
+
+@dataclass(frozen=True, slots=True)
+class StockCounted(Event):
+    """The stock of a batch in the warehouse was counted."""
+
+    sku: Sku
+    batchref: BatchRef
+    on_hand: Annotated[Count, Meaning("Quantity in the warehouse now")]
+    before: Annotated[Count, Meaning("Quantity in the warehouse as it was known before")]
+    counted_at: Annotated[datetime, Meaning("Time of the count")]
+
+
+@dataclass(frozen=True, slots=True)
+class Served(Event):
+    """The stock of an order line has arrived, while the rest of its batch is due; or its stock is due again."""
+
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    batchref: BatchRef
+    arrived: Annotated[bool, Meaning("Whether its stock has arrived")]
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned(Event):
     """An order line was put on a batch by hand. It comes before all others and makes room for none."""
 
@@ -393,6 +527,7 @@ class Held(Event):
     qty: Annotated[Quantity, Meaning("Quantity kept for the cart")]
     batchref: BatchRef
     expires_at: Annotated[datetime, Meaning("Time the hold ends by itself")]
+    arrived: Arrived = False
 
 
 @dataclass(frozen=True, slots=True)

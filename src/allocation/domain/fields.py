@@ -53,22 +53,32 @@ class Meaning:
     sentence: str
 
 
+EXPECTED = "expected"
+CLOSED = "closed"
+STOCK = "stock"
+INSPECT = "inspect"
+SCRAP = "scrap"
 STRATEGIES = ("warehouse-first", "first-expired", "preferred-location", "just-in-time")
 
 Reference = Annotated[str, Text()]
 Quantity = Annotated[int, Between(1, MAX_QUANTITY)]
+Difference = Annotated[int, Between(-MAX_QUANTITY, MAX_QUANTITY)]
 Count = Annotated[int, Between(0, MAX_QUANTITY)]
 Priority = Annotated[int, Between(0, MAX_PRIORITY)]
 Days = Annotated[int, Between(0, MAX_DAYS)]
 Position = Annotated[int, Between(1, MAX_POSITION)]
 Strategy = Annotated[str, OneOf(STRATEGIES)]
+Disposition = Annotated[str, OneOf((STOCK, INSPECT, SCRAP))]
+Rest = Annotated[str, OneOf((EXPECTED, CLOSED))]
 
 OrderId = Annotated[
     Reference, Meaning("The order, by your number; a later part of a split line has /2, /3 … behind it")
 ]
 HoldId = Annotated[Reference, Meaning("The hold, by your number of the cart")]
 Sku = Annotated[Reference, Meaning("The product, by its stock keeping unit")]
+Delivery = Annotated[Reference, Meaning("The delivery, by its purchase order or container")]
 BatchRef = Annotated[Reference, Meaning("The batch, by your reference")]
+Arrived = Annotated[bool, Meaning("The stock is of the part that has arrived, while the rest of the batch is due")]
 LineQuantity = Annotated[Quantity, Meaning("Quantity of the order line")]
 Stored = Annotated[Count, Meaning("Number stored before the repair")]
 Counted = Annotated[Count, Meaning("Number that the order lines add up to, stored now")]

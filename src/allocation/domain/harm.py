@@ -12,7 +12,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from allocation.domain.fields import MAX_DAYS
-from allocation.domain.lines import OrderLine
+from allocation.domain.lines import OrderLine, days_late
 
 WAITING_DAYS: Final = MAX_DAYS  # as late is a line that waits
 
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
         """The days that one of the lines is late when its stock is there on that day (None: it waits), by priority."""
         if day is None:
             return WAITING_DAYS * self._weight
-        return max(0, (day - self.need_by).days) * self._weight if self.need_by is not None else 0
+        return min(days_late(self.need_by, day), WAITING_DAYS) * self._weight
 
     @property
     def _weight(self) -> int:

@@ -8,26 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from allocation.domain.batches import Batch
+from allocation.domain.batches import Batch, BatchSource
 from allocation.domain.errors import NotPinnable
 from allocation.domain.harm import Place, Placing, Solver, Task, fewest, kinds_of, least_harmful
 from allocation.domain.lines import OrderLine, Today, is_pinned
-from allocation.domain.rules import Choice, Rules, is_hold, late_days
+from allocation.domain.rules import Choice, Room, Rules, is_hold, late_days
+from allocation.domain.stock import Arrived
 
 MAX_PLANNED: Final = 10_000  # lines on a batch; beyond, the newest are the ones to leave
 
 
 class Plan(dict[str, str | None]):
-    """By order id, the next batch of a line that loses its own; None: the line becomes a backorder."""
+    """By order id, the key of the next source of a line that loses its own; None: the line becomes a backorder."""
 
     def add(self, placings: Iterable[Placing]) -> None:
         self.update({line.orderid: ref for line, ref in placings})
 
 
 class Leaving(NamedTuple):
-    """The batches of a product as they are, its rules, and the key that puts lines in the order they are served."""
+    """The sources of a product as they are, its rules, and the key that puts lines in the order they are served."""
 
-    batches: Sequence[Batch]
+    sources: Sequence[BatchSource]
     rules: Rules
     today: Today
     service_key: Callable[[OrderLine], tuple[int, int]]
@@ -82,15 +83,15 @@ class Leaving(NamedTuple):
         return found
 
     def _greedy_late(self, batch: Batch, late: Iterable[OrderLine]) -> Sequence[Placing]:
-        room = {each.reference: each.available_quantity for each in self.batches}
-        choice = Choice(self.batches, self.rules, self.today, room)
+        room = Room(self.sources)
+        choice = Choice(self.sources, self.rules, self.today, room)
         placings: list[Placing] = []
         for line in sorted(late, key=self.service_key):
             better = choice.of(line)
             is_sooner = better is not None and better.day(self.today) < batch.day(self.today)
             if better is not None and is_sooner and len(placings) != self.rules.most_moved:
-                room[better.reference] -= line.qty
-                placings.append(Placing(line, better.reference))
+                room.take(better.key, line.qty)
+                placings.append(Placing(line, better.key))
         return placings
 
     def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:
@@ -101,24 +102,32 @@ class Leaving(NamedTuple):
                 break
             freed.append(line)
             missing -= line.qty
-        room = {each.reference: each.available_quantity for each in self.batches} | {batch.reference: -missing}
-        choice = Choice(self.batches, self.rules, self.today, room)
+        room = Room(self.sources)
+        room.take(batch.key, batch.available_quantity + missing)
+        choice = Choice(self.sources, self.rules, self.today, room)
         placings = []
         for line in sorted(freed, key=self.service_key):
             chosen = choice.of(line)
             if chosen is not None:
-                room[chosen.reference] -= line.qty
+                room.take(chosen.key, line.qty)
             if chosen is not batch:
-                placings.append(Placing(line, chosen.reference if chosen else None))
+                placings.append(Placing(line, chosen.key if chosen else None))
         return placings
 
     def _places(self, batch: Batch) -> list[Place]:
-        """The other batches that any line may go to as far as there is room."""
+        """The other batches that any line may go to as far as there is room.
+
+        The solver takes their room for independent: so what has arrived of a batch is not in the room of the rest.
+        """
+        room = Room(self.sources)
+        for arrived in self.sources:
+            if isinstance(arrived, Arrived):
+                room[arrived.reference] -= arrived.available_quantity
         return [
-            Place(each.reference, each.available_quantity, each.day(self.today))
-            for each in self.batches
-            if each is not batch
-            and each.available_quantity > 0
+            Place(each.key, room[each.key], each.day(self.today))
+            for each in self.sources
+            if each.reference != batch.reference
+            and room[each.key] > 0
             and each.quarantine is None
             and each.expires_on is None
             and not (each.eta is None and self.rules.safety_stock)

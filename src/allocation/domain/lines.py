@@ -13,6 +13,7 @@ HELD_PRIORITY: Final = -1  # holds are served after all orders
 PINNED_PRIORITY: Final = (
     MAX_PRIORITY + 1
 )  # added to a line's own priority: a pinned line has precedence over all others
+NO_DAY: Final = date.max  # as ETA: the delivery is due, and nobody knows when
 MAX_PARTS: Final = 100  # of a line; the last one is not split any more
 PART_MARK: Final = "/"  # between the order id of a line and the number of its part
 
@@ -45,7 +46,8 @@ class OrderLine:
     ``position`` is its age: the product's version when the line was accepted. It does not change when the line moves.
 
     A line that may be split is its own first ``part``, and each part is a line of its own; 0: it stays whole. ``rest``
-    is the quantity of the parts after it; 0: there are none.
+    is the quantity of the parts after it; 0: there are none. With ``arrived`` it has stock of the part of its batch
+    that has arrived; that says nothing while all of the batch is in the warehouse.
     """
 
     orderid: str
@@ -57,6 +59,7 @@ class OrderLine:
     expires_at: datetime | None = None
     part: int = 0
     rest: int = 0
+    arrived: bool = False
 
     @classmethod
     def asked_for(cls, event: AllocationRequired) -> OrderLine:
@@ -72,7 +75,7 @@ class OrderLine:
 
     def at(self, position: int) -> OrderLine:
         """The same line at that position."""
-        terms = (position, self.need_by, self.priority, self.expires_at, self.part, self.rest)
+        terms = (position, self.need_by, self.priority, self.expires_at, self.part, self.rest, self.arrived)
         return OrderLine(self.orderid, self.sku, self.qty, *terms)  # `replace` would take a dozen calls
 
     @property
@@ -150,6 +153,17 @@ class Promise(NamedTuple):
     @property
     def is_waiting(self) -> bool:
         return self.batchref is None and self.closed is None
+
+
+class Creation(NamedTuple):
+    """The values of a batch at creation, by which a repeated creation is recognised."""
+
+    sku: str
+    qty: int
+    eta: date | None
+    expires_on: date | None
+    location: str | None
+    delivery: str | None
 
 
 class Miscount(NamedTuple):

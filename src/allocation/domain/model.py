@@ -10,15 +10,12 @@ everything in memory, so the rules run on plain objects.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 
 from allocation.domain import events
-from allocation.domain.batches import Batch
+from allocation.domain.batches import Batch, BatchSource
 from allocation.domain.errors import (
-    BatchArrived,
     HoldConflict,
     HoldEndedAlready,
     HoldStillRuns,
@@ -29,19 +26,20 @@ from allocation.domain.errors import (
     NotPinnable,
     NotReturnable,
     NotShippable,
+    RetiredProduct,
     TooManyWaiting,
     UnknownLine,
+    due,
 )
-from allocation.domain.harm import Placing, Solver, no_solver
+from allocation.domain.fields import INSPECT, SCRAP, STOCK
+from allocation.domain.harm import Placing
 from allocation.domain.holds import checked_moment, hold_of, running_hold
-from allocation.domain.leaving import Leaving, Plan
 from allocation.domain.lines import (
     ASKED,
     CANCELLED,
     CONFIRMED,
     EXPIRED,
     FREED,
-    LOST,
     RELEASED,
     RETURNED,
     SHIPPED,
@@ -53,82 +51,19 @@ from allocation.domain.lines import (
 )
 from allocation.domain.records import NO_RECORDS, Records
 from allocation.domain.rules import Rules, is_hold
-from allocation.domain.serving import LateLines, Serving
 from allocation.domain.splitting import parts_of
-from allocation.domain.state import ProductState
+from allocation.domain.warehouse import Warehouse
 
 __all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
 
 
-class Product(ProductState):
+class Product(Warehouse):
     """The aggregate: one SKU, its batches and lines, and the rules by which promises are made and moved.
 
     Its methods decide: they look, refuse, and tell facts. The facts change it (`allocation.domain.state`).
     """
 
-    # Stock
-
-    def add_batch(self, batch: Batch) -> None:
-        """Take a new batch in, and call the waiting lines it can serve.
-
-        The same batch again changes nothing; another one under its reference raises `BatchConflict`.
-        """
-        known = self.batch(batch.reference)
-        if known is not None:
-            known.check_is_same(batch)
-            return
-        bought = (batch.reference, batch.sku, batch.purchased_quantity, batch.eta, batch.expires_on, batch.location)
-        self._changed_batches[batch.reference] = batch
-        self._tell_stock(events.BatchCreated(*bought))
-        insort(self.batches, batch, key=self.rules.order)
-        self._call_lines(batch)
-
-    def change_batch_quantity(self, ref: str, qty: int, solve: Solver = no_solver) -> None:
-        """Set a batch's purchased quantity and free the lines that no longer fit: the newest, no more than needed.
-
-        Lines of a higher priority, and those needed soon, keep their stock longest; holds lose it first. The freed
-        lines, and the waiting ones that will find room, are called in the order of service.
-        """
-        batch = self._known_batch(ref)
-        if batch.purchased_quantity == qty:
-            return
-        batch.check_quantity(qty)
-        self._plan = self._plan_for(batch, qty, solve)
-        freed = batch.lines_over(qty, self._is_spared)
-        self._tell_stock(events.BatchQuantityChanged(ref, qty))
-        self._free_all(freed, batch, batch.day(self.today))
-        self._call_lines(batch, freed)
-
-    def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
-        """A batch is due on another day. Lines that would be late there, and less late on another batch, move.
-
-        All others keep their batch and are promised for the new day. Raises `BatchArrived` if it was received.
-        """
-        batch = self._known_batch(ref)
-        if batch.eta is None:
-            raise BatchArrived(ref, eta)
-        self._change_day(batch, events.BatchEtaChanged(ref, eta), batch.purchased_quantity, solve)
-
-    def receive_batch(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
-        """A batch arrived in the warehouse; ``qty`` is its new purchased quantity, if it was counted."""
-        batch = self._known_batch(ref)
-        counted = batch.purchased_quantity if qty is None else qty
-        batch.check_quantity(counted)
-        self._change_day(batch, events.BatchReceived(ref, qty), counted, solve)
-
-    def quarantine_batch(self, ref: str, reason: str, *, keep_lines: bool) -> None:
-        """The batch must not be sold any more. Its lines are freed and called, unless they keep it."""
-        batch = self._known_batch(ref)
-        freed = [] if keep_lines else list(batch.lines_to_lose())
-        self._tell_stock(events.BatchQuarantined(ref, reason, keep_lines))
-        self._free_all(freed, batch, batch.day(self.today))
-        self._call_lines(batch, freed)
-
-    def release_batch(self, ref: str) -> None:
-        """The batch may be sold again: the waiting lines it can serve are called."""
-        batch = self._known_batch(ref)
-        self._tell_stock(events.BatchReleased(ref))
-        self._call_lines(batch)
+    # Rules
 
     def change_rules(self, event: events.RulesChanged) -> None:
         """Allocate by these rules from now on. Promises stay; waiting lines that may be served now are called."""
@@ -147,6 +82,7 @@ class Product(ProductState):
         """
         known = self._standing(line.orderid)
         if known is None:
+            self._check_is_sold()
             known = Promise(line, None, ASKED)
         elif known.closed != FREED:
             self._check_is_same(known, line)
@@ -212,7 +148,7 @@ class Product(ProductState):
             if qty < line.qty:
                 self._call_lines(batch)
             return batchref
-        freed = self._tell(fact, self._free(known, batch.day(self.today)))
+        freed = self._tell(fact, self._free(known, self._day_of(known)))
         self._call_lines(batch, [freed.line])
         return None
 
@@ -225,15 +161,15 @@ class Product(ProductState):
         if batchref is None:
             raise NotShippable(line, "it waits for stock", "Ship it when it is allocated.")
         batch = self._known_batch(batchref)
-        if batch.eta is not None:
-            raise NotShippable(line, f"batch {batchref} is due {batch.eta}", "Receive the batch first.")
+        if batch.source_of(line).eta is not None:
+            raise NotShippable(line, f"batch {batchref} is {due(batch.eta)}", "Receive the batch first.")
         if batch.quarantine is not None:
             raise NotShippable(line, f"batch {batchref} is in quarantine", "Release the batch first, or move the line.")
         self._tell(events.Shipped(orderid, self.sku, line.qty, batchref), known)
         return batchref
 
-    def return_line(self, orderid: str, qty: int | None, *, scrapped: bool) -> None:
-        """A shipped line, or part of it, comes back into its batch and serves waiting lines, or is scrapped."""
+    def return_line(self, orderid: str, qty: int | None, disposition: str = STOCK) -> None:
+        """A shipped line, or part of it, comes back into its batch: for waiting lines, for inspection, or scrapped."""
         known = self.promise(orderid)
         if known is None or is_hold(known.line):
             raise UnknownLine(orderid, self.sku)
@@ -244,8 +180,10 @@ class Product(ProductState):
             raise NotReturnable(line, qty, line.qty if closed == SHIPPED else 0)
         back = line.qty if qty is None else qty
         self._tell(events.Returned(orderid, self.sku, back, batchref, line.qty - back), known)
-        if scrapped:
+        if disposition == SCRAP:
             self._tell_stock(events.StockScrapped(self.sku, batchref, back))
+        elif disposition == INSPECT:
+            self._tell_stock(events.StockInspected(self.sku, batchref, back))
         else:
             self._call_lines(self._known_batch(batchref))
 
@@ -264,9 +202,10 @@ class Product(ProductState):
             raise NotPinnable(line, ref, "it is in quarantine", "Release the batch first.")
         displaced = [] if batchref == ref else self._leaving().for_pinned(batch, line)
         if batchref is not None:
-            known = self._free(known, self._known_batch(batchref).day(self.today))
-        self._free_all(displaced, batch, batch.day(self.today))
-        self._place(self._tell(events.Pinned(orderid, self.sku, line.qty, ref), known), batch)
+            known = self._free(known, self._day_of(known))
+        self._free_all(displaced, batch, self._days_on(batch))
+        source = batch.arrived if batch.arrived is not None and batch.arrived.can_allocate(line) else batch
+        self._place(self._tell(events.Pinned(orderid, self.sku, line.qty, ref), known), source)
         self._call_lines(None, displaced)
 
     def move_up(self) -> None:
@@ -284,9 +223,9 @@ class Product(ProductState):
                 break
             better = choice.on_time(late.line)
             if better is not None:
-                room[better.reference] -= late.line.qty
-                self._plan.add([Placing(late.line, better.reference)])
-                self._free(late, self._known_batch(late.batchref or "").day(self.today))
+                room.take(better.key, late.line.qty)
+                self._plan.add([Placing(late.line, better.key)])
+                self._free(late, self._day_of(late))
                 moved.append(late.line)
         self._call_lines(None, moved)
 
@@ -300,16 +239,17 @@ class Product(ProductState):
         until = checked_moment(hold.expires_at, now)
         known = self.promise(hold.orderid)
         if known is None:
+            self._check_is_sold()
             batch = self._choose(hold)
             if batch is None:
                 raise NotEnoughStock(self.sku, hold.qty)
-            self._tell(events.Held(hold.orderid, self.sku, hold.qty, batch.reference, until), None)
+            self._tell(events.Held(hold.orderid, self.sku, hold.qty, batch.reference, until, batch.is_part), None)
             return batch.reference
         held, batchref, _ = running_hold(known, now)
         if held.qty != hold.qty:
             raise HoldConflict(held)
         if batchref is not None and (held.expires_at is None or held.expires_at < until):
-            self._tell(events.Held(hold.orderid, self.sku, hold.qty, batchref, until), known)
+            self._tell(events.Held(hold.orderid, self.sku, hold.qty, batchref, until, held.arrived), known)
         return batchref or ""
 
     def confirm_hold(self, holdid: str, orderid: str, now: datetime) -> str | None:
@@ -326,7 +266,7 @@ class Product(ProductState):
         hold, batchref, _ = running_hold(known, now)
         if line is not None:
             raise LineConflict(line.line, OrderLine(orderid, self.sku, hold.qty))
-        self._tell(events.Allocated(orderid, self.sku, hold.qty, batchref or ""), None)
+        self._tell(events.Allocated(orderid, self.sku, hold.qty, batchref or "", hold.arrived), None)
         self._end_hold(known, CONFIRMED)
         return batchref
 
@@ -362,10 +302,11 @@ class Product(ProductState):
     def _can_grow(self, line: OrderLine, resized: OrderLine, batch: Batch) -> bool:
         """Whether the line would get its batch, if it were placed now; a pinned line needs only room there."""
         room = self._room()
-        room[batch.reference] += line.qty
+        source = batch.source_of(line)
+        room.take(source.key, -line.qty)
         if is_pinned(line.priority):
-            return room[batch.reference] >= resized.qty
-        return self._choice(room).can_take(batch, resized)
+            return room[source.key] >= resized.qty
+        return self._choice(room).can_take(source, resized)
 
     def _check_is_same(self, known: Promise, line: OrderLine) -> None:
         if is_hold(known.line):
@@ -377,6 +318,10 @@ class Product(ProductState):
         if known.closed is not None and known.closed != SHIPPED:
             raise LineClosed(line.orderid, line.sku, known.closed)
 
+    def _check_is_sold(self) -> None:
+        if self.retired:
+            raise RetiredProduct(self.sku)
+
     def _open_line(self, orderid: str, already: str | None = None) -> Promise:
         """The order's line. Raises `LineClosed` unless it is open, or ended as it is to end."""
         known = self.promise(orderid)
@@ -386,34 +331,10 @@ class Product(ProductState):
             raise LineClosed(orderid, self.sku, known.closed)
         return known
 
-    def _is_free(self, orderid: str) -> bool:
-        """Whether no line has this order id, so that a part may."""
-        return self._standing(orderid) is None
-
     def _next_part(self, line: OrderLine) -> Promise | None:
         """The part that follows; None if it just lost its batch, or was deleted: its name may be another order's."""
         known = self.promise(line.next_part)
         return known if known is not None and known.line.part == line.part + 1 else None
-
-    def _plan_for(self, batch: Batch, qty: int, solve: Solver) -> Plan:
-        plan = Plan()
-        plan.add(self._leaving().of_cut(batch, batch.allocated_quantity - qty, solve))
-        return plan
-
-    def _leaving(self) -> Leaving:
-        return Leaving(self.batches, self.rules, self.today, self._service_key)
-
-    def _is_spared(self, line: OrderLine) -> bool:
-        """Whether the line loses its batch only if there is no other."""
-        return line.orderid not in self._plan if self._plan else self.rules.is_frozen(line, self.today)
-
-    def _late_lines(self) -> LateLines:
-        rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}
-        day_of = lambda ref: self._known_batch(ref).day(self.today)  # noqa: E731 - one expression, used once
-        return LateLines(self._records, self._changed_promises, rewritten, day_of, self.today)
-
-    def _service_key(self, line: OrderLine) -> tuple[int, int]:
-        return self.rules.service_key(line, self.version_number)
 
     # Facts and requests that the rules above share
 
@@ -426,7 +347,7 @@ class Product(ProductState):
         if self.rules.most_waiting is not None and self.waiting_lines >= self.rules.most_waiting:
             raise TooManyWaiting(self.sku, self.rules.most_waiting)
 
-    def _split(self, known: Promise) -> Batch | None:
+    def _split(self, known: Promise) -> BatchSource | None:
         """Place the parts of a line; return the batch of the first, None if no batch has any of it."""
         room = self._room()
         placed = list(parts_of(known.line, self._choice(room), room, self._is_free))
@@ -447,25 +368,6 @@ class Product(ProductState):
             known = rest
         return first
 
-    def _change_day(self, batch: Batch, fact: events.Event, qty: int, solve: Solver) -> None:
-        before = batch.day(self.today)
-        self._plan = self._plan_for(batch, qty, solve)
-        freed = batch.lines_over(qty, self._is_spared)
-        self._tell_stock(fact)
-        self.batches.sort(key=self.rules.order)
-        self._free_all(freed, batch, before)
-        day = batch.day(self.today)
-        staying = list(batch.lines_to_lose()) if day != before else []
-        placings = self._leaving().of_late(batch, staying, solve)
-        self._plan.add(placings)
-        leaving = {placing.line.orderid: placing.line for placing in placings}
-        for line in staying:
-            if line.orderid in leaving:
-                self._free(Promise(line, batch.reference), before)
-            elif not is_hold(line):
-                self._tell_day(line, before, day)
-        self._call_lines(batch, [*freed, *leaving.values()])
-
     def _give_back(self, known: Promise, how: str) -> None:
         if known.closed == how:
             return
@@ -482,34 +384,3 @@ class Product(ProductState):
             self._tell_stock(events.AllocatedQuantityRepaired(*about, allocated, allocated - excess))
         if shipped_excess:
             self._tell_stock(events.ShippedQuantityRepaired(*about, shipped, shipped - shipped_excess))
-
-    def _call_lines(self, batch: Batch | None, freed: Sequence[OrderLine] = ()) -> None:
-        """Require allocation for the freed lines, and for the waiting lines that will find room.
-
-        ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once.
-        """
-        room = self._room()
-        serving = Serving(room, self._choice(room), self._service_key, self._is_free)
-        waiting: Iterable[OrderLine] = ()
-        if self.waiting_lines:
-            has_moved = self._changed_promises.__contains__
-            waiting = self._waiting.in_order(serving.choice, batch, has_moved, self._service_key)
-        lines, holds = serving.called(freed, waiting, self._plan)
-        for line in lines:
-            self._require(line)
-        for hold, place in holds:
-            self._place_hold(hold, place)
-        if batch is not None:
-            self._ask_to_move_up([batch])
-
-    def _place_hold(self, hold: OrderLine, batch: Batch | None) -> None:
-        known = self._changed_promises[hold.orderid]
-        del self._days[hold.orderid]
-        if batch is None:
-            self._end_hold(known, LOST)
-        elif hold.expires_at is not None:
-            self._tell(events.Held(hold.orderid, hold.sku, hold.qty, batch.reference, hold.expires_at), known)
-
-    def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
-        if self.rules.move_up and any(batch.quarantine is None for batch in roomier):
-            self.events.append(events.MoveUpRequired(self.sku))

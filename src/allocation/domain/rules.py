@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -10,7 +10,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
 from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, Today, days_late, is_pinned
-from allocation.domain.stock import Stock
+from allocation.domain.stock import ARRIVED_MARK, Source
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
 FIRST_EXPIRED: Final = "first-expired"
@@ -23,9 +23,8 @@ EXPIRES: Final = "expires too early"
 SAFETY_STOCK: Final = "safety stock"
 TOO_LATE: Final = "too late"
 
-B = TypeVar("B", bound=Stock)
-Order = Callable[[Stock], tuple[object, ...]]
-Room = Mapping[str, int]  # available quantities by batch
+B = TypeVar("B", bound=Source)
+Order = Callable[[Source], tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,27 @@ def usual_rules(strategy: str) -> Rules:
     return USUAL if strategy == USUAL.strategy else Rules(strategy)
 
 
-def preference(batch: Stock) -> tuple[date, int]:
+def preference(batch: Source) -> tuple[date, int]:
     """Warehouse batches first, then the earliest ETA; among equals the one created first."""
     return (batch.eta or date.min, batch.position)
+
+
+class Room(dict[str, int]):
+    """The quantity that lines can still get of each source, by key.
+
+    The part of a batch that has arrived shares its stock with the rest: no more is left of it than of the batch.
+    """
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        super().__init__((source.key, source.available_quantity) for source in sources)
+
+    def take(self, key: str, qty: int) -> None:
+        """A line gets so much of that source; with a negative quantity, it gives it back."""
+        batch = key.removesuffix(ARRIVED_MARK)
+        self[batch] -= qty
+        arrived = batch + ARRIVED_MARK
+        if arrived in self:
+            self[arrived] = min(self[arrived] - (qty if key == arrived else 0), self[batch])
 
 
 class Candidate(NamedTuple, Generic[B]):
@@ -104,7 +121,7 @@ class Piece(NamedTuple, Generic[B]):
 
 
 class Choice(Generic[B]):
-    """Chooses among the batches of one product for a line, in order, with a given free quantity in each."""
+    """Chooses among the sources of one product for a line, in order, with a given free quantity in each."""
 
     def __init__(self, batches: Sequence[B], rules: Rules, today: Today, room: Room) -> None:
         self._batches = tuple(batches)  # others may be drawn from the records meanwhile
@@ -120,7 +137,7 @@ class Choice(Generic[B]):
         """
         if line.need_by is None and not self._rules.safety_stock:  # as most are; there may be ten thousand of them
             for batch in self._on_sale:
-                if self._room[batch.reference] >= line.qty:
+                if self._room[batch.key] >= line.qty:
                     return batch
             return None
         on_time = None
@@ -139,7 +156,7 @@ class Choice(Generic[B]):
         batch = self.of(replace(line, qty=1))
         if batch is None:
             return None
-        room = self._room[batch.reference]
+        room = self._room[batch.key]
         if batch.eta is None and self._rules.safety_stock:
             room = min(room, self._in_warehouse() - self._rules.safety_stock)
         return Piece(batch, room)
@@ -162,8 +179,8 @@ class Choice(Generic[B]):
         spare = self._in_warehouse() - safety_stock
         most = 0
         for batch in self._on_sale:
-            if only is None or only is batch or safety_stock:
-                room = self._room[batch.reference]
+            if only is None or only.reference == batch.reference or safety_stock:
+                room = self._room[batch.key]
                 most = max(most, min(room, spare) if safety_stock and batch.eta is None else room)
         return most
 
@@ -176,7 +193,7 @@ class Choice(Generic[B]):
             return QUARANTINED
         if not self._lasts(batch, line.need_by):
             return EXPIRES
-        if self._room[batch.reference] < line.qty:
+        if self._room[batch.key] < line.qty:
             return NO_ROOM
         if (
             batch.eta is None
@@ -202,7 +219,7 @@ class Choice(Generic[B]):
 
     def _in_warehouse(self) -> int:
         """The quantity left there that can be sold."""
-        return sum(self._room[batch.reference] for batch in self._on_sale if batch.eta is None)
+        return sum(self._room[batch.key] for batch in self._on_sale if batch.eta is None)
 
 
 def late_days(line: OrderLine, day: date | None) -> int:

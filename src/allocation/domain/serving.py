@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import date
 from typing import NamedTuple
 
-from allocation.domain.batches import Batch
+from allocation.domain.batches import BatchSource
 from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.leaving import Plan, stays
 from allocation.domain.lines import OrderLine, Promise, Today
 from allocation.domain.records import Records
-from allocation.domain.rules import Choice, is_hold, late_days
+from allocation.domain.rules import Choice, Room, is_hold, late_days
 from allocation.domain.splitting import parts_of
 
 ServiceKey = Callable[[OrderLine], tuple[int, int]]
@@ -26,7 +26,7 @@ class Called(NamedTuple):
     """The lines that need allocation now, in the order of service; and the holds, each with its new batch, if any."""
 
     lines: Sequence[OrderLine]
-    holds: Sequence[tuple[OrderLine, Batch | None]]
+    holds: Sequence[tuple[OrderLine, BatchSource | None]]
 
 
 class Serving(NamedTuple):
@@ -35,8 +35,8 @@ class Serving(NamedTuple):
     ``is_free`` says whether an order id is unused, so that a part of a line may have it.
     """
 
-    room: dict[str, int]
-    choice: Choice[Batch]
+    room: Room
+    choice: Choice[BatchSource]
     service_key: ServiceKey
     is_free: Callable[[str], bool]
 
@@ -61,38 +61,38 @@ class Serving(NamedTuple):
     def _has_room(self, line: OrderLine, planned: str | None) -> bool:
         """Whether the line gets a batch, or a part of it does; the room is used up."""
         if planned is not None:
-            self.room[planned] -= line.qty
+            self.room.take(planned, line.qty)
             return True
         if line.part:
             (_, batch), *_ = parts_of(line, self.choice, self.room, self.is_free)
             return batch is not None
         return self._batch_for(line) is not None
 
-    def _batch_for(self, line: OrderLine) -> Batch | None:
+    def _batch_for(self, line: OrderLine) -> BatchSource | None:
         batch = self.choice.of(line)
         if batch is not None:
-            self.room[batch.reference] -= line.qty
+            self.room.take(batch.key, line.qty)
         return batch
 
 
 class LateLines(NamedTuple):
     """The open lines on batches that are due after they are needed: those changed since loading, and those stored.
 
-    ``changed`` are the changed lines by order id; ``day_of`` is the day of a batch's stock.
+    ``changed`` are the changed lines by order id; ``day_of`` is the day of a line's stock.
     """
 
     records: Records
     changed: Mapping[str, Promise]
     rewritten: Collection[str]
-    day_of: Callable[[str], date]
+    day_of: Callable[[Promise], date]
     today: Today
 
-    def in_order(self, choice: Choice[Batch]) -> Iterator[Promise]:
+    def in_order(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
         """By priority, the highest first, then by age; only lines that some batch has room for."""
         new = sorted(filter(self._is_late, self.changed.values()), key=_by_priority)
         return heapq.merge(new, self._stored(choice), key=_by_priority)
 
-    def _stored(self, choice: Choice[Batch]) -> Iterator[Promise]:
+    def _stored(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
         after = (-MAX_PRIORITY - 1, 0)
         while (most := choice.most_room(None)) > 0:
             page = self.records.late_lines(self.today, most, self.rewritten, after)
@@ -105,7 +105,7 @@ class LateLines(NamedTuple):
         line, batchref, closed = promise
         if batchref is None or closed is not None or stays(line):
             return False
-        return late_days(line, self.day_of(batchref)) > 0
+        return late_days(line, self.day_of(promise)) > 0
 
 
 def _by_priority(promise: Promise) -> tuple[int, int]:

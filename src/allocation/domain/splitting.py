@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from allocation.domain.batches import Batch
+from allocation.domain.batches import BatchSource
 from allocation.domain.fields import MAX_TEXT_LENGTH
 from allocation.domain.lines import MAX_PARTS, OrderLine
-from allocation.domain.rules import Choice
+from allocation.domain.rules import Choice, Room
 
 
 def parts_of(
-    line: OrderLine, choice: Choice[Batch], room: dict[str, int], is_free: Callable[[str], bool]
-) -> Iterator[tuple[OrderLine, Batch | None]]:
+    line: OrderLine, choice: Choice[BatchSource], room: Room, is_free: Callable[[str], bool]
+) -> Iterator[tuple[OrderLine, BatchSource | None]]:
     """A line or its parts, each with its batch; the last part has none if it must wait.
 
     While no batch can take the whole rest, a part takes the free stock of the first batch. The free quantities of the
@@ -24,12 +24,12 @@ def parts_of(
         piece = choice.piece(line) if batch is None and can_be_split(line, is_free) else None
         if piece is None:
             break
-        room[piece.batch.reference] -= piece.qty
+        room.take(piece.batch.key, piece.qty)
         rest = line.qty - piece.qty
         yield replace(line, qty=piece.qty, rest=rest), piece.batch
         line = replace(line, orderid=line.next_part, qty=rest, part=line.part + 1)
     if batch is not None:
-        room[batch.reference] -= line.qty
+        room.take(batch.key, line.qty)
     yield line, batch
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from allocation.domain import events
 from allocation.domain.events import Event
+from allocation.domain.fields import EXPECTED
 from allocation.domain.lines import (
     ASKED,
     BY_HAND,
@@ -46,6 +47,9 @@ class Evolving(Protocol):
 
     def take_in(self, event: events.BatchCreated) -> Stock:
         """The new batch, without a position; or the known batch with its reference."""
+
+    def retire(self, *, retired: bool) -> bool:
+        """The product takes no new lines from now on, or takes them again; return whether that is a change."""
 
     def take_rules(self, event: events.RulesChanged) -> None:
         """The product is allocated by these rules from now on."""
@@ -122,12 +126,14 @@ def asked(product: Evolving, before: Promise | None, fact: events.AllocationRequ
 def placed(product: Evolving, before: Promise | None, fact: events.Allocated | events.Backordered) -> Promise:
     """A line gets a place: that is a change, unless it is part of the change by which the line lost its last one."""
     line, _, passing = before or _new(fact)
+    batchref, arrived = (fact.batchref, fact.arrived) if type(fact) is events.Allocated else (None, False)
     if passing not in (FREED, BY_HAND):
         product.version_number += 1
         if not line.position:
             terms = (product.version_number, line.need_by, line.priority, line.expires_at, line.part, line.rest)
-            line = OrderLine(line.orderid, line.sku, line.qty, *terms)  # `replace` would take a dozen calls
-    batchref = fact.batchref if type(fact) is events.Allocated else None
+            line = OrderLine(line.orderid, line.sku, line.qty, *terms, arrived)  # `replace` would take a dozen calls
+    if line.arrived != arrived:
+        line = replace(line, arrived=arrived)
     if batchref is not None and line.priority >= PINNED_PRIORITY and passing != BY_HAND:
         line = replace(line, priority=own_priority(line.priority))  # a pin ends where its batch does
     return Promise(line, batchref)
@@ -166,6 +172,12 @@ def returned(product: Evolving, before: Promise | None, fact: events.Returned) -
     return Promise(line, None, RETURNED)
 
 
+def served(product: Evolving, before: Promise | None, fact: events.Served) -> Promise:
+    """Part of the change by which the stock arrived, or is due again."""
+    line, batchref, closed = before or _new(fact)
+    return Promise(replace(line, arrived=fact.arrived), batchref, closed)
+
+
 def pinned(product: Evolving, before: Promise | None, fact: events.Pinned) -> Promise:
     """Being pinned is a change; so is the end of its waiting, of a line that waited."""
     line, batchref, closed = before or _new(fact)
@@ -179,7 +191,7 @@ def held(product: Evolving, before: Promise | None, fact: events.Held) -> Promis
         product.version_number += 1
         return Promise(_hold(fact, product.version_number), fact.batchref)
     product.version_number += before.line.expires_at != fact.expires_at
-    return Promise(replace(before.line, expires_at=fact.expires_at), fact.batchref)
+    return Promise(replace(before.line, expires_at=fact.expires_at, arrived=fact.arrived), fact.batchref)
 
 
 def hold_ended(product: Evolving, before: Promise | None, fact: events.HoldEnded) -> Promise:
@@ -188,7 +200,8 @@ def hold_ended(product: Evolving, before: Promise | None, fact: events.HoldEnded
 
 
 def _hold(fact: events.Held, position: int) -> OrderLine:
-    return OrderLine(fact.holdid, fact.sku, fact.qty, position, None, HELD_PRIORITY, fact.expires_at)
+    known = (fact.holdid, fact.sku, fact.qty, position, None, HELD_PRIORITY, fact.expires_at)
+    return OrderLine(*known, arrived=fact.arrived)
 
 
 def _new(fact: Any) -> Promise:
@@ -209,8 +222,9 @@ def created(product: Evolving, fact: events.BatchCreated) -> None:
 
 def recounted(product: Evolving, fact: events.BatchQuantityChanged) -> None:
     batch = product.stock(fact.ref)
-    product.version_number += batch.purchased_quantity != fact.qty
-    batch.count(fact.qty)
+    qty = fact.qty - batch.inspect_quantity
+    product.version_number += batch.purchased_quantity != qty
+    batch.count(qty)
 
 
 def delayed(product: Evolving, fact: events.BatchEtaChanged) -> None:
@@ -219,10 +233,19 @@ def delayed(product: Evolving, fact: events.BatchEtaChanged) -> None:
 
 
 def received(product: Evolving, fact: events.BatchReceived) -> None:
+    """Older ledgers also have receipts of batches that had arrived: these were counted."""
     product.version_number += 1
-    product.stock(fact.ref).change_eta(None)
-    if fact.qty is not None:
-        product.stock(fact.ref).count(fact.qty)
+    batch = product.stock(fact.ref)
+    due = batch.incoming_quantity
+    qty = due if fact.qty is None else fact.qty
+    if batch.eta is None:
+        batch.count(batch.purchased_quantity if fact.qty is None else qty)
+    elif fact.rest == EXPECTED and qty < due:
+        batch.receive(qty, is_blocked=fact.quarantine is not None)
+        if fact.rest_eta is not None:
+            product.stock(fact.ref).change_eta(fact.rest_eta)
+    else:
+        batch.complete(qty, fact.quarantine)
 
 
 def quarantined(product: Evolving, fact: events.BatchQuarantined) -> None:
@@ -232,13 +255,64 @@ def quarantined(product: Evolving, fact: events.BatchQuarantined) -> None:
 
 def released(product: Evolving, fact: events.BatchReleased) -> None:
     product.version_number += 1
-    product.stock(fact.ref).change_quarantine(None)
+    product.stock(fact.ref).release()
+
+
+def undone(product: Evolving, fact: events.ReceiptUndone) -> None:
+    product.version_number += 1
+    batch = product.stock(fact.ref)
+    batch.undo(batch.arrived_quantity if fact.qty is None else fact.qty)
+
+
+def adjusted(product: Evolving, fact: events.StockAdjusted) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).adjust(fact.by)
+
+
+def counted(product: Evolving, fact: events.StockCounted) -> None:
+    product.version_number += 1
+    product.stock(fact.batchref).adjust(fact.on_hand - fact.before, fact.counted_at)
+
+
+def corrected(product: Evolving, fact: events.BatchCorrected) -> None:
+    product.version_number += 1
+    product.stock(fact.ref).describe(expires_on=fact.expires_on, location=fact.location, delivery=fact.delivery)
+    if fact.eta is not None:
+        product.stock(fact.ref).change_eta(fact.eta)
+
+
+def transferred(product: Evolving, fact: events.StockTransferred) -> None:
+    """A part becomes a batch of its own, which is a change, too."""
+    product.version_number += 1
+    batch = product.stock(fact.ref)
+    if fact.qty is not None:
+        batch.adjust(-fact.qty)
+        created(product, part_created(batch, fact))
+        return
+    batch.describe(location=fact.to_location)
+    if fact.eta is not None:
+        product.stock(fact.ref).change_eta(fact.eta)
+
+
+def part_created(batch: Stock, fact: events.StockTransferred) -> events.BatchCreated:
+    """The batch that a part of another one becomes."""
+    kept = (batch.expires_on, fact.to_location, batch.delivery, batch.quarantine)
+    return events.BatchCreated(transferred_as(fact), batch.sku, fact.qty or 0, fact.eta, *kept)
+
+
+def transferred_as(fact: events.StockTransferred) -> str:
+    """The reference of the batch that a part becomes: as it was named, otherwise that of its source and the place."""
+    return fact.new_ref or f"{fact.ref}@{fact.to_location}"
+
+
+def inspected(product: Evolving, fact: events.StockInspected) -> None:
+    """Part of the change by which the stock came back."""
+    product.stock(fact.batchref).inspect(fact.qty)
 
 
 def scrapped(product: Evolving, fact: events.StockScrapped) -> None:
     """Part of the change by which the stock came back."""
-    batch = product.stock(fact.batchref)
-    batch.count(batch.purchased_quantity - fact.qty)
+    product.stock(fact.batchref).adjust(-fact.qty)
 
 
 def allocated_repaired(product: Evolving, fact: events.AllocatedQuantityRepaired) -> None:
@@ -252,6 +326,14 @@ def shipped_repaired(product: Evolving, fact: events.ShippedQuantityRepaired) ->
 
 
 # Products
+
+
+def retired(product: Evolving, fact: events.ProductRetired) -> None:
+    product.version_number += product.retire(retired=True)
+
+
+def reinstated(product: Evolving, fact: events.ProductReinstated) -> None:
+    product.version_number += product.retire(retired=False)
 
 
 def ruled(product: Evolving, fact: events.RulesChanged) -> None:
@@ -279,6 +361,7 @@ LINES: Final[Mapping[type[Event], Callable[..., Promise]]] = {
     events.Resized: resized,
     events.Shipped: shipped,
     events.Returned: returned,
+    events.Served: served,
     events.Pinned: pinned,
     events.Held: held,
     events.HoldEnded: hold_ended,
@@ -290,7 +373,15 @@ STOCK: Final[Mapping[type[Event], Callable[..., None]]] = {
     events.BatchReceived: received,
     events.BatchQuarantined: quarantined,
     events.BatchReleased: released,
+    events.ReceiptUndone: undone,
+    events.StockAdjusted: adjusted,
+    events.StockCounted: counted,
+    events.BatchCorrected: corrected,
+    events.StockTransferred: transferred,
+    events.StockInspected: inspected,
     events.StockScrapped: scrapped,
+    events.ProductRetired: retired,
+    events.ProductReinstated: reinstated,
     events.AllocatedQuantityRepaired: allocated_repaired,
     events.ShippedQuantityRepaired: shipped_repaired,
     events.RulesChanged: ruled,
@@ -311,6 +402,12 @@ GIVEN: Final = frozenset(
         events.BatchReceived,
         events.BatchQuarantined,
         events.BatchReleased,
+        events.ReceiptUndone,
+        events.StockAdjusted,
+        events.BatchCorrected,
+        events.StockTransferred,
+        events.ProductRetired,
+        events.ProductReinstated,
         events.RulesChanged,
         events.MoveUpRequired,
     }

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
 from allocation.domain import events
-from allocation.domain.batches import Batch
+from allocation.domain.batches import Batch, BatchSource
 from allocation.domain.leaving import Plan
-from allocation.domain.lines import FREED, PASSING, OrderLine, Promise, Today, own_priority
+from allocation.domain.lines import FREED, NO_DAY, PASSING, OrderLine, Promise, Today, own_priority
 from allocation.domain.records import NO_RECORDS, Records
-from allocation.domain.rules import USUAL, Choice, Rules, late_days
+from allocation.domain.rules import USUAL, Choice, Room, Rules, late_days
 from allocation.domain.standing import GIVEN, STOCK, apply, cut_off
 from allocation.domain.waiting import WaitingLines
 
-_NO_DAY: Final = Today(date.min, date.min)  # for products that are asked nothing about days
+_UNASKED: Final = Today(date.min, date.min)  # for products that are asked nothing about days
+
+
+DayOf = Callable[[OrderLine], date]
 
 
 class ChangedWithoutFact(RuntimeError):
@@ -41,16 +44,20 @@ class ProductState:
         waiting_lines: int = 0,
         rules: Rules = USUAL,
         usual_rules: Rules = USUAL,
-        today: Today = _NO_DAY,
+        today: Today = _UNASKED,
+        retired: bool = False,
         records: Records = NO_RECORDS,
     ) -> None:
         self.sku = sku
         self.rules = rules
         self.usual_rules = usual_rules
-        self.batches = sorted(batches, key=rules.order)
+        self.batches = list(batches)
+        self._sources: Sequence[BatchSource] = ()
+        self._arrange()
         self.version_number = version_number
         self.waiting_lines = waiting_lines
         self.today = today
+        self.retired = retired
         self.events: list[events.Event] = []
         self.given: list[events.Event] = []
         self._records = records
@@ -85,6 +92,8 @@ class ProductState:
         known = next((batch for batch in self.batches if batch.reference == ref), None)
         if known is None and (known := self._records.batch(ref)) is not None:
             insort(self.batches, known, key=self.rules.order)
+            if known.arrived is not None or self._sources is not self.batches:
+                self._arrange()
         return known
 
     def begin(self, usual_rules: Rules, today: Today) -> None:
@@ -107,6 +116,8 @@ class ProductState:
             batch.leave_lines(self._records)
             if batch.available_quantity == 0:
                 self.batches.remove(batch)
+        if self._sources is not self.batches:
+            self._arrange()
         self._changed_batches = {}
         self._changed_promises = {}
         self._waiting.clear()
@@ -130,17 +141,19 @@ class ProductState:
         version = self.version_number
         STOCK[type(fact)](self, fact)
         self._told_version += self.version_number - version
+        self._arrange()
         (self.given if type(fact) in GIVEN else self.events).append(fact)
 
     # The ways of a line
 
-    def _place(self, known: Promise, batch: Batch) -> None:
-        """The line gets stock of the batch."""
-        self._changed_batches[batch.reference] = batch
+    def _place(self, known: Promise, source: BatchSource) -> None:
+        """The line gets stock of that source."""
+        if not source.is_part:
+            self._changed_batches[source.reference] = source
         line = known.line
-        self._tell(events.Allocated(line.orderid, line.sku, line.qty, batch.reference), known)
+        self._tell(events.Allocated(line.orderid, line.sku, line.qty, source.reference, source.is_part), known)
         if self._days and line.orderid in self._days:
-            self._tell_day(line, self._days.pop(line.orderid), batch.day(self.today))
+            self._tell_day(line, self._days.pop(line.orderid), source.day(self.today))
 
     def _wait(self, known: Promise) -> None:
         line = known.line
@@ -162,15 +175,16 @@ class ProductState:
         self._days[line.orderid] = day
         return self._tell(events.Deallocated(line.orderid, self.sku, line.qty, known.batchref or ""), known)
 
-    def _free_all(self, lines: Iterable[OrderLine], batch: Batch, day: date) -> None:
+    def _free_all(self, lines: Iterable[OrderLine], batch: Batch, day_of: DayOf) -> None:
         for line in lines:
-            self._free(Promise(line, batch.reference), day)
+            self._free(Promise(line, batch.reference), day_of(line))
 
     def _end_hold(self, known: Promise, how: str) -> None:
         hold = known.line
         self._tell(events.HoldEnded(hold.orderid, self.sku, hold.qty, known.batchref, how), known)
 
     def _tell_day(self, line: OrderLine, before: date | None, after: date | None) -> None:
+        before, after = (None if day == NO_DAY else day for day in (before, after))
         if before != after:
             late = late_days(line, after)
             self.events.append(events.PromiseChanged(line.orderid, line.sku, line.qty, before, after, late))
@@ -191,9 +205,12 @@ class ProductState:
     def take_in(self, event: events.BatchCreated) -> Batch:
         return self._changed_batches[event.ref]
 
+    def retire(self, *, retired: bool) -> bool:
+        before, self.retired = self.retired, retired
+        return before != retired
+
     def take_rules(self, event: events.RulesChanged) -> None:
         self.rules = self._told_rules = Rules.of(event, self.usual_rules)
-        self.batches.sort(key=self.rules.order)
 
     def begin_waiting(self, line: OrderLine) -> None:
         self.waiting_lines += 1
@@ -216,30 +233,49 @@ class ProductState:
         known = self._changed_promises.get(orderid)
         return self._records.promise(orderid) if known is None else known
 
+    def _is_free(self, orderid: str) -> bool:
+        """Whether no line has this order id, so that a part may."""
+        return self._standing(orderid) is None
+
     def _known_batch(self, ref: str) -> Batch:
         batch = self.batch(ref)
         if batch is None:
             raise LookupError(f"product {self.sku} has no batch {ref}")
         return batch
 
-    def choice(self) -> Choice[Batch]:
+    def _day_of(self, known: Promise) -> date:
+        """The day of the stock of a line that has a batch."""
+        return self._known_batch(known.batchref or "").source_of(known.line).day(self.today)
+
+    def _days_on(self, batch: Batch) -> DayOf:
+        """The days of the lines on a batch as it is now, for when it has changed."""
+        day, is_in_parts = batch.day(self.today), batch.arrived is not None
+        return lambda line: self.today.day if is_in_parts and line.arrived else day
+
+    def choice(self) -> Choice[BatchSource]:
         """The batches as they are now, to choose from for a line."""
         return self._choice(self._room())
 
-    def _choice(self, room: dict[str, int]) -> Choice[Batch]:
-        return Choice(self.batches, self.rules, self.today, room)
+    def _choice(self, room: Room) -> Choice[BatchSource]:
+        return Choice(self._sources, self.rules, self.today, room)
 
-    def _room(self) -> dict[str, int]:
-        return {batch.reference: batch.available_quantity for batch in self.batches}
+    def _room(self) -> Room:
+        return Room(self._sources)
 
-    def _choose(self, line: OrderLine) -> Batch | None:
+    def _arrange(self) -> None:
+        """Put the batches in the order that they are looked at, and what has arrived of those in parts among them."""
+        self.batches.sort(key=self.rules.order)
+        arrived = [batch.arrived for batch in self.batches if batch.arrived is not None]
+        self._sources = sorted([*self.batches, *arrived], key=self.rules.order) if arrived else self.batches
+
+    def _choose(self, line: OrderLine) -> BatchSource | None:
         if self._plan and (planned := self._plan.pop(line.orderid, None)):
-            batch = self._known_batch(planned)
-            if batch.can_allocate(line):
-                return batch
+            source = next(source for source in self._sources if source.key == planned)
+            if source.can_allocate(line):
+                return source
         if self.rules is not USUAL or line.need_by is not None:
             return self.choice().of(line)
-        for batch in self.batches:
+        for batch in self._sources:
             if batch.can_allocate(line):
                 if batch.expires_on is not None:
                     return self.choice().of(line)

@@ -2,24 +2,34 @@
 
 They change only by facts: `allocation.domain.standing` is the only caller of the methods that change them. Each of
 these methods is one change, which the product was asked for the batch for; `unexplained` is the difference.
+
+The figures that people see are defined here, once: on hand, incoming, blocked, available and overdue.
 """
 
 from __future__ import annotations
 
-from datetime import date
-from typing import Self
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Literal, Self
 
 from allocation.domain.events import BatchCreated
-from allocation.domain.lines import OrderLine, Today, stock_day
+from allocation.domain.lines import NO_DAY, Creation, OrderLine, Today, stock_day
+
+ARRIVED_MARK = "\0"  # behind a reference, in the key of the part that has arrived; no reference has it
 
 
 class Stock:
-    """A batch without its lines: in the warehouse (``eta`` is None), or inbound and due on a day.
+    """A batch without its lines: in the warehouse (``eta`` is None), or inbound and due on a day (`NO_DAY`: unknown).
+
+    While only some of it has arrived, that is a source of its own, ``arrived``, and the rest is due. Lines on the rest
+    may be served by any of its stock, since all of it is there on that day.
 
     The available quantity is never negative when a message is done. Shipped stock counts as allocated, because it uses
-    up the purchased quantity. ``initial_quantity`` and ``initial_eta`` are the values at creation: by them a repeated
-    creation is recognised. ``quarantine`` is the reason why the batch must not be sold now.
+    up the purchased quantity. Goods in inspection (``inspect_quantity``) are in the warehouse, and no part of the
+    purchased quantity until they are released. ``quarantine`` is the reason why the batch must not be sold now.
     """
+
+    is_part: Literal[False] = False
 
     def __init__(  # noqa: PLR0913 - the seed's four, and stored values
         self,
@@ -31,24 +41,38 @@ class Stock:
         expires_on: date | None = None,
         location: str | None = None,
         quarantine: str | None = None,
+        delivery: str | None = None,
         allocated_quantity: int = 0,
         shipped_quantity: int = 0,
+        arrived: tuple[int, int] | None = None,
+        inspect_quantity: int = 0,
+        last_eta: date | None = None,
+        counted_at: datetime | None = None,
         position: int = 0,
         initial: tuple[int, date | None] | None = None,
+        created_as: Creation | None = None,
     ) -> None:
-        self.reference = ref
+        self.reference = self.key = ref
         self.sku = sku
         self.eta = eta
         self.expires_on = expires_on
         self.location = location
         self.quarantine = quarantine
+        self.delivery = delivery
+        self.inspect_quantity = inspect_quantity
+        self.last_eta = last_eta
+        self.counted_at = counted_at
         self.position = position
         self.initial_quantity, self.initial_eta = initial or (qty, eta)
+        self.created_as = created_as  # None: as it is now
         self.is_rewritten = False  # more than its purchased and allocated quantities changed
         self.unexplained = 0  # changes that no fact announced; more or less than none is a bug
         self._purchased_quantity = qty
         self._allocated_quantity = allocated_quantity
         self._shipped_quantity = shipped_quantity
+        self.arrived: Arrived | None = None
+        if arrived is not None:
+            self.arrived = Arrived(self, *arrived)
         self._begin()
 
     def __repr__(self) -> str:
@@ -57,7 +81,38 @@ class Stock:
     @classmethod
     def bought(cls, event: BatchCreated) -> Self:
         """The batch that an event creates."""
-        return cls(event.ref, event.sku, event.qty, event.eta, expires_on=event.expires_on, location=event.location)
+        return cls(
+            event.ref,
+            event.sku,
+            event.qty,
+            NO_DAY if event.eta_unknown else event.eta,
+            expires_on=event.expires_on,
+            location=event.location,
+            quarantine=event.quarantine,
+            delivery=event.delivery,
+        )
+
+    @property
+    def bought_as(self) -> BatchCreated:
+        """The event that creates it."""
+        is_unknown = self.eta == NO_DAY
+        return BatchCreated(
+            self.reference,
+            self.sku,
+            self._purchased_quantity,
+            None if is_unknown else self.eta,
+            self.expires_on,
+            self.location,
+            self.delivery,
+            self.quarantine,
+            is_unknown,
+        )
+
+    @property
+    def created(self) -> Creation:
+        """Its values at creation."""
+        bought = (self.sku, self.initial_quantity, self.initial_eta, self.expires_on, self.location, self.delivery)
+        return self.created_as or Creation(*bought)
 
     @property
     def purchased_quantity(self) -> int:
@@ -75,9 +130,42 @@ class Stock:
     def available_quantity(self) -> int:
         return self._purchased_quantity - self._allocated_quantity
 
+    @property
+    def arrived_quantity(self) -> int:
+        """What has arrived of the purchased quantity, and what was shipped of it since."""
+        if self.arrived is not None:
+            return self.arrived.quantity
+        return self._purchased_quantity if self.eta is None else 0
+
+    @property
+    def on_hand_quantity(self) -> int:
+        """What is in the warehouse, with the goods in inspection."""
+        return self.arrived_quantity - self._shipped_quantity + self.inspect_quantity
+
+    @property
+    def incoming_quantity(self) -> int:
+        """What is still due."""
+        return self._purchased_quantity - self.arrived_quantity
+
+    def has_expired(self, today: Today) -> bool:
+        """Whether its last day is over."""
+        return self.expires_on is not None and self.expires_on < today.day
+
     def day(self, today: Today) -> date:
         """The day from which its stock is there, as far as is known today."""
         return stock_day(self.eta, today)
+
+    def can_allocate(self, line: OrderLine) -> bool:
+        """Whether the whole line fits, and the batch may be sold."""
+        return (
+            self._purchased_quantity - self._allocated_quantity >= line.qty
+            and self.sku == line.sku
+            and self.quarantine is None
+        )
+
+    def source_of(self, line: OrderLine) -> Self | Arrived:
+        """The source of one of its open lines: the part that has arrived, or the batch."""
+        return self.arrived if self.arrived is not None and line.arrived else self
 
     # For facts alone
 
@@ -85,6 +173,8 @@ class Stock:
         """A line takes stock of the batch, or was shipped with it (``closed``)."""
         self.unexplained += 1
         self._allocated_quantity += line.qty
+        if self.arrived is not None:
+            self.arrived.hold(line, closed)
         if closed is None:
             self._keep(line)
         else:
@@ -95,6 +185,8 @@ class Stock:
         """The line does not have this stock any more."""
         self.unexplained += 1
         self._allocated_quantity -= line.qty
+        if self.arrived is not None:
+            self.arrived.let_go(line, closed)
         if closed is None:
             self._drop(line)
         else:
@@ -102,23 +194,84 @@ class Stock:
             self.is_rewritten = True
 
     def count(self, qty: int) -> None:
-        """Set the purchased quantity."""
+        """Set the purchased quantity. If no more than that has arrived, nothing is due any more."""
         if qty < 0:
             raise ValueError(f"batch {self.reference} cannot hold {qty}")
         self.unexplained += 1
         self._purchased_quantity = qty
+        if self.arrived is not None and qty <= self.arrived.quantity:
+            self._complete()
 
-    def change_eta(self, eta: date | None) -> None:
-        """Set the day it is due; None: it is in the warehouse."""
-        self.unexplained += 1
+    def adjust(self, by: int, counted_at: datetime | None = None) -> None:
+        """There is so much more in the warehouse, or less, as of now or of a count."""
+        self._change()
+        self.counted_at = counted_at or self.counted_at
+        self._purchased_quantity += by
+        if self.eta is not None:
+            self._arrive(by)
+
+    def receive(self, qty: int, *, is_blocked: bool) -> None:
+        """So much of what is due arrived, and the rest is still due. Blocked goods go to the inspection."""
+        self._change()
+        if is_blocked:
+            self._purchased_quantity -= qty
+            self.inspect_quantity += qty
+        else:
+            self._arrive(qty)
+
+    def complete(self, qty: int, quarantine: str | None) -> None:
+        """So much arrived, and nothing is due any more. Blocked goods go to the inspection if others were free."""
+        self._change()
+        before = self.arrived_quantity
+        self._purchased_quantity = before + qty
+        if quarantine is not None and before:
+            self._purchased_quantity = before
+            self.inspect_quantity += qty
+        elif quarantine is not None:
+            self.quarantine = quarantine
+        self._complete()
+
+    def undo(self, qty: int) -> None:
+        """So much did not come: it is due again on its last ETA, and on no known day if it never had one.
+
+        Its open lines have stock of what has arrived, except where all of it is undone.
+        """
+        self._change()
+        if self.eta is None:
+            self.eta = self.last_eta or NO_DAY
+            self.arrived = Arrived(self, self._purchased_quantity, self._allocated_quantity)
+        self._arrive(-qty)
+
+    def inspect(self, qty: int) -> None:
+        """So much of what has arrived goes to the inspection."""
+        self.adjust(-qty)
+        self.inspect_quantity += qty
+
+    def release(self) -> None:
+        """It may be sold, and so may the goods in inspection."""
+        self.adjust(self.inspect_quantity)
+        self.inspect_quantity = 0
+        self.quarantine = None
+
+    def change_eta(self, eta: date) -> None:
+        """Set the day it is due; stock in the warehouse is due then, too. None of it was shipped."""
+        self._change()
         self.eta = eta
-        self.is_rewritten = True
 
-    def change_quarantine(self, reason: str | None) -> None:
-        """Set the reason why it must not be sold; None: it may be sold."""
-        self.unexplained += 1
+    def describe(
+        self, *, expires_on: date | None = None, location: str | None = None, delivery: str | None = None
+    ) -> None:
+        """Set what was entered wrongly or is another now; None: it stays."""
+        self._change()
+        self.created_as = self.created
+        self.expires_on = expires_on or self.expires_on
+        self.location = location or self.location
+        self.delivery = delivery or self.delivery
+
+    def change_quarantine(self, reason: str) -> None:
+        """Set the reason why it must not be sold."""
+        self._change()
         self.quarantine = reason
-        self.is_rewritten = True
 
     def correct(self, *, allocated: int | None = None, shipped: int | None = None) -> None:
         """Set a counter that was wrong."""
@@ -129,6 +282,23 @@ class Stock:
             self._shipped_quantity = shipped
             self.is_rewritten = True
 
+    def _change(self) -> None:
+        self.unexplained += 1
+        self.is_rewritten = True
+
+    def _arrive(self, qty: int) -> None:
+        """What has arrived grows while the rest is due."""
+        arrived = self.arrived or Arrived(self, 0, self._shipped_quantity)
+        arrived.quantity += qty
+        self.arrived = arrived if arrived.quantity else None
+
+    def _complete(self) -> None:
+        """All of it is in the warehouse."""
+        self.last_eta = self.eta
+        self.eta = None
+        self.arrived = None
+        self.is_rewritten = True
+
     def _begin(self) -> None:
         """Begin without lines; figures alone have none."""
 
@@ -137,3 +307,74 @@ class Stock:
 
     def _drop(self, line: OrderLine) -> None:
         """Forget the line."""
+
+
+class Arrived:
+    """The part of a batch that has arrived while the rest is due: a source of its own for lines.
+
+    Its ``quantity`` includes what was shipped. As much of it is available as the batch has, since the lines on the rest
+    may need it on the day the rest is there.
+    """
+
+    is_part: Literal[True] = True
+    eta = None  # it is in the warehouse
+    arrived = None
+
+    def __init__(self, batch: Stock, quantity: int, allocated_quantity: int) -> None:
+        self.batch = batch
+        self.key = batch.reference + ARRIVED_MARK
+        self.quantity = quantity
+        self.allocated_quantity = allocated_quantity
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.batch!r}>"
+
+    @property
+    def reference(self) -> str:
+        return self.batch.reference
+
+    @property
+    def position(self) -> int:
+        return self.batch.position
+
+    @property
+    def location(self) -> str | None:
+        return self.batch.location
+
+    @property
+    def expires_on(self) -> date | None:
+        return self.batch.expires_on
+
+    @property
+    def quarantine(self) -> str | None:
+        return self.batch.quarantine
+
+    @property
+    def available_quantity(self) -> int:
+        return min(self.quantity - self.allocated_quantity, self.batch.available_quantity)
+
+    def day(self, today: Today) -> date:
+        return today.day
+
+    def can_allocate(self, line: OrderLine) -> bool:
+        return self.quantity - self.allocated_quantity >= line.qty and self.batch.can_allocate(line)
+
+    def hold(self, line: OrderLine, closed: str | None) -> None:
+        """The batch's `Stock.hold`, if the line has stock of this part."""
+        self.batch.is_rewritten = True
+        if line.arrived or closed is not None:
+            self.allocated_quantity += line.qty
+
+    def let_go(self, line: OrderLine, closed: str | None) -> None:
+        """The batch's `Stock.let_go`, if the line has stock of this part."""
+        self.batch.is_rewritten = True
+        if line.arrived or closed is not None:
+            self.allocated_quantity -= line.qty
+
+
+Source = Stock | Arrived  # of a line's stock
+
+
+def sources_of(batches: Iterable[Stock]) -> list[Source]:
+    """Where lines can get stock: the batches, and what has arrived of those in parts."""
+    return [source for batch in batches for source in (batch, batch.arrived) if source is not None]

@@ -6,7 +6,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 
-from allocation.domain.batches import Batch, by_age
+from allocation.domain.batches import Batch, BatchSource, by_age
 from allocation.domain.lines import OrderLine
 from allocation.domain.records import Records
 from allocation.domain.rules import Choice
@@ -34,7 +34,7 @@ class WaitingLines:
 
     def in_order(
         self,
-        choice: Choice[Batch],
+        choice: Choice[BatchSource],
         batch: Batch | None,
         has_moved: Callable[[str], bool],
         service_key: Callable[[OrderLine], tuple[int, int]],
@@ -45,7 +45,7 @@ class WaitingLines:
         return heapq.merge(*stored, iter(sorted(self._new, key=service_key)), key=service_key)
 
     def _stored(
-        self, priority: int, choice: Choice[Batch], batch: Batch | None, has_moved: Callable[[str], bool]
+        self, priority: int, choice: Choice[BatchSource], batch: Batch | None, has_moved: Callable[[str], bool]
     ) -> Iterator[OrderLine]:
         after = 0
         while (most := choice.most_room(batch)) > 0:

@@ -10,12 +10,16 @@ from allocation.domain.events import (
     AllocatedQuantityRepaired,
     AllocationCancelled,
     AllocationRequired,
+    BatchCorrected,
+    BatchCounted,
     BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
+    DeliveryEtaChanged,
+    DeliveryReceived,
     Event,
     HoldConfirmed,
     HoldExpired,
@@ -25,11 +29,16 @@ from allocation.domain.events import (
     LineReturned,
     LineShipped,
     MoveUpRequired,
+    ProductReinstated,
+    ProductRetired,
     PromiseChanged,
+    ReceiptUndone,
     RepairRequired,
     RulesChanged,
     ShippedQuantityRepaired,
+    StockAdjusted,
     StockHeld,
+    StockTransferred,
     WaitingLinesRepaired,
 )
 from allocation.service_layer.messages import Outcome
@@ -83,6 +92,20 @@ class Promised(TypedDict):
     before: date | None
     after: date | None
     late_days: int
+
+
+class ProductAnswer(TypedDict):
+    """The product is as was asked for."""
+
+    sku: str
+
+
+class DeliveryAnswer(TypedDict):
+    """``moved`` has the lines and holds that moved, ``promises`` the lines promised for another day than before."""
+
+    delivery: str
+    moved: list[Move]
+    promises: list[Promised]
 
 
 class DayAnswer(CountAnswer):
@@ -153,7 +176,20 @@ def count_answer(outcome: Outcome) -> CountAnswer:
 
 
 def day_answer(outcome: Outcome) -> DayAnswer:
-    promises: list[Promised] = [
+    return {"batchref": outcome.result, "moved": moves(outcome.raised), "promises": promises(outcome.raised)}
+
+
+def delivery_answer(outcome: Outcome) -> DeliveryAnswer:
+    return {"delivery": outcome.result, "moved": moves(outcome.raised), "promises": promises(outcome.raised)}
+
+
+def product_answer(outcome: Outcome) -> ProductAnswer:
+    return {"sku": outcome.result}
+
+
+def promises(raised: Iterable[Event]) -> list[Promised]:
+    """The lines that are promised for another day, in the order told."""
+    return [
         {
             "orderid": event.orderid,
             "sku": event.sku,
@@ -162,10 +198,9 @@ def day_answer(outcome: Outcome) -> DayAnswer:
             "after": event.after,
             "late_days": event.late_days,
         }
-        for event in outcome.raised
+        for event in raised
         if isinstance(event, PromiseChanged)
     ]
-    return {"batchref": outcome.result, "moved": moves(outcome.raised), "promises": promises}
 
 
 def place_answer(outcome: Outcome) -> PlaceAnswer:
@@ -198,6 +233,15 @@ ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     BatchQuantityChanged: count_answer,
     BatchEtaChanged: day_answer,
     BatchReceived: day_answer,
+    ReceiptUndone: day_answer,
+    DeliveryEtaChanged: delivery_answer,
+    DeliveryReceived: delivery_answer,
+    BatchCounted: day_answer,
+    StockAdjusted: day_answer,
+    BatchCorrected: day_answer,
+    StockTransferred: day_answer,
+    ProductRetired: product_answer,
+    ProductReinstated: product_answer,
     BatchQuarantined: count_answer,
     BatchReleased: count_answer,
     AllocationCancelled: end_answer,

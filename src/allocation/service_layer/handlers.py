@@ -12,17 +12,23 @@ from typing import Any, Protocol
 
 from allocation.domain import events, model
 from allocation.domain.errors import (
+    BatchConflict,
+    DeliveryArrived,
     HoldConflict,
+    InvalidMessage,
     InvalidSku,
     SolverMissing,
     UnknownBatch,
+    UnknownDelivery,
     UnknownHold,
     UnknownLine,
     UnknownSku,
 )
+from allocation.domain.fields import SCRAP, STOCK
 from allocation.domain.harm import MissingSolver
 from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
+from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
 STOCK_TEAM = "stock@made.com"
@@ -37,6 +43,8 @@ class Notifications(Protocol):
 
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Add bought stock and give it to backorders."""
+    if event.eta is not None and event.eta_unknown:
+        raise InvalidMessage(f"eta is {event.eta}, and eta_unknown is true", "Leave out one of them.")
     with uow:
         batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
@@ -62,7 +70,7 @@ def allocate(event: events.AllocationRequired, uow: AbstractUnitOfWork) -> str |
 
 
 def change_batch_quantity(event: events.BatchQuantityChanged, uow: AbstractUnitOfWork) -> str:
-    """Record a new count of a batch and reallocate the order lines that no longer fit."""
+    """Record another purchased quantity of a batch and reallocate the order lines that no longer fit."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.change_batch_quantity(ref=event.ref, qty=event.qty, solve=uow.solve)
@@ -80,12 +88,98 @@ def change_batch_eta(event: events.BatchEtaChanged, uow: AbstractUnitOfWork) -> 
 
 
 def receive_batch(event: events.BatchReceived, uow: AbstractUnitOfWork) -> str:
-    """Record that a delivery arrived, with the quantity counted."""
+    """Record that a batch, or some of it, arrived, and give its stock to order lines."""
     with uow:
         product = _of_batch(event.ref, uow)
-        product.receive_batch(ref=event.ref, qty=event.qty, solve=uow.solve)
+        product.receive_batch(event, uow.solve)
         uow.commit()
     return event.ref
+
+
+def undo_receipt(event: events.ReceiptUndone, uow: AbstractUnitOfWork) -> str:
+    """Record that a batch, or some of it, had not come, and reallocate the order lines that no longer fit."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.undo_receipt(event.ref, event.qty, uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWork) -> str:
+    """Record another day of a delivery for every batch that is due with it."""
+    with uow:
+        for product, ref in _due_with(event.delivery, uow):
+            product.require(events.BatchEtaChanged(ref, event.eta))
+        uow.commit()
+    return event.delivery
+
+
+def receive_delivery(event: events.DeliveryReceived, uow: AbstractUnitOfWork) -> str:
+    """Record that a delivery arrived, with all that is still due of every batch."""
+    with uow:
+        for product, ref in _due_with(event.delivery, uow):
+            product.require(events.BatchReceived(ref))
+        uow.commit()
+    return event.delivery
+
+
+def count_batch(event: events.BatchCounted, uow: AbstractUnitOfWork) -> str:
+    """Record the quantity of a batch that was counted in the warehouse."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.count_batch(event, uow.now, lambda since: uow.products.moved(product.sku, event.ref, since), uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def adjust_batch(event: events.StockAdjusted, uow: AbstractUnitOfWork) -> str:
+    """Record that the warehouse has more or less of a batch than was known, and why."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.adjust_batch(event, uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def correct_batch(event: events.BatchCorrected, uow: AbstractUnitOfWork) -> str:
+    """Correct what was entered wrongly about a batch, and reallocate the order lines it does not suit any more."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.correct_batch(event, uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def transfer_stock(event: events.StockTransferred, uow: AbstractUnitOfWork) -> str:
+    """Move stock of a batch to another warehouse; a part becomes a batch of its own. Return the batch that moved."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        if event.qty is not None:
+            ref = transferred_as(event)
+            other = uow.products.get_by_batchref(batchref=ref)
+            if other is not None and (known := other.batch(ref)) is not None:
+                raise BatchConflict(ref, known.created)
+        product.transfer_stock(event, uow.solve)
+        uow.commit()
+    return event.ref if event.qty is None else ref
+
+
+def retire_product(event: events.ProductRetired, uow: AbstractUnitOfWork) -> str:
+    """Stop selling a product; existing promises do not change."""
+    with uow:
+        product = _of_sku(event.sku, uow)
+        product.retire_product()
+        uow.commit()
+    return event.sku
+
+
+def reinstate_product(event: events.ProductReinstated, uow: AbstractUnitOfWork) -> str:
+    """Sell a retired product again."""
+    with uow:
+        product = _of_sku(event.sku, uow)
+        product.reinstate_product()
+        uow.commit()
+    return event.sku
 
 
 def quarantine_batch(event: events.BatchQuarantined, uow: AbstractUnitOfWork) -> str:
@@ -133,10 +227,15 @@ def ship_line(event: events.LineShipped, uow: AbstractUnitOfWork) -> str:
 
 
 def return_line(event: events.LineReturned, uow: AbstractUnitOfWork) -> None:
-    """Record that a customer returned stock, and give it to backorders or scrap it."""
+    """Record that a customer returned stock, and give it to backorders, inspect it or scrap it."""
+    if event.scrapped and event.disposition not in {None, SCRAP}:
+        raise InvalidMessage(
+            f"disposition is {event.disposition}, and scrapped is true", "Give one of them, or say scrap with both."
+        )
     with uow:
         product = _of_line(event.orderid, event.sku, uow)
-        product.return_line(orderid=event.orderid, qty=event.qty, scrapped=event.scrapped)
+        disposition = SCRAP if event.scrapped else event.disposition or STOCK
+        product.return_line(orderid=event.orderid, qty=event.qty, disposition=disposition)
         uow.commit()
 
 
@@ -241,6 +340,17 @@ def _of_batch(ref: str, uow: AbstractUnitOfWork) -> Product:
     return product
 
 
+def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product, str]]:
+    """The batches that are due with a delivery, by SKU; raises `UnknownDelivery` or `DeliveryArrived`."""
+    batches = uow.products.batches_of(delivery)
+    if not batches:
+        raise UnknownDelivery(delivery)
+    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.eta is not None]
+    if not due:
+        raise DeliveryArrived(delivery)
+    return due
+
+
 def _of_line(orderid: str, sku: str, uow: AbstractUnitOfWork) -> Product:
     product = uow.products.get(sku=sku)
     if product is None:
@@ -280,6 +390,15 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.BatchQuantityChanged: [change_batch_quantity],
     events.BatchEtaChanged: [change_batch_eta],
     events.BatchReceived: [receive_batch],
+    events.ReceiptUndone: [undo_receipt],
+    events.DeliveryEtaChanged: [change_delivery_eta],
+    events.DeliveryReceived: [receive_delivery],
+    events.BatchCounted: [count_batch],
+    events.StockAdjusted: [adjust_batch],
+    events.BatchCorrected: [correct_batch],
+    events.StockTransferred: [transfer_stock],
+    events.ProductRetired: [retire_product],
+    events.ProductReinstated: [reinstate_product],
     events.BatchQuarantined: [quarantine_batch],
     events.BatchReleased: [release_batch],
     events.AllocationCancelled: [cancel_allocation],
@@ -305,6 +424,9 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.Shipped: [],
     events.Returned: [],
     events.StockScrapped: [],
+    events.StockInspected: [],
+    events.StockCounted: [],
+    events.Served: [],
     events.Pinned: [],
     events.Held: [],
     events.HoldEnded: [],
@@ -322,13 +444,22 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     allocate: frozenset({events.Allocated, events.Split, events.Backordered, events.OutOfStock, events.PromiseChanged}),
     change_batch_quantity: _FREES | _SERVES,
     change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
-    receive_batch: _FREES | _SERVES | {events.PromiseChanged},
+    receive_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
+    undo_receipt: _FREES | _SERVES | {events.PromiseChanged, events.Served},
+    change_delivery_eta: frozenset({events.BatchEtaChanged}),
+    receive_delivery: frozenset({events.BatchReceived}),
+    count_batch: _FREES | _SERVES | {events.StockCounted},
+    adjust_batch: _FREES | _SERVES,
+    correct_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
+    transfer_stock: _FREES | _SERVES | {events.PromiseChanged, events.Served},
+    retire_product: frozenset(),
+    reinstate_product: frozenset(),
     quarantine_batch: _FREES,
     release_batch: _SERVES,
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
-    return_line: _SERVES | {events.Returned, events.StockScrapped},
+    return_line: _SERVES | {events.Returned, events.StockScrapped, events.StockInspected},
     pin_line: _FREES | {events.Pinned, events.Allocated, events.PromiseChanged},
     hold_stock: frozenset({events.Held}),
     confirm_hold: frozenset({events.HoldEnded, events.Allocated}),

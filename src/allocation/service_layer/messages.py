@@ -18,7 +18,7 @@ import uuid_utils
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import Event
-from allocation.domain.fields import MAX_TEXT_LENGTH, Between, Meaning, OneOf, Text
+from allocation.domain.fields import CLOSED, MAX_TEXT_LENGTH, Between, Meaning, OneOf, Text
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
@@ -29,6 +29,9 @@ UNREADABLE = (
 )  # the errors for text that is not JSON, or nested too deeply
 MAX_ACTOR_LENGTH = 100
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
+
+# What a row without the field meant, where that is not the field's default.
+MEANT_BEFORE: Final[Mapping[str, dict[str, Any]]] = {"BatchReceived": {"rest": CLOSED}}
 
 _encode = msgspec.json.Encoder().encode
 _USUAL_ENDS: dict[type[Event], str] = {}  # by event, as they are asked for
@@ -122,8 +125,10 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
 
 
 def recall(type_: str, body: str | bytes) -> Event:
-    """The event of a ledger row; fields that were added since have their defaults."""
-    return msgspec.json.decode(body, type=EVENTS[type_])
+    """The event of a ledger row; fields that were added since have their defaults, or what rows meant before."""
+    if type_ not in MEANT_BEFORE:
+        return msgspec.json.decode(body, type=EVENTS[type_])
+    return msgspec.convert(MEANT_BEFORE[type_] | msgspec.json.decode(body), EVENTS[type_])
 
 
 def decode_typed(line: bytes | str) -> Event:

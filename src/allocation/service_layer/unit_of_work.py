@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -34,6 +34,14 @@ class AbstractRepository(abc.ABC):
     def get_by_holdid(self, holdid: str) -> Product | None:
         """The product of the hold with this id, ended holds included, or None if there never was such a hold."""
         return self._saw(self._get_by_holdid(holdid))
+
+    def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
+        """The batches that come with a delivery: the product and the reference of each, by SKU."""
+        return ()
+
+    def moved(self, sku: str, ref: str, since: datetime) -> int:
+        """By how much the stock on hand of a batch changed since that time, as far as it is stored."""
+        return 0
 
     def _saw(self, product: Product | None) -> Product | None:
         if product is not None:

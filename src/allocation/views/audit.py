@@ -24,7 +24,7 @@ PAGE_ROWS = 2_000
 BOOKED_TYPES = ", ".join(f"'{kind.__name__}'" for kind in BOOKED)
 # {sku} is the column in the order of its code points, as Python compares texts, and spelled so that rows are sorted
 # rather than looked up one by one in the order of an index.
-PRODUCTS = "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY {sku}"
+PRODUCTS = "SELECT sku, version_number, waiting_lines, rules, retired FROM products ORDER BY {sku}"
 BATCHES = f"SELECT {', '.join(BatchRow._fields)} FROM batches ORDER BY {{sku}}"  # noqa: S608 - names of our own
 LINES = f"SELECT {', '.join(LineRow._fields)} FROM order_lines ORDER BY {{sku}}, {{orderid}}"  # noqa: S608
 MESSAGES = (
@@ -145,7 +145,13 @@ def _opening(rows: Iterable[Row], taken: Iterable[Row]) -> Opening:
 
 def _batch(row: Row) -> BatchRow:
     batch = BatchRow._make(row)
-    return batch._replace(eta=_day(batch.eta), initial_eta=_day(batch.initial_eta), expires_on=_day(batch.expires_on))
+    return batch._replace(
+        eta=_day(batch.eta),
+        initial_eta=_day(batch.initial_eta),
+        expires_on=_day(batch.expires_on),
+        last_eta=_day(batch.last_eta),
+        counted_at=batch.counted_at and as_moment(batch.counted_at),
+    )
 
 
 def _line(row: Row) -> LineRow:

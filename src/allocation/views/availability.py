@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
-from allocation.domain.batches import Batch
 from allocation.domain.errors import InvalidMessage, UnknownSku
-from allocation.domain.lines import OrderLine, Today
-from allocation.domain.rules import USUAL, Choice, Rules
+from allocation.domain.lines import NO_DAY, OrderLine, Today
+from allocation.domain.rules import USUAL, Choice, Room, Rules
+from allocation.domain.stock import Source, Stock, sources_of
 from allocation.views import MAX_PAGE
 
 MAX_SKUS = 100
@@ -84,7 +84,8 @@ def availabilities(
 
 _STOCK = (
     text("""
-    SELECT products.sku, rules, ref, eta, expires_on, purchased_quantity, allocated_quantity
+    SELECT products.sku, rules, ref, eta, expires_on, purchased_quantity, allocated_quantity,
+        arrived_quantity, arrived_allocated
     FROM products LEFT JOIN batches ON batches.sku = products.sku AND has_room AND quarantine IS NULL
     WHERE products.sku IN :skus
 """)
@@ -96,14 +97,9 @@ _STOCK = (
 def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, by: date | None) -> Availability:
     stored = rows[0][1]
     rules = USUAL if stored is None else msgspec.json.decode(stored, type=Rules)
-    batches = [
-        Batch(ref, sku, purchased, eta, expires_on=expires_on, allocated_quantity=allocated)
-        for _, _, ref, eta, expires_on, purchased, allocated in rows
-        if ref is not None
-    ]
-    room = {batch.reference: batch.available_quantity for batch in batches}
-    choice = Choice(batches, rules, today, room)
-    sellable = [batch for batch, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
+    sources = sources_of(_batch(row) for row in rows if row.ref is not None)
+    choice = Choice(sources, rules, today, Room(sources))
+    sellable = [source for source, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
     timeline = _timeline(choice, sellable, rules.safety_stock, today)
     earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), today)
     can_promise = None if qty is None else earliest is not None
@@ -112,24 +108,33 @@ def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, 
     return Availability(sku, _now(sellable, rules.safety_stock), timeline[:MAX_PAGE], earliest, can_promise)
 
 
-def _now(batches: Iterable[Batch], safety_stock: int) -> int:
-    in_stock = sum(batch.available_quantity for batch in batches if batch.eta is None)
+def _batch(row: Any) -> Stock:
+    arrived = None if row.arrived_quantity is None else (row.arrived_quantity, row.arrived_allocated)
+    bought = (row.ref, row.sku, row.purchased_quantity, row.eta)
+    return Stock(*bought, expires_on=row.expires_on, allocated_quantity=row.allocated_quantity, arrived=arrived)
+
+
+def _now(sources: Iterable[Source], safety_stock: int) -> int:
+    in_stock = sum(source.available_quantity for source in sources if source.eta is None)
     return max(0, in_stock - safety_stock)
 
 
-def _timeline(choice: Choice[Batch], batches: Sequence[Batch], safety_stock: int, today: Today) -> list[Promisable]:
+def _timeline(choice: Choice[Source], sources: Sequence[Source], safety_stock: int, today: Today) -> list[Promisable]:
     """Quantities by day, from today on. An overdue delivery counts for the first day that it is promised for."""
     in_stock, incoming = Counter({today.day: 0}), Counter[date]()
-    for batch in batches:
-        change = in_stock if batch.eta is None else incoming
-        change[batch.day(today)] += batch.available_quantity
-        last = choice.last_day(batch)
+    for source in sources:
+        change = in_stock if source.eta is None else incoming
+        quantity = source.available_quantity - (source.arrived.available_quantity if source.arrived else 0)
+        change[source.day(today)] += quantity
+        last = choice.last_day(source)
         if last is not None and last < date.max:
-            change[last + timedelta(days=1)] -= batch.available_quantity
-    days = sorted(in_stock.keys() | incoming.keys())
+            change[last + timedelta(days=1)] -= quantity
+    days = sorted((in_stock.keys() | incoming.keys()) - {NO_DAY})
     sums = accumulate(in_stock[day] for day in days), accumulate(incoming[day] for day in days)
     return [Promisable(day, max(0, stock - safety_stock) + due) for day, stock, due in zip(days, *sums, strict=True)]
 
 
-def _earliest(choice: Choice[Batch], line: OrderLine, today: Today) -> date | None:
-    return min((batch.day(today) for batch, obstacle in choice.candidates(line) if not obstacle), default=None)
+def _earliest(choice: Choice[Source], line: OrderLine, today: Today) -> date | None:
+    """The first day that is known, if there is one."""
+    days = (source.day(today) for source, obstacle in choice.candidates(line) if not obstacle and source.eta != NO_DAY)
+    return min(days, default=None)

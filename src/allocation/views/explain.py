@@ -18,8 +18,8 @@ from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import UnknownLine
 from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned
 from allocation.domain.lines import OrderLine, Today, state_of
-from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Rules
-from allocation.domain.stock import Stock
+from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Room, Rules
+from allocation.domain.stock import Source, Stock, sources_of
 from allocation.service_layer.messages import message_id
 from allocation.views import as_moment, late_and_due, opening, unusual
 from allocation.views.facts import LedgerPlace, facts_before
@@ -154,14 +154,13 @@ class _State(NamedTuple):
     """A product at a moment: its rules, its batches to choose from, and the first few lines with stock of each."""
 
     rules: Rules
-    choice: Choice[Stock]
+    choice: Choice[Source]
     holders: Mapping[str, Sequence[Holder]]
 
 
 def _state(batches: Iterable[Stock], rules: Rules, today: Today, holders: Mapping[str, Sequence[Holder]]) -> _State:
-    in_order = sorted(batches, key=rules.order)
-    room = {batch.reference: batch.available_quantity for batch in in_order}
-    return _State(rules, Choice(in_order, rules, today, room), holders)
+    in_order = sorted(sources_of(batches), key=rules.order)
+    return _State(rules, Choice(in_order, rules, today, Room(in_order)), holders)
 
 
 def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules, calendar: Calendar) -> _State | None:
@@ -196,12 +195,20 @@ def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: 
             location=row.location,
             quarantine=row.quarantine,
             allocated_quantity=row.allocated_quantity - (line.qty if row.ref == found.batchref else 0),
+            arrived=_arrived(row, found, line),
             position=row.position,
         )
         for row in rows
     ]
     holders = {row.ref: _holders(connection, row.ref) for row in rows}
     return _state(batches, rules, today, holders)
+
+
+def _arrived(row: Any, found: Any, line: OrderLine) -> tuple[int, int] | None:
+    if row.arrived_quantity is None:
+        return None
+    is_own = row.ref == found.batchref and (found.arrived or found.closed is not None)
+    return row.arrived_quantity, row.arrived_allocated - (line.qty if is_own else 0)
 
 
 def _holders(connection: Connection, ref: str) -> list[Holder]:
@@ -218,7 +225,7 @@ def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_th
             return
 
 
-def _looked_at(state: _State, candidate: Candidate[Stock], *, is_chosen: bool) -> Considered:
+def _looked_at(state: _State, candidate: Candidate[Source], *, is_chosen: bool) -> Considered:
     batch, obstacle = candidate
     holders = state.holders.get(batch.reference, ()) if obstacle in {NO_ROOM, SAFETY_STOCK} else ()
     return Considered(
@@ -258,7 +265,7 @@ def _happening(row: Any) -> Happening:
 
 
 _LINE = text("""
-    SELECT qty, batchref, closed, priority, need_by, eta
+    SELECT qty, batchref, closed, priority, need_by, eta, arrived, arrived_quantity
     FROM order_lines AS line LEFT JOIN batches ON ref = batchref
     WHERE orderid = :orderid AND line.sku = :sku
 """).columns(need_by=Date, eta=Date)
@@ -276,7 +283,8 @@ _PLACED = text(f"{_HAPPENED} AND type IN :types {_LATEST} 1").bindparams(
     bindparam("types", list(PLACED), expanding=True)
 )
 _BATCHES = text("""
-    SELECT ref, eta, purchased_quantity, allocated_quantity, position, location, expires_on, quarantine
+    SELECT ref, eta, purchased_quantity, allocated_quantity, arrived_quantity, arrived_allocated, position, location,
+        expires_on, quarantine
     FROM batches WHERE sku = :sku
     ORDER BY (ref = :own) DESC, has_room DESC, position LIMIT :most
 """).columns(eta=Date, expires_on=Date)

@@ -101,6 +101,7 @@ class Books:
         self.last: dict[str, int] = {}
         self.contradictions: list[Difference] = []
         self.rules: RulesChanged | None = None
+        self.retired = False
         self.rules_position: int | None = None
         self._position = 0  # of the message now booked
         self._opening = opening
@@ -194,6 +195,10 @@ class Books:
             batch.correct(allocated=gone, shipped=gone)
             self.last[event.ref] = self._position
         return self.batches[event.ref]
+
+    def retire(self, *, retired: bool) -> bool:
+        before, self.retired = self.retired, retired
+        return before != retired
 
     def take_rules(self, event: RulesChanged) -> None:
         self.rules, self.rules_position = event, self._position

@@ -56,6 +56,15 @@ class ReadAhead:
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         raise NotReadAhead
 
+    def delivered(self, delivery: str) -> NoReturn:
+        raise NotReadAhead
+
+    def stock_told(self, sku: str) -> NoReturn:
+        raise NotReadAhead
+
+    def told_before(self, sku: str, position: int | None) -> NoReturn:
+        raise NotReadAhead
+
     def save(self, changes: Changes) -> NoReturn:
         raise NotReadAhead
 
@@ -67,7 +76,7 @@ def _with(changes: Changes, read: Loaded, wanted: Wanted) -> Loaded:
     skus = wanted.skus | products.keys()
     products |= {row.sku: row for row in changes.new_products if row.sku in skus}
     products |= {
-        row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules)
+        row.sku: ProductRow(row.sku, row.version_number, row.waiting_lines, row.rules, row.retired)
         for row in changes.products
         if row.sku in skus
     }

@@ -17,7 +17,7 @@ import msgspec
 
 from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import IdempotencyKeyReused, ProductChanged, Refusal
-from allocation.domain.events import AllocationRequired, BatchCreated, Event, StockHeld
+from allocation.domain.events import AllocationRequired, BatchCreated, Event, StockHeld, StockTransferred
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import part_id
 from allocation.domain.rules import USUAL, Rules
@@ -85,7 +85,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             self._check_version(message.event, message.at_version)
         self._trail = []
         results = messagebus.handle(message.event, self)
-        if isinstance(message.event, BatchCreated | StockHeld):
+        if isinstance(message.event, BatchCreated | StockHeld | StockTransferred):
             self.products.learn(message.event)
         outcome = Outcome(message, results[0], [event for event, _ in self._trail[1:]])
         if message.keyed:

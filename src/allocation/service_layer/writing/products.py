@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
-from allocation.domain.events import BatchCreated, StockHeld
+from allocation.domain.events import BatchCreated, StockHeld, StockTransferred
 from allocation.domain.lines import Miscount, OrderLine, Promise, Today
 from allocation.domain.model import Product
 from allocation.domain.rules import Rules
+from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractRepository
+from allocation.service_layer.writing.movements import moved_since
 from allocation.service_layer.writing.rows import (
     batch_of,
     line_of,
@@ -149,10 +152,25 @@ class StoredProducts(AbstractRepository):
         """The version of each product when it was loaded; 0 if storage does not know it."""
         return self._loaded_versions
 
-    def learn(self, event: BatchCreated | StockHeld) -> None:
+    def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
+        stored = self._looked_up.session.delivered(delivery)
+        known = dict.fromkeys(stored)
+        for sku, product in self._products.items():  # a message of the group may have named the delivery
+            known |= {(sku, ref): None for ref in (product.changed_batches if product is not None else ())}
+        products = ((self.get(sku), ref) for sku, ref in sorted(known))
+        return [
+            (product, ref) for product, ref in products if product is not None and _comes_with(product, ref, delivery)
+        ]
+
+    def moved(self, sku: str, ref: str, since: datetime) -> int:
+        return moved_since(self._looked_up.session, sku, ref, since)
+
+    def learn(self, event: BatchCreated | StockHeld | StockTransferred) -> None:
         """A message of the group created a batch or a hold: it is of this SKU."""
         if isinstance(event, BatchCreated):
             self._looked_up.sku_of[event.ref] = event.sku
+        elif isinstance(event, StockTransferred):
+            self._looked_up.sku_of[transferred_as(event)] = self.sku_of(event.ref)
         else:
             self._looked_up.sku_of_hold[event.holdid] = event.sku
 
@@ -184,10 +202,11 @@ class StoredProducts(AbstractRepository):
             loaded = self._loaded_versions.get(sku, 0)
             numbers = (sku, product.version_number, product.waiting_lines)
             rules = None if product.rules is self._usual_rules else text_of(product.rules)  # which few products have
+            life = (rules, product.retired or None)
             if loaded:
-                changes.products.append(ProductVersion(*numbers, loaded, rules))
+                changes.products.append(ProductVersion(*numbers, loaded, *life))
             else:
-                changes.new_products.append(ProductRow(*numbers, rules))
+                changes.new_products.append(ProductRow(*numbers, *life))
             for batch in product.changed_batches.values():
                 _batches_for(batch, loaded, changes).append(row_of_batch(batch))
             for promise in product.changed_promises.values():
@@ -252,9 +271,15 @@ def _loaded(row: ProductRow, batches: Iterable[BatchRow], usual_rules: Rules, lo
         waiting_lines=row.waiting_lines,
         rules=usual_rules if row.rules is None else rules_of(row.rules),
         usual_rules=usual_rules,
+        retired=bool(row.retired),
         records=records,
     )
     return WarmProduct(product, records)
+
+
+def _comes_with(product: Product, ref: str, delivery: str) -> bool:
+    batch = product.batch(ref)
+    return batch is not None and batch.delivery == delivery
 
 
 def _batches_for(batch: Batch, loaded: int, changes: Changes) -> list[BatchRow]:

@@ -7,7 +7,7 @@ import functools
 import msgspec
 
 from allocation.domain.batches import Batch
-from allocation.domain.lines import OrderLine, Promise
+from allocation.domain.lines import Creation, OrderLine, Promise
 from allocation.domain.records import Records
 from allocation.domain.rules import Rules
 from allocation.service_layer.writing.store import BatchRow, LineRow
@@ -15,7 +15,7 @@ from allocation.service_layer.writing.store import BatchRow, LineRow
 
 def line_of(row: LineRow) -> OrderLine:
     about = (row.orderid, row.sku, row.qty, row.position, row.need_by, row.priority, row.expires_at)
-    return OrderLine(*about, row.part or 0, row.rest or 0)
+    return OrderLine(*about, row.part or 0, row.rest or 0, bool(row.arrived))
 
 
 def promise_of(row: LineRow) -> Promise:
@@ -36,6 +36,7 @@ def row_of_line(promise: Promise) -> LineRow:
         closed,
         line.part or None,
         line.rest or None,
+        line.arrived or None,
     )
 
 
@@ -59,6 +60,12 @@ def batch_of(row: BatchRow, records: Records) -> Batch:
         quarantine=row.quarantine,
         allocated_quantity=row.allocated_quantity,
         shipped_quantity=row.shipped_quantity,
+        delivery=row.delivery,
+        arrived=None if row.arrived_quantity is None else (row.arrived_quantity, row.arrived_allocated or 0),
+        inspect_quantity=row.inspect_quantity,
+        last_eta=row.last_eta,
+        counted_at=row.counted_at,
+        created_as=None if row.created_as is None else msgspec.json.decode(row.created_as, type=Creation),
         position=row.position,
         initial=(row.initial_quantity, row.initial_eta),
     )
@@ -80,4 +87,11 @@ def row_of_batch(batch: Batch) -> BatchRow:
         batch.location,
         batch.expires_on,
         batch.quarantine,
+        batch.delivery,
+        None if batch.arrived is None else batch.arrived.quantity,
+        None if batch.arrived is None else batch.arrived.allocated_quantity,
+        batch.inspect_quantity,
+        batch.last_eta,
+        batch.counted_at,
+        None if batch.created_as is None else msgspec.json.encode(batch.created_as).decode(),
     )

@@ -35,16 +35,25 @@ def as_moment(kept: datetime | str) -> datetime:
 
 
 class ProductRow(NamedTuple):
-    """``waiting_lines`` counts the product's open lines without a batch; ``rules`` are JSON, None: the usual ones."""
+    """``waiting_lines`` counts the product's open lines without a batch; ``rules`` are JSON, None: the usual ones.
+
+    ``retired`` is true of a product that takes no new lines.
+    """
 
     sku: str
     version_number: int
     waiting_lines: int
     rules: str | None = None
+    retired: bool | None = None
 
 
 class BatchRow(NamedTuple):
-    """``initial_…`` are the values at creation; the shipped quantity is part of the allocated quantity."""
+    """``initial_…`` are the values at creation; the shipped quantity is part of the allocated quantity.
+
+    A batch is in parts while some of it has arrived (``arrived_quantity``) and the rest is due; otherwise both arrived
+    figures are None. ``inspect_quantity`` is no part of the purchased quantity. ``created_as`` is JSON, None while the
+    batch is as it was created.
+    """
 
     ref: str
     sku: str
@@ -58,12 +67,20 @@ class BatchRow(NamedTuple):
     location: str | None = None
     expires_on: date | None = None
     quarantine: str | None = None
+    delivery: str | None = None
+    arrived_quantity: int | None = None
+    arrived_allocated: int | None = None
+    inspect_quantity: int = 0
+    last_eta: date | None = None
+    counted_at: datetime | None = None
+    created_as: str | None = None
 
 
 class LineRow(NamedTuple):
     """``batchref`` is None while the line waits, and after it was ``closed`` without being shipped.
 
     ``part`` is the number of a part, None: the line stays whole; ``rest`` is the quantity of later parts, None: none.
+    ``arrived`` is true if the line has stock of the part of its batch that has arrived.
     """
 
     orderid: str
@@ -77,6 +94,7 @@ class LineRow(NamedTuple):
     closed: str | None = None
     part: int | None = None
     rest: int | None = None
+    arrived: bool | None = None
 
 
 class MessageRow(NamedTuple):
@@ -100,6 +118,16 @@ class MessageRow(NamedTuple):
     actor: str
 
 
+class TimedRow(NamedTuple):
+    """A row of the ledger with its position and time; ``facts`` as in `MessageRow`."""
+
+    position: int
+    recorded_at: datetime
+    type: str
+    body: str
+    facts: str | None
+
+
 class DeliveryRow(NamedTuple):
     """An effect that a committed message still has to have; ``type`` and ``body`` are the message's."""
 
@@ -119,6 +147,7 @@ class ProductVersion(NamedTuple):
     waiting_lines: int
     loaded_version: int
     rules: str | None = None
+    retired: bool | None = None
 
 
 @dataclass(slots=True)
@@ -149,9 +178,9 @@ class Loaded:
 class Changes:
     """The changes of a group of messages: rows to insert (``new_…``), to update and to append.
 
-    A known batch can have changed only its quantities (``batches``), or also its ETA, shipped quantity and quarantine
-    (``rewritten_batches``). A known line can have changed everything except its order id, SKU, position, need-by day
-    and part number.
+    A known batch can have changed only its purchased and allocated quantities (``batches``), or also everything else
+    except its reference, SKU, position and initial values (``rewritten_batches``). A known line can have changed
+    everything except its order id, SKU, position, need-by day and part number.
     """
 
     recorded_at: datetime
@@ -204,6 +233,15 @@ class Session(Protocol):
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         """The product's wrong counters, compared with its lines. The only method that reads all lines of a product."""
+
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        """The batches that come with a delivery: the SKU and reference of each, without a lock."""
+
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        """The ledger rows of a product that are about no line, oldest first."""
+
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        """At most `PAGE_SIZE` ledger rows of a product, newest first, below that position; None: from the end."""
 
     def save(self, changes: Changes) -> None:
         """Write all changes; ledger rows keep their order.

@@ -1,0 +1,32 @@
+"""Stock as the warehouse knows it: batches that arrive in parts, on a delivery, in inspection; retired products."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+MOMENT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
+# Spelled out, for only so can SQLite add a column with a constraint without copying the table.
+COUNTERS = (
+    ("arrived_quantity", "BIGINT", "arrived_quantity BETWEEN 0 AND purchased_quantity"),
+    ("arrived_allocated", "BIGINT", "arrived_allocated BETWEEN shipped_quantity AND arrived_quantity"),
+    ("inspect_quantity", "BIGINT DEFAULT 0 NOT NULL", "inspect_quantity >= 0"),
+)
+
+
+def upgrade() -> None:
+    op.add_column("products", sa.Column("retired", sa.Boolean))
+    op.add_column("batches", sa.Column("delivery", sa.Text))
+    for name, kind, check in COUNTERS:
+        op.execute(f"ALTER TABLE batches ADD COLUMN {name} {kind} CONSTRAINT ck_batches_{name} CHECK ({check})")
+    op.add_column("batches", sa.Column("last_eta", sa.Date))
+    op.add_column("batches", sa.Column("counted_at", MOMENT))
+    op.add_column("batches", sa.Column("created_as", sa.Text))
+    op.add_column("order_lines", sa.Column("arrived", sa.Boolean))
+    where = sa.text("orderid IS NULL")
+    op.create_index("ix_ledger_stock", "ledger", ["sku", "position"], postgresql_where=where, sqlite_where=where)
+    where = sa.text("delivery IS NOT NULL")
+    op.create_index("ix_batches_delivery", "batches", ["delivery"], postgresql_where=where, sqlite_where=where)

@@ -1,0 +1,72 @@
+"""The steps that all rules share: which lines leave a batch, and which are called when there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from allocation.domain import events
+from allocation.domain.batches import Batch, BatchSource
+from allocation.domain.harm import Solver
+from allocation.domain.leaving import Leaving, Plan
+from allocation.domain.lines import LOST, OrderLine
+from allocation.domain.serving import LateLines, Serving
+from allocation.domain.state import ProductState
+
+
+class CallingLines(ProductState):
+    """A product that knows whom to free and whom to call. It decides nothing by itself."""
+
+    def require(self, event: events.Event) -> None:
+        """Have the bus handle an event next: it is a part of a larger one, about several products."""
+        self.events.append(event)
+
+    def _plan_for(self, batch: Batch, qty: int, solve: Solver) -> Plan:
+        plan = Plan()
+        plan.add(self._leaving().of_cut(batch, batch.allocated_quantity - qty, solve))
+        return plan
+
+    def _leaving(self) -> Leaving:
+        return Leaving(self._sources, self.rules, self.today, self._service_key)
+
+    def _is_spared(self, line: OrderLine) -> bool:
+        """Whether the line loses its batch only if there is no other."""
+        return line.orderid not in self._plan if self._plan else self.rules.is_frozen(line, self.today)
+
+    def _late_lines(self) -> LateLines:
+        rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}
+        return LateLines(self._records, self._changed_promises, rewritten, self._day_of, self.today)
+
+    def _service_key(self, line: OrderLine) -> tuple[int, int]:
+        return self.rules.service_key(line, self.version_number)
+
+    def _call_lines(self, batch: Batch | None, freed: Sequence[OrderLine] = ()) -> None:
+        """Require allocation for the freed lines, and for the waiting lines that will find room.
+
+        ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once.
+        """
+        room = self._room()
+        serving = Serving(room, self._choice(room), self._service_key, self._is_free)
+        waiting: Iterable[OrderLine] = ()
+        if self.waiting_lines:
+            has_moved = self._changed_promises.__contains__
+            waiting = self._waiting.in_order(serving.choice, batch, has_moved, self._service_key)
+        lines, holds = serving.called(freed, waiting, self._plan)
+        for line in lines:
+            self._require(line)
+        for hold, source in holds:
+            self._place_hold(hold, source)
+        if batch is not None:
+            self._ask_to_move_up([batch])
+
+    def _place_hold(self, hold: OrderLine, source: BatchSource | None) -> None:
+        known = self._changed_promises[hold.orderid]
+        del self._days[hold.orderid]
+        if source is None:
+            self._end_hold(known, LOST)
+        elif hold.expires_at is not None:
+            until = hold.expires_at
+            self._tell(events.Held(hold.orderid, hold.sku, hold.qty, source.reference, until, source.is_part), known)
+
+    def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
+        if self.rules.move_up and any(batch.quarantine is None for batch in roomier):
+            self.events.append(events.MoveUpRequired(self.sku))
