@@ -232,14 +232,11 @@ class Stock:
         self._complete()
 
     def undo(self, qty: int) -> None:
-        """So much did not come: it is due again on its last ETA, and on no known day if it never had one.
-
-        Its open lines have stock of what has arrived, except where all of it is undone.
-        """
+        """So much did not come: it is due again on its last ETA, and on no known day if it never had one."""
         self._change()
         if self.eta is None:
             self.eta = self.last_eta or NO_DAY
-            self.arrived = Arrived(self, self._purchased_quantity, self._allocated_quantity)
+            self.arrived = Arrived(self, self._purchased_quantity, self._shipped_quantity)
         self._arrive(-qty)
 
     def inspect(self, qty: int) -> None:
