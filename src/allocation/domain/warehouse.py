@@ -302,14 +302,9 @@ class Warehouse(CallingLines):
     def _serve(self, lines: Iterable[OrderLine], batch: Batch, *, arrived: bool) -> None:
         """Tell the lines whose stock has arrived, or is due, and was not until now."""
         for line in lines:
-            known = Promise(line, batch.reference)
-            if line.arrived == arrived:
-                continue
-            if is_hold(line) and line.expires_at is not None:
-                about = (line.orderid, self.sku, line.qty, batch.reference, line.expires_at)
-                self._tell(events.Held(*about, arrived=arrived), known)
-            else:
-                self._tell(events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived), known)
+            if line.arrived != arrived:
+                fact = events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived)
+                self._tell(fact, Promise(line, batch.reference))
 
     def _transfer_part(self, batch: Batch, event: events.StockTransferred, qty: int) -> None:
         on_hand = batch.arrived_quantity - batch.shipped_quantity
