@@ -111,8 +111,13 @@ class Stock:
     @property
     def created(self) -> Creation:
         """Its values at creation."""
-        bought = (self.sku, self.initial_quantity, self.initial_eta, self.expires_on, self.location, self.delivery)
-        return self.created_as or Creation(*bought)
+        return self.created_as or self.bought_now._replace(qty=self.initial_quantity, eta=self.initial_eta)
+
+    @property
+    def bought_now(self) -> Creation:
+        """The values of a creation of the batch as it is now."""
+        qty = self._purchased_quantity + self.inspect_quantity
+        return Creation(self.sku, qty, self.eta, self.expires_on, self.location, self.delivery)
 
     @property
     def purchased_quantity(self) -> int:
