@@ -55,8 +55,8 @@ class Batch(Stock):
     _records: StoredLines
 
     def check_is_same(self, batch: Batch) -> None:
-        """Raise `BatchConflict` unless the other batch is created as this one was."""
-        if self.created != batch.created:
+        """Raise `BatchConflict` unless the other batch is created as this one was, or as this one is now."""
+        if batch.created not in {self.created, self.bought_now}:
             raise BatchConflict(self.reference, self.created)
 
     def check_quantity(self, qty: int) -> None:

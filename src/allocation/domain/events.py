@@ -499,9 +499,9 @@ class StockCounted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Served(Event):
-    """The stock of an order line has arrived, while the rest of its batch is due; or its stock is due again."""
+    """The stock of an order line or hold has arrived, while the rest of its batch is due; or it is due again."""
 
-    orderid: OrderId
+    orderid: Annotated[Reference, Meaning("The order or the hold, by your number")]
     sku: Sku
     qty: LineQuantity
     batchref: BatchRef

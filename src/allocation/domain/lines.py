@@ -47,7 +47,7 @@ class OrderLine:
 
     A line that may be split is its own first ``part``, and each part is a line of its own; 0: it stays whole. ``rest``
     is the quantity of the parts after it; 0: there are none. With ``arrived`` it has stock of the part of its batch
-    that has arrived; that says nothing while all of the batch is in the warehouse.
+    that has arrived, while the rest is due.
     """
 
     orderid: str

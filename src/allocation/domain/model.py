@@ -82,7 +82,8 @@ class Product(Warehouse):
         """
         known = self._standing(line.orderid)
         if known is None:
-            self._check_is_sold()
+            if self.retired:
+                raise RetiredProduct(self.sku)
             known = Promise(line, None, ASKED)
         elif known.closed != FREED:
             self._check_is_same(known, line)
@@ -239,7 +240,8 @@ class Product(Warehouse):
         until = checked_moment(hold.expires_at, now)
         known = self.promise(hold.orderid)
         if known is None:
-            self._check_is_sold()
+            if self.retired:
+                raise RetiredProduct(self.sku)
             batch = self._choose(hold)
             if batch is None:
                 raise NotEnoughStock(self.sku, hold.qty)
@@ -317,10 +319,6 @@ class Product(Warehouse):
             raise LineConflict(taken, line)
         if known.closed is not None and known.closed != SHIPPED:
             raise LineClosed(line.orderid, line.sku, known.closed)
-
-    def _check_is_sold(self) -> None:
-        if self.retired:
-            raise RetiredProduct(self.sku)
 
     def _open_line(self, orderid: str, already: str | None = None) -> Promise:
         """The order's line. Raises `LineClosed` unless it is open, or ended as it is to end."""

@@ -111,8 +111,13 @@ class Stock:
     @property
     def created(self) -> Creation:
         """Its values at creation."""
-        bought = (self.sku, self.initial_quantity, self.initial_eta, self.expires_on, self.location, self.delivery)
-        return self.created_as or Creation(*bought)
+        return self.created_as or self.bought_now._replace(qty=self.initial_quantity, eta=self.initial_eta)
+
+    @property
+    def bought_now(self) -> Creation:
+        """The values of a creation of the batch as it is now."""
+        qty = self._purchased_quantity + self.inspect_quantity
+        return Creation(self.sku, qty, self.eta, self.expires_on, self.location, self.delivery)
 
     @property
     def purchased_quantity(self) -> int:
@@ -232,14 +237,11 @@ class Stock:
         self._complete()
 
     def undo(self, qty: int) -> None:
-        """A quantity had not come: it is due again on its last ETA, and on no known day if it never had one.
-
-        Its open lines have stock of the arrived part, except where the whole receipt is undone.
-        """
+        """A quantity had not come: it is due again on its last ETA, and on no known day if it never had one."""
         self._change()
         if self.eta is None:
             self.eta = self.last_eta or NO_DAY
-            self.arrived = Arrived(self, self._purchased_quantity, self._allocated_quantity)
+            self.arrived = Arrived(self, self._purchased_quantity, self._shipped_quantity)
         self._arrive(-qty)
 
     def inspect(self, qty: int) -> None:

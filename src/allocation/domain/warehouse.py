@@ -31,6 +31,7 @@ from allocation.domain.harm import Placing, Solver, no_solver
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
 from allocation.domain.rules import is_hold
 from allocation.domain.standing import part_created
+from allocation.domain.stock import Arrived
 
 MOST_AWAY: Final = timedelta(days=3_653)  # ten years
 
@@ -117,11 +118,12 @@ class Warehouse(CallingLines):
         if undone == batch.arrived_quantity:
             self._change_day(batch, fact, batch.purchased_quantity, solve)
             return
+        before, was_whole = self._days_on(batch), batch.arrived is None
         freed = self._over(batch, batch.arrived_quantity - undone)
-        self._free_all(freed, batch, self._days_on(batch))
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=True)
         self._tell_stock(fact)
+        self._free_all(freed, batch, before)
+        if was_whole:
+            self._serve(list(batch.lines_to_lose()), batch, arrived=True)
         self._call_lines(batch, freed)
 
     def count_batch(
@@ -195,8 +197,7 @@ class Warehouse(CallingLines):
                 f"eta is {event.eta}, and batch {event.ref} {state}",
                 "Transfer the quantity on hand as a part, or change the ETA of the batch.",
             )
-        freed = [] if event.keep_lines else list(batch.lines_to_lose())
-        self._free_all(freed, batch, self._days_on(batch))
+        freed = None if event.keep_lines else list(batch.lines_to_lose())
         self._change_day(batch, event, batch.purchased_quantity, solve, freed)
 
     def quarantine_batch(self, ref: str, reason: str, *, keep_lines: bool) -> None:
@@ -252,6 +253,8 @@ class Warehouse(CallingLines):
         freed = batch.lines_over(qty, self._is_spared, arrived=arrived)
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
+        if batch.arrived is None:
+            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
         self._call_lines(batch, freed)
 
     def _adjust(self, batch: Batch, fact: events.Event, by: int, solve: Solver) -> None:
@@ -259,25 +262,26 @@ class Warehouse(CallingLines):
         self._change(batch, fact, batch.purchased_quantity + by, arrived, solve)
 
     def _change_day(
-        self, batch: Batch, fact: events.Event, qty: int, solve: Solver, freed: Sequence[OrderLine] = ()
+        self, batch: Batch, fact: events.Event, qty: int, solve: Solver, freed: Sequence[OrderLine] | None = None
     ) -> None:
         """The batch is there on another day: lines that do not fit into that quantity are called, and late ones.
 
-        ``freed`` lines have lost the batch before. All others keep the batch, and get a `PromiseChanged`.
+        ``freed`` are the lines that lose it, if not the lines that do not fit. All others get to know their new day.
         """
-        days = self._days_on(batch)
+        day_of = self._days_on(batch)
         self._plan = self._plan_for(batch, qty, solve)
-        over = batch.lines_over(qty, self._is_spared)
-        self._free_all(over, batch, days)
-        before = {line.orderid: days(line) for line in batch.lines_to_lose()}
-        if batch.eta is None or isinstance(fact, events.ReceiptUndone):
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
+        over = batch.lines_over(qty, self._is_spared) if freed is None else freed
+        before = {line.orderid: day_of(line) for line in batch.lines_to_lose()}
         self._tell_stock(fact)
-        if isinstance(fact, events.BatchReceived):
-            self._serve_arrived(batch)
+        self._free_all(over, batch, day_of)
+        if batch.arrived is None:
+            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
+        elif isinstance(fact, events.BatchReceived):
+            self._serve_arrived(batch, batch.arrived)
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]
-        placings = self._leaving().of_late(batch, [line for line in staying if after(line) != self.today.day], solve)
+        late = [line for line in staying if batch.source_of(line) is batch]
+        placings = self._leaving().of_late(batch, late, solve)
         self._plan.add(placings)
         leaving = {placing.line.orderid: placing.line for placing in placings}
         for line in staying:
@@ -285,13 +289,11 @@ class Warehouse(CallingLines):
                 self._free(Promise(line, batch.reference), before[line.orderid])
             elif not is_hold(line):
                 self._tell_day(line, before[line.orderid], after(line))
-        self._call_lines(batch, [*freed, *over, *leaving.values()])
+        self._call_lines(batch, [*over, *leaving.values()])
 
-    def _serve_arrived(self, batch: Batch) -> None:
-        """The arrived stock of a batch in parts serves its lines, in the order of service, as far as they fit."""
-        if batch.arrived is None:
-            return
-        room = batch.arrived.quantity - batch.arrived.allocated_quantity
+    def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
+        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
+        room = arrived.quantity - arrived.allocated_quantity
         for line in sorted(batch.lines_to_lose(), key=self._service_key):
             if not line.arrived and line.qty <= room:
                 room -= line.qty
@@ -300,14 +302,9 @@ class Warehouse(CallingLines):
     def _serve(self, lines: Iterable[OrderLine], batch: Batch, *, arrived: bool) -> None:
         """Tell the lines whose stock has arrived, or is due, and was not until now."""
         for line in lines:
-            known = Promise(line, batch.reference)
-            if line.arrived == arrived:
-                continue
-            if is_hold(line) and line.expires_at is not None:
-                about = (line.orderid, self.sku, line.qty, batch.reference, line.expires_at)
-                self._tell(events.Held(*about, arrived=arrived), known)
-            else:
-                self._tell(events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived), known)
+            if line.arrived != arrived:
+                fact = events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived)
+                self._tell(fact, Promise(line, batch.reference))
 
     def _transfer_part(self, batch: Batch, event: events.StockTransferred, qty: int) -> None:
         on_hand = batch.arrived_quantity - batch.shipped_quantity

@@ -34,7 +34,7 @@ STEP_MARK = "~"  # between a correlation id and a step, in the id of a message t
 MEANT_BEFORE: Final[Mapping[str, dict[str, Any]]] = {"BatchReceived": {"rest": CLOSED}}
 
 _encode = msgspec.json.Encoder().encode
-_USUAL_ENDS: dict[type[Event], str] = {}  # by event, as they are asked for
+_USUAL_ENDS: dict[type[Event], tuple[str, int]] = {}  # by event, as they are asked for
 
 
 class Message(NamedTuple):
@@ -101,16 +101,15 @@ def split_id(id_: str) -> tuple[str, int]:
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
     body = _encode(event).decode()
-    usual = _USUAL_ENDS.get(type(event))
-    if usual is None:
-        usual = _usual_end(type(event))
-    return f"{body[: -len(usual)]}}}" if usual and body.endswith(usual) else body
+    usual, length = _USUAL_ENDS.get(type(event)) or _usual_end(type(event))
+    return f"{body[:-length]}}}" if length and body.endswith(usual) else body
 
 
-def _usual_end(kind: type[Event]) -> str:
-    """How the JSON of an event ends whose optional fields, which are its last, all have their defaults."""
+def _usual_end(kind: type[Event]) -> tuple[str, int]:
+    """How the JSON of an event ends whose optional fields, which are its last, all have their defaults; its length."""
     defaults = {rule.name: rule.default for rule in field_rules(kind) if not rule.required}
-    _USUAL_ENDS[kind] = "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
+    end = "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
+    _USUAL_ENDS[kind] = end, len(end)
     return _USUAL_ENDS[kind]
 
 

@@ -17,6 +17,7 @@ from allocation.domain.events import (
     HoldEnded,
     PromiseChanged,
     Returned,
+    Served,
     Shipped,
     Split,
 )
@@ -24,6 +25,7 @@ from allocation.domain.lines import (
     ASKED,
     FREED,
     LOST,
+    NO_DAY,
     SHIPPED,
     OrderLine,
     Promise,
@@ -140,6 +142,8 @@ def _origin(event: Event) -> Promise | None:
             return Promise(OrderLine(holdid, sku, qty), ref)
         case Returned(orderid, sku, qty, ref, kept):
             return Promise(OrderLine(orderid, sku, qty + kept), ref, SHIPPED)
+        case Served(orderid, sku, qty, ref, arrived):
+            return Promise(OrderLine(orderid, sku, qty, arrived=not arrived), ref)
     return None
 
 
@@ -149,4 +153,7 @@ def _state(promise: Promise) -> str:
 
 def _day(promise: Promise, etas: Etas, today: Today) -> date | None:
     """The day the line's stock is there."""
-    return None if promise.batchref is None else stock_day(etas[promise.batchref], today)
+    if promise.batchref is None:
+        return None
+    day = stock_day(None if promise.line.arrived else etas[promise.batchref], today)
+    return None if day == NO_DAY else day
