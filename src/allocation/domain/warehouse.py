@@ -1,6 +1,6 @@
 """Stock as the warehouse knows it: bought, due, received, counted, corrected, moved, and blocked.
 
-Each method looks, refuses, and tells facts. It calls the lines that lose their stock, and the waiting lines that can get some.
+Each method looks, refuses, and tells facts. It calls lines that lose their stock, and waiting lines that can get some.
 """
 
 from __future__ import annotations
@@ -248,12 +248,12 @@ class Warehouse(CallingLines):
 
     def _change(self, batch: Batch, fact: events.Event, qty: int, arrived: int | None, solve: Solver) -> None:
         """The batch has another quantity: the lines that do not fit are called, and the waiting lines that fit."""
-        before = self._days_on(batch)
+        before, was_in_parts = self._days_on(batch), batch.arrived is not None
         self._plan = self._plan_for(batch, qty, solve)
         freed = batch.lines_over(qty, self._is_spared, arrived=arrived)
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
-        if batch.arrived is None:
+        if was_in_parts and batch.arrived is None:
             self._serve(list(batch.lines_to_lose()), batch, arrived=False)
         self._call_lines(batch, freed)
 
