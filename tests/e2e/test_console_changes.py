@@ -256,7 +256,7 @@ def test_a_time_in_a_form_is_by_the_clock_of_the_business(server: Server, visito
     done = apply(visitor, "count_batch", seen.sent)
     assert "/outcome/" in done.headers["location"]
     counts = [each for each in server.get("/events", sku=names.sku)["events"] if each["type"] == "BatchCounted"]
-    assert [each["fields"]["counted_at"] for each in counts] == ["2020-01-01T12:00:00Z"]
+    assert [each["body"]["counted_at"] for each in counts] == ["2020-01-01T12:00:00Z"]
 
 
 def test_there_is_no_change_of_another_name(visitor: httpx.Client) -> None:

@@ -303,3 +303,44 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
         EXIT_INVALID,
         'expires_at is "soon"',
     )
+
+
+def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:
+    def answer(*words: str) -> Any:
+        seen = run(*words, "--preview", "--json", database=sqlite_url)
+        done = run(*words, "--json", database=sqlite_url)
+        assert (seen.code, done.code) == (0, 0), done.errors
+        told = json.loads(done.output)["answer"]
+        assert json.loads(seen.output)["answer"] == told
+        return told
+
+    def refused(*words: str) -> tuple[int, str]:
+        done = run(*words, database=sqlite_url)
+        return done.code, done.errors.splitlines()[0].removeprefix("error: ")
+
+    unchanged = {"batchref": "b1", "moved": [], "promises": []}
+    delivered = {"delivery": "PO-1", "moved": [], "promises": []}
+    answer("add-batch", "b1", "RUG", "--qty", "20", "--eta", TOMORROW, "--delivery", "PO-1")
+    assert answer("change-delivery-eta", "PO-1", "--eta", LATER) == delivered
+    assert answer("receive-batch", "b1", "--qty", "10", "--rest-eta", TOMORROW) == unchanged
+    assert answer("adjust-batch", "b1", "--by", "-2", "--reason", "damaged") == unchanged
+    assert answer("adjust-batch", "b1", "--by=-1", "--reason=lost", "--note=again") == unchanged
+    assert answer("count-batch", "b1", "--on-hand", "8", "--reason", "stocktaking") == unchanged
+    assert answer("undo-receipt", "b1", "--qty", "3") == unchanged
+    assert answer("correct-batch", "b1", "--location", "OSLO") == unchanged
+    assert answer("transfer-stock", "b1", "--to-location", "ROME", "--qty", "1", "--keep-lines=false") == {
+        **unchanged,
+        "batchref": "b1@ROME",
+    }
+    assert answer("receive-batch", "b1", "--qty", "2", "--rest", "closed") == unchanged
+    assert refused("receive-delivery", "PO-1") == (EXIT_CONFLICT, "Nothing of delivery PO-1 is due")
+    assert answer("allocate", "o1", "RUG", "--qty", "2") == {"batchref": "b1"}
+    assert answer("ship-line", "o1", "RUG") == {"batchref": "b1"}
+    assert answer("return-line", "o1", "RUG", "--disposition", "inspect") == {"moved": []}
+    assert answer("retire-product", "RUG") == {"sku": "RUG"}
+    assert refused("allocate", "o2", "RUG", "--qty", "1") == (EXIT_CONFLICT, "Product RUG is retired")
+    assert answer("reinstate-product", "RUG") == {"sku": "RUG"}
+    answer("add-batch", "b2", "RUG", "--qty", "2", "--eta-unknown", "--delivery", "PO-1")
+    assert answer("receive-delivery", "PO-1") == delivered
+    assert refused("adjust-batch", "b2", "--by", "-9", "--reason", "lost")[0] == EXIT_CONFLICT
+    assert refused("receive-batch", "b2", "b3") == (EXIT_INVALID, "Got unexpected extra argument(s) (b3)")
