@@ -41,6 +41,11 @@ def test_look_alikes_are_named_wherever_a_sku_is_unknown(server: Server) -> None
     assert f"did you mean {sku}?" in page.text
 
 
+def test_white_space_has_no_look_alikes(server: Server) -> None:
+    for path in ("/products/%20", "/availability/%20", "/console/products/7", "/products/7"):
+        assert server.client.get(path).status_code == 404
+
+
 def test_the_command_line_names_look_alikes(sqlite_url: str) -> None:
     given(sqlite_url, BatchCreated("b1", "BED", 9))
     assert "Invalid sku bed (did you mean BED?)" in run(*ALLOCATE, "--sku=bed", database=sqlite_url).errors

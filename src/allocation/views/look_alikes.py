@@ -12,8 +12,9 @@ from allocation.domain.look_alikes import spellings
 
 def look_alikes(connection: Connection, sku: str) -> Sequence[str]:
     """The products whose SKU is another spelling of this one."""
-    known = set(connection.execute(_KNOWN, {"skus": spellings(sku)}).scalars())
-    return [each for each in spellings(sku) if each in known]
+    others = spellings(sku)
+    known = set(connection.execute(_KNOWN, {"skus": others}).scalars()) if others else set()
+    return [each for each in others if each in known]
 
 
 def unknown_sku(connection: Connection, sku: str) -> UnknownSku:
