@@ -6,7 +6,7 @@ Each method looks, refuses, and tells facts. It calls the lines that lose their 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -66,8 +66,11 @@ class Warehouse(CallingLines):
         if batch.purchased_quantity == sold:
             return
         batch.check_quantity(sold)
-        arrived = None if batch.arrived is None else min(sold, batch.arrived.quantity)
-        self._change(batch, events.BatchQuantityChanged(ref, qty), sold, arrived, solve)
+        fact = events.BatchQuantityChanged(ref, qty)
+        if batch.arrived is not None and sold <= batch.arrived.quantity:  # nothing is due any more
+            self._change_day(batch, fact, sold, solve)
+        else:
+            self._change(batch, fact, sold, None, solve)
 
     def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
         """A batch is due on another day. Lines that would be late there, and less late on another batch, move.
@@ -79,6 +82,11 @@ class Warehouse(CallingLines):
             raise BatchArrived(ref, eta)
         self._check_days(eta=eta)
         self._change_day(batch, events.BatchEtaChanged(ref, eta), batch.purchased_quantity, solve)
+
+    def change_delivery_eta(self, refs: Iterable[str], eta: date, solve: Solver = no_solver) -> None:
+        """The same for several batches, which are due together: no line moves from one of them to another."""
+        self._check_days(eta=eta)
+        self._change_days({ref: events.BatchEtaChanged(ref, eta) for ref in refs}, solve)
 
     def receive_batch(self, event: events.BatchReceived, solve: Solver = no_solver) -> None:
         """A batch arrived, or some of it: then the rest is due, or closed.
@@ -102,6 +110,10 @@ class Warehouse(CallingLines):
         left = batch.purchased_quantity if is_partial else batch.arrived_quantity + qty
         self._change_day(batch, event, left - blocked, solve)
 
+    def receive_delivery(self, refs: Iterable[str], solve: Solver = no_solver) -> None:
+        """All that is due of several batches arrived."""
+        self._change_days({ref: events.BatchReceived(ref) for ref in refs}, solve)
+
     def undo_receipt(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
         """A receipt, or some of it, had not come: the quantity is due again. Raises `ShippedAlready`.
 
@@ -119,6 +131,7 @@ class Warehouse(CallingLines):
             self._change_day(batch, fact, batch.purchased_quantity, solve)
             return
         before, was_whole = self._days_on(batch), batch.arrived is None
+        self._plan.clear()
         freed = self._over(batch, batch.arrived_quantity - undone)
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
@@ -253,8 +266,6 @@ class Warehouse(CallingLines):
         freed = batch.lines_over(qty, self._is_spared, arrived=arrived)
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
         self._call_lines(batch, freed)
 
     def _adjust(self, batch: Batch, fact: events.Event, by: int, solve: Solver) -> None:
@@ -271,25 +282,58 @@ class Warehouse(CallingLines):
         day_of = self._days_on(batch)
         self._plan = self._plan_for(batch, qty, solve)
         over = batch.lines_over(qty, self._is_spared) if freed is None else freed
+        before = self._tell_day_of(batch, fact)
+        self._free_all(over, batch, day_of)
+        self._serve_again(batch, fact)
+        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve)])
+
+    def _change_days(self, facts: Mapping[str, events.Event], solve: Solver) -> None:
+        """Several batches, by reference, are there on another day. Lines are called when all of them have theirs."""
+        self._plan.clear()
+        batches = [self._known_batch(ref) for ref in facts]
+        days = [self._tell_day_of(batch, facts[batch.reference]) for batch in batches]
+        for batch in batches:
+            self._serve_again(batch, facts[batch.reference])
+        placed: list[Placing] = []
+        left = [self._leave_late(batch, before, solve, placed) for batch, before in zip(batches, days, strict=True)]
+        self._call_lines(None, [line for lines in left for line in lines])
+        self._ask_to_move_up(batches)
+
+    def _tell_day_of(self, batch: Batch, fact: events.Event) -> Mapping[str, date]:
+        """Tell the fact; return the days of the lines on the batch before it, by order id."""
+        day_of = self._days_on(batch)
         before = {line.orderid: day_of(line) for line in batch.lines_to_lose()}
         self._tell_stock(fact)
-        self._free_all(over, batch, day_of)
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived):
-            self._serve_arrived(batch, batch.arrived)
+        return before
+
+    def _leave_late(
+        self, batch: Batch, before: Mapping[str, date], solve: Solver, placed: list[Placing] | None = None
+    ) -> Sequence[OrderLine]:
+        """Free the lines that are late on the batch, and sooner on another; tell all others their new day.
+
+        Other batches are without the room of lines that are ``placed`` there already, to which these are added.
+        """
+        placed = [] if placed is None else placed
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]
         late = [line for line in staying if batch.source_of(line) is batch]
-        placings = self._leaving().of_late(batch, late, solve)
+        placings = self._leaving(placed).of_late(batch, late, solve)
         self._plan.add(placings)
+        placed += placings
         leaving = {placing.line.orderid: placing.line for placing in placings}
         for line in staying:
             if line.orderid in leaving:
                 self._free(Promise(line, batch.reference), before[line.orderid])
             elif not is_hold(line):
                 self._tell_day(line, before[line.orderid], after(line))
-        self._call_lines(batch, [*over, *leaving.values()])
+        return [*leaving.values()]
+
+    def _serve_again(self, batch: Batch, fact: events.Event) -> None:
+        """The lines have stock that has arrived as far as it has, while the rest is due."""
+        if batch.arrived is None:
+            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
+        elif isinstance(fact, events.BatchReceived):
+            self._serve_arrived(batch, batch.arrived)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
         """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
@@ -315,12 +359,20 @@ class Warehouse(CallingLines):
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)
         left = batch.arrived_quantity - qty
+        self._plan.clear()
         freed = batch.lines_over(batch.purchased_quantity - qty, self._is_spared, arrived=left)
         self._take(part, event)
         self._free_all(freed, batch, before)
-        room = qty if event.keep_lines else 0
-        for line in sorted(freed, key=self._service_key):
-            if line.qty <= room:
-                room -= line.qty
-                self._plan.add([Placing(line, part.key)])
-        self._call_lines(None, freed)
+        self._call_lines(None, self._follow(part, freed) if event.keep_lines else freed)
+
+    def _follow(self, part: Batch, lines: Iterable[OrderLine]) -> Sequence[OrderLine]:
+        """The lines move to the batch, in the order of service, as far as they fit; return the others."""
+        others = []
+        for line in sorted(lines, key=self._service_key):
+            if line.qty > part.available_quantity:
+                others.append(line)
+            elif is_hold(line):
+                self._place_hold(line, part)
+            else:
+                self._place(self._changed_promises[line.orderid], part)
+        return others
