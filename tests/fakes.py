@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 from allocation.domain.lines import Today
@@ -27,6 +27,14 @@ class FakeRepository(AbstractRepository):
 
     def _get_by_holdid(self, holdid: str) -> Product | None:
         return next((product for product in self._products if _is_hold(product.promise(holdid))), None)
+
+    def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
+        return [
+            (product, batch.reference)
+            for product in sorted(self._products, key=lambda product: product.sku)
+            for batch in sorted(product.batches, key=lambda batch: batch.reference)
+            if batch.delivery == delivery and self.get(product.sku) is product
+        ]
 
     def all(self) -> Iterable[Product]:
         return self._products
