@@ -26,7 +26,7 @@ from allocation.domain.errors import (
     NotOnHand,
     ShippedAlready,
 )
-from allocation.domain.fields import CLOSED, EXPECTED
+from allocation.domain.fields import CLOSED, EXPECTED, MAX_TEXT_LENGTH
 from allocation.domain.harm import Placing, Solver, no_solver
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
 from allocation.domain.rules import is_hold
@@ -51,7 +51,7 @@ class Warehouse(CallingLines):
             if known.purchased_quantity == 0 < batch.purchased_quantity and not known.inspect_quantity:
                 raise BatchClosed(batch.reference)
             return
-        self._check_days(eta=batch.eta, expires_on=batch.expires_on)
+        self._check_days(eta=None if batch.eta == NO_DAY else batch.eta, expires_on=batch.expires_on)
         self._take(batch, batch.bought_as)
         self._call_lines(batch)
 
@@ -157,7 +157,7 @@ class Warehouse(CallingLines):
         if batch.counted_at is not None and counted_at < batch.counted_at:
             raise CountOutdated(event.ref, counted_at, batch.counted_at)
         known = batch.on_hand_quantity
-        since = 0 if event.counted_at is None else moved(counted_at) + known - batch.on_hand_stored
+        since = 0 if counted_at == now else moved(counted_at) + known - batch.on_hand_stored
         on_hand = event.on_hand + since
         if batch.arrived_quantity == 0 and known == 0 < on_hand:
             raise NotArrived(event.ref)
@@ -250,7 +250,7 @@ class Warehouse(CallingLines):
     def _check_days(self, **days: date | None) -> None:
         """Raise `FarDay` for a day that nobody means."""
         for name, day in days.items():
-            if day is not None and day != NO_DAY and date.min < self.today.day < day - MOST_AWAY:
+            if day is not None and date.min < self.today.day < day - MOST_AWAY:
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:
@@ -355,6 +355,10 @@ class Warehouse(CallingLines):
         if qty > on_hand:
             raise NotOnHand(event.ref, qty, on_hand)
         part = Batch.bought(part_created(batch, event))
+        if len(part.reference) > MAX_TEXT_LENGTH:
+            raise InvalidMessage(
+                f"Batch {part.reference} has more than {MAX_TEXT_LENGTH} characters in its reference", "Give new_ref."
+            )
         if (known := self.batch(part.reference)) is not None:
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)

@@ -16,6 +16,7 @@ from allocation.domain import events, model
 from allocation.domain.errors import (
     BatchConflict,
     DeliveryArrived,
+    FarDay,
     HoldConflict,
     InvalidMessage,
     InvalidSku,
@@ -28,7 +29,7 @@ from allocation.domain.errors import (
 )
 from allocation.domain.fields import SCRAP, STOCK
 from allocation.domain.harm import MissingSolver
-from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
+from allocation.domain.lines import HELD_PRIORITY, NO_DAY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -47,6 +48,8 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Add bought stock and give it to backorders."""
     if event.eta is not None and event.eta_unknown:
         raise InvalidMessage(f"eta is {event.eta}, and eta_unknown is true", "Leave out one of them.")
+    if event.eta == NO_DAY:
+        raise FarDay("eta", event.eta)
     with uow:
         batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
