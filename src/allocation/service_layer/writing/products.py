@@ -170,7 +170,8 @@ class StoredProducts(AbstractRepository):
         if isinstance(event, BatchCreated):
             self._looked_up.sku_of[event.ref] = event.sku
         elif isinstance(event, StockTransferred):
-            self._looked_up.sku_of[transferred_as(event)] = self.sku_of(event.ref)
+            if event.qty is not None:
+                self._looked_up.sku_of[transferred_as(event)] = self.sku_of(event.ref)
         else:
             self._looked_up.sku_of_hold[event.holdid] = event.sku
 
