@@ -45,6 +45,12 @@ class Snapshot(NamedTuple):
     batches: dict[str, tuple[Any, ...]]
     lines: dict[tuple[str, str], Promise]
     days: dict[str, date]  # from which a batch's stock is there
+    in_parts: frozenset[str]  # batches of which some has arrived
+    today: date
+
+    def day(self, line: OrderLine, ref: str) -> date:
+        """The day of a line's stock on a batch."""
+        return self.today if line.arrived and ref in self.in_parts else self.days[ref]
 
 
 class PlainUnitOfWork(FakeUnitOfWork):
@@ -120,12 +126,13 @@ class PlainShop:
         products = self.products()
         batches = [batch for product in products for batch in product.batches]
         return Snapshot(
-            {each.sku: (each.version_number, each.waiting_lines, each.rules) for each in products},
+            {each.sku: (each.version_number, each.waiting_lines, each.rules, each.retired) for each in products},
             {
                 each.reference: (
                     *(each.sku, each.eta, each.purchased_quantity, each.allocated_quantity, each.position),
                     *(each.initial_quantity, each.initial_eta, each.shipped_quantity),
-                    *(each.location, each.expires_on, each.quarantine),
+                    *(each.location, each.expires_on, each.quarantine, each.delivery, each.arrived_quantity),
+                    *(each.inspect_quantity, each.last_eta, each.counted_at, each.created),
                 )
                 for each in batches
             },
@@ -135,6 +142,8 @@ class PlainShop:
                 for orderid, promise in product.changed_promises.items()
             },
             {batch.reference: day_of(batch, self.uow.now.date()) for batch in batches},
+            frozenset(batch.reference for batch in batches if batch.arrived is not None),
+            self.uow.now.date(),
         )
 
 
@@ -173,6 +182,7 @@ def check_product(product: Product) -> None:
     for batch in product.batches:
         assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity
         assert batch.shipped_quantity == shipped[batch.reference]
+        check_arrived(product, batch)
         standing = {line.orderid: line for line in batch.lines_to_lose()}
         assert standing == {line.orderid: line for line in lines_on(product, batch.reference)}
     assert product.waiting_lines == len(lines_on(product, None))
@@ -180,6 +190,16 @@ def check_product(product: Product) -> None:
     positions += [promise.line.position for promise in product.changed_promises.values()]
     assert len(positions) == len(set(positions))
     assert max(positions) <= product.version_number
+
+
+def check_arrived(product: Product, batch: Batch) -> None:
+    """Of a batch in parts, the lines that have stock of the arrived part fit into it."""
+    assert batch.inspect_quantity >= 0
+    if batch.arrived is not None:
+        served = sum(line.qty for line in lines_on(product, batch.reference) if line.arrived)
+        assert batch.arrived.allocated_quantity == served + batch.shipped_quantity <= batch.arrived.quantity
+        assert 0 < batch.arrived.quantity < batch.purchased_quantity, f"{batch} is whole"
+        assert batch.eta is not None
 
 
 def check_parts(product: Product, line: OrderLine) -> None:
@@ -218,9 +238,14 @@ def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]
         line, ref, closed = before.lines.get(_origin((sku, orderid), before, after), now._replace(batchref=None))
         if ref is None or closed or now.closed or is_hold(line):
             continue
-        old, new = before.days[ref], after.days[now.batchref] if now.batchref else None
+        old = _told(before.day(line, ref))
+        new = _told(after.day(now.line, now.batchref)) if now.batchref else None
         if old != new:
             yield PromiseChanged(orderid, sku, now.line.qty, old, new, late_days(now.line, new))
+
+
+def _told(day: date) -> date | None:
+    return None if day == date.max else day
 
 
 def _origin(key: tuple[str, str], before: Snapshot, after: Snapshot) -> tuple[str, str]:
@@ -296,8 +321,9 @@ def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot
     for each in raised:
         if isinstance(each, Deallocated) and each.batchref == event.ref:
             line, ref, _ = after.lines[each.sku, each.orderid]
-            assert ref not in {None, event.ref}, f"{event}: {each.orderid} left for {ref}"
-            assert late_days(line, after.days[ref or ""]) < late_days(line, after.days[event.ref])
+            assert ref is not None, f"{event}: {each.orderid} left for {ref}"
+            assert ref != event.ref or line.arrived, f"{event}: {each.orderid} left for {ref}"
+            assert late_days(line, after.day(line, ref)) < late_days(line, after.days[event.ref])
 
 
 def _check_moved_up(
