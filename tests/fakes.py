@@ -20,7 +20,7 @@ class FakeRepository(AbstractRepository):
         self._products.add(product)
 
     def _get(self, sku: str) -> Product | None:
-        return next((product for product in self._products if product.sku == sku), None)
+        return next((product for product in self.all() if product.sku == sku), None)
 
     def _get_by_batchref(self, batchref: str) -> Product | None:
         return next((product for product in self._products if product.batch(batchref) is not None), None)
@@ -29,7 +29,8 @@ class FakeRepository(AbstractRepository):
         return next((product for product in self._products if _is_hold(product.promise(holdid))), None)
 
     def all(self) -> Iterable[Product]:
-        return self._products
+        """Except those whose first batch was refused."""
+        return [product for product in self._products if product.version_number]
 
 
 def _is_hold(promise: Promise | None) -> bool:

@@ -255,7 +255,7 @@ class CountBelowShipped(Refusal):
 class NothingDue(Refusal):
     """Nothing of the batch is due, so nothing can be received."""
 
-    cure = "Count the batch, or adjust it, if the warehouse has more or less of it."
+    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of one that was cancelled."
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Batch {ref} cannot be received: nothing of it is due")
@@ -329,7 +329,7 @@ class RetiredProduct(Refusal):
 class FarDay(Refusal):
     """A day is more than ten years away, which is most likely a typing error."""
 
-    cure = "Check the year."
+    cure = "Check the year; if nobody knows the day of a delivery, say so with eta_unknown."
 
     def __init__(self, name: str, day: date) -> None:
         super().__init__(f"{name} is {day}, which is more than ten years away")

@@ -51,7 +51,7 @@ class Warehouse(CallingLines):
             if known.purchased_quantity == 0 < batch.purchased_quantity and not known.inspect_quantity:
                 raise BatchClosed(batch.reference)
             return
-        self._check_days(eta=batch.eta, expires_on=batch.expires_on)
+        self._check_days(eta=None if batch.eta == NO_DAY else batch.eta, expires_on=batch.expires_on)
         self._take(batch, batch.bought_as)
         self._call_lines(batch)
 
@@ -66,8 +66,11 @@ class Warehouse(CallingLines):
         if batch.purchased_quantity == sold:
             return
         batch.check_quantity(sold)
-        arrived = None if batch.arrived is None else min(sold, batch.arrived.quantity)
-        self._change(batch, events.BatchQuantityChanged(ref, qty), sold, arrived, solve)
+        fact = events.BatchQuantityChanged(ref, qty)
+        if batch.arrived is not None and sold <= batch.arrived.quantity:  # nothing is due any more
+            self._change_day(batch, fact, sold, solve)
+        else:
+            self._change(batch, fact, sold, None, solve)
 
     def change_batch_eta(self, ref: str, eta: date, solve: Solver = no_solver) -> None:
         """A batch is due on another day. Lines that would be late there, and less late on another batch, move.
@@ -87,10 +90,10 @@ class Warehouse(CallingLines):
         unless it does not fit into the batch any more. Blocked goods are for no line until they are released.
         """
         batch = self._known_batch(event.ref)
-        if batch.eta is None:
+        due = batch.incoming_quantity
+        if due == 0:
             raise NothingDue(event.ref)
         self._check_days(rest_eta=event.rest_eta)
-        due = batch.incoming_quantity
         qty = due if event.qty is None else event.qty
         if event.rest_eta is not None and (event.rest == CLOSED or qty >= due):
             raise InvalidMessage(
@@ -108,21 +111,21 @@ class Warehouse(CallingLines):
         The newest lines that do not fit into what is left of it lose their stock and are called.
         """
         batch = self._known_batch(ref)
-        on_hand = batch.arrived_quantity - batch.shipped_quantity
-        undone = batch.arrived_quantity if qty is None else qty
-        if undone > on_hand:
-            raise ShippedAlready(ref, undone, on_hand, batch.shipped_quantity)
+        came = batch.arrived_quantity + batch.inspect_quantity
+        undone = came if qty is None else qty
+        if undone > batch.on_hand_quantity:
+            raise ShippedAlready(ref, undone, batch.on_hand_quantity, batch.shipped_quantity)
         if undone == 0:
             raise NotArrived(ref)
         fact = events.ReceiptUndone(ref, qty)
-        if undone == batch.arrived_quantity:
-            self._change_day(batch, fact, batch.purchased_quantity, solve)
+        if undone == came:
+            self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity, solve)
             return
-        before, was_whole = self._days_on(batch), batch.arrived is None
-        freed = self._over(batch, batch.arrived_quantity - undone)
+        before, was_here = self._days_on(batch), batch.eta is None
+        freed = self._over(batch, min(came - undone, batch.arrived_quantity))
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
-        if was_whole:
+        if was_here:
             self._serve(list(batch.lines_to_lose()), batch, arrived=True)
         self._call_lines(batch, freed)
 
@@ -212,8 +215,12 @@ class Warehouse(CallingLines):
     def release_batch(self, ref: str) -> None:
         """The batch may be sold again, and its goods in inspection: the waiting lines it can serve are called."""
         batch = self._known_batch(ref)
-        self._tell_stock(events.BatchReleased(ref))
-        self._call_lines(batch)
+        fact = events.BatchReleased(ref)
+        if batch.eta is not None and batch.inspect_quantity:  # which arrive by being released
+            self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity)
+        else:
+            self._tell_stock(fact)
+            self._call_lines(batch)
 
     def retire_product(self) -> None:
         """Take no new lines and holds. What is promised, and what waits, stays."""
@@ -235,14 +242,15 @@ class Warehouse(CallingLines):
         self._arrange()
 
     def _check_days(self, **days: date | None) -> None:
-        """Raise `FarDay` for a day that nobody means."""
+        """Raise `FarDay` for a day that nobody means. Goods that expire on the last day there is never expire."""
         for name, day in days.items():
-            if day is not None and day != NO_DAY and date.min < self.today.day < day - MOST_AWAY:
+            if day is not None and (name, day) != ("expires_on", date.max) and date.min < self.today.day < day - MOST_AWAY:
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:
         """The lines that do not fit into what is left of what has arrived."""
-        if batch.arrived is None:
+        self._plan.clear()
+        if batch.eta is None:
             return batch.lines_over(arrived, self._is_spared)
         return batch.lines_over(batch.purchased_quantity, self._is_spared, arrived=arrived)
 
@@ -253,8 +261,6 @@ class Warehouse(CallingLines):
         freed = batch.lines_over(qty, self._is_spared, arrived=arrived)
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
         self._call_lines(batch, freed)
 
     def _adjust(self, batch: Batch, fact: events.Event, by: int, solve: Solver) -> None:
@@ -262,7 +268,12 @@ class Warehouse(CallingLines):
         self._change(batch, fact, batch.purchased_quantity + by, arrived, solve)
 
     def _change_day(
-        self, batch: Batch, fact: events.Event, qty: int, solve: Solver, freed: Sequence[OrderLine] | None = None
+        self,
+        batch: Batch,
+        fact: events.Event,
+        qty: int,
+        solve: Solver = no_solver,
+        freed: Sequence[OrderLine] | None = None,
     ) -> None:
         """The batch is there on another day: lines that do not fit into that quantity are called, and late ones.
 
@@ -276,7 +287,7 @@ class Warehouse(CallingLines):
         self._free_all(over, batch, day_of)
         if batch.arrived is None:
             self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived):
+        elif isinstance(fact, events.BatchReceived | events.BatchReleased):
             self._serve_arrived(batch, batch.arrived)
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]

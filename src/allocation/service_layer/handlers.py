@@ -14,6 +14,7 @@ from allocation.domain import events, model
 from allocation.domain.errors import (
     BatchConflict,
     DeliveryArrived,
+    FarDay,
     HoldConflict,
     InvalidMessage,
     InvalidSku,
@@ -26,7 +27,7 @@ from allocation.domain.errors import (
 )
 from allocation.domain.fields import SCRAP, STOCK
 from allocation.domain.harm import MissingSolver
-from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
+from allocation.domain.lines import HELD_PRIORITY, NO_DAY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -45,6 +46,8 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Add bought stock and give it to backorders."""
     if event.eta is not None and event.eta_unknown:
         raise InvalidMessage(f"eta is {event.eta}, and eta_unknown is true", "Leave out one of them.")
+    if event.eta == NO_DAY:
+        raise FarDay("eta", event.eta)
     with uow:
         batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
@@ -345,7 +348,7 @@ def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product,
     batches = uow.products.batches_of(delivery)
     if not batches:
         raise UnknownDelivery(delivery)
-    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.eta is not None]
+    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.incoming_quantity]
     if not due:
         raise DeliveryArrived(delivery)
     return due
@@ -442,7 +445,7 @@ _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: _SERVES,
     allocate: frozenset({events.Allocated, events.Split, events.Backordered, events.OutOfStock, events.PromiseChanged}),
-    change_batch_quantity: _FREES | _SERVES,
+    change_batch_quantity: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
     receive_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     undo_receipt: _FREES | _SERVES | {events.PromiseChanged, events.Served},
@@ -455,7 +458,7 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     retire_product: frozenset(),
     reinstate_product: frozenset(),
     quarantine_batch: _FREES,
-    release_batch: _SERVES,
+    release_batch: _SERVES | {events.PromiseChanged, events.Served},
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
