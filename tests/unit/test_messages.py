@@ -8,12 +8,15 @@ import pytest
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import (
     AllocationRequired,
+    BatchCounted,
     BatchCreated,
     BatchQuantityChanged,
+    BatchReceived,
     Event,
     LineReturned,
     OutOfStock,
     RulesChanged,
+    StockAdjusted,
     StockHeld,
 )
 from allocation.service_layer.messages import (
@@ -34,7 +37,11 @@ from allocation.service_layer.messages import (
 TEXT = "takes 1 to 255 printable characters."
 QTY = "qty takes a whole number from 1 to 1,000,000,000."
 ETA = "eta takes a date such as 2026-01-31, or null."
-SEND = "Send a JSON object with ref, sku, qty, eta (optional), expires_on (optional), location (optional)."
+HAS = (
+    "ref, sku, qty, eta (optional), expires_on (optional), location (optional), delivery (optional), "
+    "quarantine (optional), eta_unknown (optional)."
+)
+SEND = f"Send a JSON object with {HAS}"
 ONE_PER_LINE = "Send one JSON object per line."
 TYPES = f"Use one of {', '.join(incoming_types())}."
 TOO_LONG = "x" * 256
@@ -52,7 +59,7 @@ BAD_BODIES = [
     (
         '{"ref":"b1","sku":"RUG","qty":1,"x":"red"}',
         'Unknown field "x"',
-        "BatchCreated has ref, sku, qty, eta (optional), expires_on (optional), location (optional).",
+        f"BatchCreated has {HAS}",
     ),
 ]
 
@@ -174,6 +181,11 @@ def test_any_printable_text_is_taken_as_it_is(text: str) -> None:
         AllocationRequired("o1", "RUG", 3, date(2026, 1, 31), 9),
         StockHeld("cart", "RUG", 3, datetime(2026, 1, 31, 12, tzinfo=UTC)),
         LineReturned("o1", "RUG", scrapped=True),
+        LineReturned("o1", "RUG", 2, disposition="inspect"),
+        BatchCreated("b1", "RUG", 3, delivery="PO-7", quarantine="wet", eta_unknown=True),
+        BatchReceived("b1", 2, "expected", date(2026, 1, 31), "wet"),
+        BatchCounted("b1", 0, "stocktaking", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        StockAdjusted("b1", -2, "damaged", "fell off"),
         RulesChanged("RUG", strategy="first-expired", safety_stock=3),
     ],
 )
@@ -211,9 +223,15 @@ def test_a_row_of_the_ledger_without_a_field_added_since_has_its_default() -> No
     assert recall("OutOfStock", '{"sku":"RUG","dropped":1}') == OutOfStock("RUG")
 
 
+def test_a_receipt_from_before_receipts_in_parts_closed_its_batch() -> None:
+    assert recall("BatchReceived", '{"ref":"b1","qty":3}') == BatchReceived("b1", 3, rest="closed")
+    assert recall("BatchReceived", encode(BatchReceived("b1", 3))) == BatchReceived("b1", 3, rest="expected")
+
+
 FACTS = {
     *("Allocated", "Deallocated", "Backordered", "Held", "HoldEnded", "Pinned", "Resized", "Split"),
     *("Shipped", "Returned", "Cancelled", "StockScrapped", "OutOfStock", "PromiseChanged"),
+    *("Served", "StockCounted", "StockInspected"),
     *("AllocatedQuantityRepaired", "ShippedQuantityRepaired", "WaitingLinesRepaired"),
 }
 
@@ -234,6 +252,9 @@ def test_the_rules_of_every_field_can_be_read() -> None:
         ("eta", "a date such as 2026-01-31, or null"),
         ("expires_on", "a date such as 2026-01-31, or null"),
         ("location", "1 to 255 printable characters, or null"),
+        ("delivery", "1 to 255 printable characters, or null"),
+        ("quarantine", "1 to 255 printable characters, or null"),
+        ("eta_unknown", "true or false"),
     ]
     rules = {rule.name: str(rule) for kind in (StockHeld, LineReturned, RulesChanged) for rule in field_rules(kind)}
     assert rules["expires_at"] == "a moment with its time zone, such as 2026-01-31T12:00:00Z"

@@ -101,7 +101,7 @@ class Batch(Stock):
     ) -> list[OrderLine]:
         """The lines that no longer fit into that quantity: the first to lose their stock, no more than needed.
 
-        Spared lines are the last. Of a batch in parts, also the lines that no longer fit into what has ``arrived``.
+        Spared lines are the last. Of a batch in parts, also the lines that no longer fit into the ``arrived`` part.
         """
         missing = self._allocated_quantity - qty
         found = self._first_to_lose(missing, self._sparing(is_spared))

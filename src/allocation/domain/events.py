@@ -111,7 +111,7 @@ class BatchReceived(Event):
     """A batch arrived in the warehouse, or some of it did: then the rest is still due, unless it is closed."""
 
     ref: BatchRef
-    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if all that is still due did")] = None
+    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if the whole quantity still due did")] = None
     rest: Annotated[Rest, Meaning("Whether the rest is still expected, or closed, because it will not come")] = EXPECTED
     rest_eta: Annotated[date | None, Meaning("Day the rest is due, if that is another day")] = None
     quarantine: Annotated[Reference | None, Meaning("Reason why the goods that arrived must not be sold yet")] = None
@@ -135,7 +135,7 @@ class DeliveryEtaChanged(Request):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReceived(Request):
-    """A delivery arrived: all that is still due of every batch with it is in the warehouse."""
+    """A delivery arrived: every quantity still due with it is in the warehouse."""
 
     delivery: Delivery
 
@@ -189,7 +189,7 @@ class StockTransferred(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProductRetired(Event):
-    """A product is not sold any more: it takes no new order lines and no holds. What is promised stays."""
+    """A product is not sold any more: it takes no new order lines and no holds. Existing promises do not change."""
 
     sku: Sku
 

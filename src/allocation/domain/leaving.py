@@ -117,7 +117,7 @@ class Leaving(NamedTuple):
     def _places(self, batch: Batch) -> list[Place]:
         """The other batches that any line may go to as far as there is room.
 
-        The solver takes their room for independent: so what has arrived of a batch is not in the room of the rest.
+        The solver takes their room for independent: so the arrived part of a batch is not in the room of the rest.
         """
         room = Room(self.sources)
         for arrived in self.sources:

@@ -263,7 +263,7 @@ class ProductState:
         return Room(self._sources)
 
     def _arrange(self) -> None:
-        """Put the batches in the order that they are looked at, and what has arrived of those in parts among them."""
+        """Put the batches in the order that they are looked at, with the arrived parts among them."""
         self.batches.sort(key=self.rules.order)
         arrived = [batch.arrived for batch in self.batches if batch.arrived is not None]
         self._sources = sorted([*self.batches, *arrived], key=self.rules.order) if arrived else self.batches

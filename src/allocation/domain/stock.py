@@ -137,19 +137,19 @@ class Stock:
 
     @property
     def arrived_quantity(self) -> int:
-        """What has arrived of the purchased quantity, and what was shipped of it since."""
+        """The quantity that has arrived, with the shipped quantity, which arrived before."""
         if self.arrived is not None:
             return self.arrived.quantity
         return self._purchased_quantity if self.eta is None else 0
 
     @property
     def on_hand_quantity(self) -> int:
-        """What is in the warehouse, with the goods in inspection."""
+        """The quantity in the warehouse, with the goods in inspection."""
         return self.arrived_quantity - self._shipped_quantity + self.inspect_quantity
 
     @property
     def incoming_quantity(self) -> int:
-        """What is still due."""
+        """The quantity still due."""
         return self._purchased_quantity - self.arrived_quantity
 
     def has_expired(self, today: Today) -> bool:
@@ -208,7 +208,7 @@ class Stock:
             self._complete()
 
     def adjust(self, by: int, counted_at: datetime | None = None) -> None:
-        """There is so much more in the warehouse, or less, as of now or of a count."""
+        """The warehouse has this quantity more, or less, as of now or of a count."""
         self._change()
         self.counted_at = counted_at or self.counted_at
         self._purchased_quantity += by
@@ -216,7 +216,7 @@ class Stock:
             self._arrive(by)
 
     def receive(self, qty: int, *, is_blocked: bool) -> None:
-        """So much of what is due arrived, and the rest is still due. Blocked goods go to the inspection."""
+        """A quantity arrived, and the rest is still due. Blocked goods are put in inspection."""
         self._change()
         if is_blocked:
             self._purchased_quantity -= qty
@@ -225,7 +225,7 @@ class Stock:
             self._arrive(qty)
 
     def complete(self, qty: int, quarantine: str | None) -> None:
-        """So much arrived, and nothing is due any more. Blocked goods go to the inspection if others were free."""
+        """A quantity arrived, and nothing is due any more. Blocked goods are put in inspection if others were free."""
         self._change()
         before = self.arrived_quantity
         self._purchased_quantity = before + qty
@@ -237,7 +237,7 @@ class Stock:
         self._complete()
 
     def undo(self, qty: int | None) -> None:
-        """So much did not come, or all of it: it is due again on its last ETA, or on no known day if it never had one.
+        """A quantity had not come, or nothing had (None): it is due again on its last ETA, if it ever had one.
 
         Goods in inspection are the first, since no line has them.
         """
@@ -252,7 +252,7 @@ class Stock:
         self._arrive(inspected - undone)
 
     def inspect(self, qty: int) -> None:
-        """So much of what has arrived goes to the inspection."""
+        """A quantity that has arrived is put in inspection."""
         self.adjust(-qty)
         self.inspect_quantity += qty
 
@@ -270,7 +270,7 @@ class Stock:
     def describe(
         self, *, expires_on: date | None = None, location: str | None = None, delivery: str | None = None
     ) -> None:
-        """Set what was entered wrongly or is another now; None: it stays."""
+        """Set the values that are given; None leaves a value as it is."""
         self._change()
         self.created_as = self.created
         self.expires_on = expires_on or self.expires_on
@@ -296,7 +296,7 @@ class Stock:
         self.is_rewritten = True
 
     def _arrive(self, qty: int) -> None:
-        """What has arrived grows while the rest is due."""
+        """The arrived quantity grows while the rest is due."""
         arrived = self.arrived or Arrived(self, 0, self._shipped_quantity)
         arrived.quantity += qty
         self.arrived = arrived if arrived.quantity else None
@@ -321,7 +321,7 @@ class Stock:
 class Arrived:
     """The part of a batch that has arrived while the rest is due: a source of its own for lines.
 
-    Its ``quantity`` includes what was shipped. As much of it is available as the batch has, since the lines on the rest
+    Its ``quantity`` includes the shipped quantity. As much of it is available as the batch has, since the lines on the rest
     may need it on the day the rest is there.
     """
 
@@ -385,5 +385,5 @@ Source = Stock | Arrived  # of a line's stock
 
 
 def sources_of(batches: Iterable[Stock]) -> list[Source]:
-    """Where lines can get stock: the batches, and what has arrived of those in parts."""
+    """Where lines can get stock: the batches, and the arrived parts of those in parts."""
     return [source for batch in batches for source in (batch, batch.arrived) if source is not None]

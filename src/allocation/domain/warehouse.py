@@ -1,6 +1,6 @@
 """Stock as the warehouse knows it: bought, due, received, counted, corrected, moved, and blocked.
 
-Each method looks, refuses, and tells facts. It calls the lines that lose their stock, and those that can get some.
+Each method looks, refuses, and tells facts. It calls the lines that lose their stock, and the waiting lines that can get some.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Warehouse(CallingLines):
     def add_batch(self, batch: Batch) -> None:
         """Take a new batch in, and call the waiting lines it can serve.
 
-        The same batch again changes nothing; another one under its reference raises `BatchConflict`, and one that was
-        cut to nothing since `BatchClosed`.
+        The same batch again changes nothing; another one under its reference raises `BatchConflict`, and if it was
+        cut to nothing since, `BatchClosed`.
         """
         known = self.batch(batch.reference)
         if known is not None:
@@ -86,7 +86,7 @@ class Warehouse(CallingLines):
     def receive_batch(self, event: events.BatchReceived, solve: Solver = no_solver) -> None:
         """A batch arrived, or some of it: then the rest is due, or closed.
 
-        Lines on the batch get what arrived in the order of service; every other line keeps its place and its day,
+        Lines on the batch get the arrived stock in the order of service; every other line keeps its place and its day,
         unless it does not fit into the batch any more. Blocked goods are for no line until they are released.
         """
         batch = self._known_batch(event.ref)
@@ -108,7 +108,7 @@ class Warehouse(CallingLines):
     def undo_receipt(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
         """A receipt, or some of it, had not come: the quantity is due again. Raises `ShippedAlready`.
 
-        The newest lines that do not fit into what is left of it lose their stock and are called.
+        The newest lines that no longer fit lose their stock and are called.
         """
         batch = self._known_batch(ref)
         came = batch.arrived_quantity + batch.inspect_quantity
@@ -136,7 +136,7 @@ class Warehouse(CallingLines):
         moved: Callable[[datetime], int],
         solve: Solver = no_solver,
     ) -> None:
-        """The warehouse holds so much of the batch, as of the count: ``moved`` says what came or left since a time.
+        """The quantity in the warehouse as of a count; ``moved`` gives the receipts less the shipments since a time.
 
         A difference is an adjustment. Raises `NotArrived`, `CountOutdated` or `CountImpossible`.
         """
@@ -158,7 +158,7 @@ class Warehouse(CallingLines):
         )
 
     def adjust_batch(self, event: events.StockAdjusted, solve: Solver = no_solver) -> None:
-        """The warehouse has so much more of the batch, or less. Raises `NotArrived` or `NotOnHand`."""
+        """The warehouse has more of the batch than was known, or less. Raises `NotArrived` or `NotOnHand`."""
         batch = self._known_batch(event.ref)
         on_hand = batch.arrived_quantity - batch.shipped_quantity
         if event.by == 0:
@@ -176,7 +176,7 @@ class Warehouse(CallingLines):
         """
         batch = self._known_batch(event.ref)
         if not any((event.eta, event.expires_on, event.location, event.delivery)):
-            raise InvalidMessage(f"Nothing of batch {event.ref} is corrected", "Give what was entered wrongly.")
+            raise InvalidMessage(f"Nothing of batch {event.ref} is corrected", "Give a right value.")
         self._check_days(eta=event.eta, expires_on=event.expires_on)
         if event.eta is not None and batch.eta is None and batch.shipped_quantity:
             raise ShippedAlready(event.ref, batch.purchased_quantity, batch.on_hand_quantity, batch.shipped_quantity)
@@ -185,7 +185,7 @@ class Warehouse(CallingLines):
     def transfer_stock(self, event: events.StockTransferred, solve: Solver = no_solver) -> None:
         """Stock moves to another location: the whole batch, or a part, which becomes a batch of its own.
 
-        Free stock moves first. The lines on what moves follow, or are called (``keep_lines``).
+        Free stock moves first. The lines on the stock that moves follow, or are called (``keep_lines``).
         """
         batch = self._known_batch(event.ref)
         self._check_days(eta=event.eta)
@@ -223,7 +223,7 @@ class Warehouse(CallingLines):
             self._call_lines(batch)
 
     def retire_product(self) -> None:
-        """Take no new lines and holds. What is promised, and what waits, stays."""
+        """Take no new lines and holds. Existing lines keep their stock, or wait for it."""
         if not self.retired:
             self._tell_stock(events.ProductRetired(self.sku))
 
@@ -248,14 +248,14 @@ class Warehouse(CallingLines):
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:
-        """The lines that do not fit into what is left of what has arrived."""
+        """The lines that do not fit into the rest of the arrived stock."""
         self._plan.clear()
         if batch.eta is None:
             return batch.lines_over(arrived, self._is_spared)
         return batch.lines_over(batch.purchased_quantity, self._is_spared, arrived=arrived)
 
     def _change(self, batch: Batch, fact: events.Event, qty: int, arrived: int | None, solve: Solver) -> None:
-        """The batch has another quantity: the lines that do not fit are called, and the waiting ones that do."""
+        """The batch has another quantity: the lines that do not fit are called, and the waiting lines that fit."""
         before = self._days_on(batch)
         self._plan = self._plan_for(batch, qty, solve)
         freed = batch.lines_over(qty, self._is_spared, arrived=arrived)
@@ -277,7 +277,7 @@ class Warehouse(CallingLines):
     ) -> None:
         """The batch is there on another day: lines that do not fit into that quantity are called, and late ones.
 
-        ``freed`` are the lines that lose it instead of those that do not fit. All others get to know their new day.
+        ``freed`` are the lines that lose it, if not the lines that do not fit. All others get to know their new day.
         """
         day_of = self._days_on(batch)
         self._plan = self._plan_for(batch, qty, solve)

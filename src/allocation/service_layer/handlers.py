@@ -118,7 +118,7 @@ def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWor
 
 
 def receive_delivery(event: events.DeliveryReceived, uow: AbstractUnitOfWork) -> str:
-    """Record that a delivery arrived, with all that is still due of every batch."""
+    """Record that a delivery arrived, with the whole quantity still due of every batch."""
     with uow:
         for product, ref in _due_with(event.delivery, uow):
             product.require(events.BatchReceived(ref))
@@ -145,7 +145,7 @@ def adjust_batch(event: events.StockAdjusted, uow: AbstractUnitOfWork) -> str:
 
 
 def correct_batch(event: events.BatchCorrected, uow: AbstractUnitOfWork) -> str:
-    """Correct what was entered wrongly about a batch, and reallocate the order lines it does not suit any more."""
+    """Correct wrong values of a batch, and reallocate the order lines that it does not suit any more."""
     with uow:
         product = _of_batch(event.ref, uow)
         product.correct_batch(event, uow.solve)

@@ -30,7 +30,7 @@ UNREADABLE = (
 MAX_ACTOR_LENGTH = 100
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
-# What a row without the field meant, where that is not the field's default.
+# The meaning of a row without the field, where that is not the field's default.
 MEANT_BEFORE: Final[Mapping[str, dict[str, Any]]] = {"BatchReceived": {"rest": CLOSED}}
 
 _encode = msgspec.json.Encoder().encode
@@ -124,7 +124,7 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
 
 
 def recall(type_: str, body: str | bytes) -> Event:
-    """The event of a ledger row; fields that were added since have their defaults, or what rows meant before."""
+    """The event of a ledger row; fields that were added since have their defaults, or the value that older rows mean."""
     if type_ not in MEANT_BEFORE:
         return msgspec.json.decode(body, type=EVENTS[type_])
     return msgspec.convert(MEANT_BEFORE[type_] | msgspec.json.decode(body), EVENTS[type_])

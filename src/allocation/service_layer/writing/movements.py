@@ -14,12 +14,12 @@ from allocation.service_layer.writing.store import MessageRow, Session, TimedRow
 
 
 def moved_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
-    """The sum of what came and left after that moment, as far as it is stored."""
+    """The receipts, adjustments and returns less the shipments after that moment, as far as they are stored."""
     return _arrived_since(session, sku, ref, moment) - _shipped_since(session, sku, ref, moment)
 
 
 def _arrived_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
-    """What the facts about stock changed: they are few, and all of them say together what has arrived."""
+    """The change by facts about stock: they are few, and all of them together give the arrived quantity."""
     books = Books(sku)
     before = None
     for row in session.stock_told(sku):
@@ -32,7 +32,7 @@ def _arrived_since(session: Session, sku: str, ref: str, moment: datetime) -> in
 
 
 def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
-    """What left with lines, less what came back: the ledger is read backwards as far as that moment."""
+    """The quantity shipped with lines, less returns: the ledger is read backwards as far as that moment."""
     shipped = 0
     position = None
     while rows := session.told_before(sku, position):
