@@ -244,12 +244,13 @@ class NotReturnable(Refusal):
 
 
 class CountBelowShipped(Refusal):
-    """The counted quantity is smaller than the quantity already shipped from the batch."""
+    """The purchased quantity is smaller than the quantity already shipped from the batch, or in inspection."""
 
     cure = "Enter the purchased quantity minus losses; shipped items stay included."
 
-    def __init__(self, ref: str, qty: int, shipped: int) -> None:
-        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped")
+    def __init__(self, ref: str, qty: int, shipped: int, inspected: int = 0) -> None:
+        told = f", and {inspected} are in inspection" if inspected else ""
+        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped{told}")
 
 
 class NothingDue(Refusal):
@@ -291,7 +292,7 @@ class CountOutdated(Refusal):
 class CountImpossible(Refusal):
     """More of the batch left the warehouse since the count than was counted."""
 
-    cure = "Check the quantity and the time of the count, or count it again."
+    cure = "Check the quantity and the time of the count; release goods in inspection before they are counted out."
 
     def __init__(self, ref: str, on_hand: int, less: int) -> None:
         super().__init__(

@@ -65,7 +65,7 @@ class Warehouse(CallingLines):
         sold = qty - batch.inspect_quantity
         if batch.purchased_quantity == sold:
             return
-        batch.check_quantity(sold)
+        batch.check_quantity(qty)
         fact = events.BatchQuantityChanged(ref, qty)
         if batch.arrived is not None and sold <= batch.arrived.quantity:  # nothing is due any more
             self._change_day(batch, fact, sold, solve)
@@ -149,7 +149,7 @@ class Warehouse(CallingLines):
         known = batch.on_hand_quantity
         since = 0 if event.counted_at is None else moved(counted_at) + known - batch.on_hand_stored
         on_hand = event.on_hand + since
-        if batch.arrived_quantity == 0 and known == 0 < on_hand:
+        if batch.eta is not None and batch.arrived_quantity == 0 and known == 0 < on_hand:
             raise NotArrived(event.ref)
         if on_hand < batch.inspect_quantity:
             raise CountImpossible(event.ref, event.on_hand, batch.inspect_quantity - since)
@@ -325,6 +325,7 @@ class Warehouse(CallingLines):
         if (known := self.batch(part.reference)) is not None:
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)
+        self._plan.clear()
         left = batch.arrived_quantity - qty
         freed = batch.lines_over(batch.purchased_quantity - qty, self._is_spared, arrived=left)
         self._take(part, event)
