@@ -20,7 +20,7 @@ class FakeRepository(AbstractRepository):
         self._products.add(product)
 
     def _get(self, sku: str) -> Product | None:
-        return next((product for product in self._products if product.sku == sku), None)
+        return next((product for product in self.all() if product.sku == sku), None)
 
     def _get_by_batchref(self, batchref: str) -> Product | None:
         return next((product for product in self._products if product.batch(batchref) is not None), None)
@@ -29,15 +29,13 @@ class FakeRepository(AbstractRepository):
         return next((product for product in self._products if _is_hold(product.promise(holdid))), None)
 
     def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
-        return [
-            (product, batch.reference)
-            for product in sorted(self._products, key=lambda product: product.sku)
-            for batch in sorted(product.batches, key=lambda batch: batch.reference)
-            if batch.delivery == delivery and self.get(product.sku) is product
-        ]
+        found = [(product, batch) for product in self.all() for batch in product.batches if batch.delivery == delivery]
+        self.seen.update(product for product, _ in found)
+        return sorted(((product, batch.reference) for product, batch in found), key=lambda each: (each[0].sku, each[1]))
 
     def all(self) -> Iterable[Product]:
-        return self._products
+        """Except those whose first batch was refused."""
+        return [product for product in self._products if product.version_number]
 
 
 def _is_hold(promise: Promise | None) -> bool:

@@ -238,10 +238,8 @@ def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]
         line, ref, closed = before.lines.get(_origin((sku, orderid), before, after), now._replace(batchref=None))
         if ref is None or closed or now.closed or is_hold(line):
             continue
-        old, new = (
-            known_day(before.day_of(line, ref)),
-            known_day(after.day_of(now.line, now.batchref)) if now.batchref else None,
-        )
+        old = known_day(before.day_of(line, ref))
+        new = known_day(after.day_of(now.line, now.batchref)) if now.batchref else None
         if old != new:
             yield PromiseChanged(orderid, sku, now.line.qty, old, new, late_days(now.line, new))
 

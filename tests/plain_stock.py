@@ -128,6 +128,10 @@ def arrived_of(row: BatchRow) -> int:
     return row.purchased_quantity if row.eta is None else row.arrived_quantity or 0
 
 
+def incoming_of(row: BatchRow) -> int:
+    return row.purchased_quantity - arrived_of(row)
+
+
 def on_hand_of(row: BatchRow) -> int:
     return arrived_of(row) - row.shipped_quantity + row.inspect_quantity
 
@@ -154,7 +158,8 @@ def _check_delay(check: StockCheck) -> None:
 def _check_receipt(check: StockCheck) -> None:
     event, was, is_ = check.event, check.was, check.is_
     assert was.eta is not None
-    due = was.purchased_quantity - arrived_of(was)
+    due = incoming_of(was)
+    assert due > 0
     qty = due if event.qty is None else event.qty
     is_partial = qty < due and event.rest == "expected"
     is_apart = event.quarantine is not None and (is_partial or was.arrived_quantity is not None)
@@ -173,16 +178,19 @@ def _check_receipt(check: StockCheck) -> None:
 
 
 def _check_undone(check: StockCheck) -> None:
+    """Goods in inspection are the first that had not come: no line has them."""
     was, is_ = check.was, check.is_
-    arrived = arrived_of(was)
-    undone = arrived if check.event.qty is None else check.event.qty
-    assert 0 < undone <= arrived - was.shipped_quantity
-    assert (arrived_of(is_), is_.purchased_quantity) == (arrived - undone, was.purchased_quantity)
+    came = arrived_of(was) + was.inspect_quantity
+    undone = came if check.event.qty is None else check.event.qty
+    assert 0 < undone <= on_hand_of(was)
+    blocked = min(undone, was.inspect_quantity)
+    left = arrived_of(was) - undone + blocked
+    assert (arrived_of(is_), is_.inspect_quantity) == (left, was.inspect_quantity - blocked)
+    assert is_.purchased_quantity == was.purchased_quantity + blocked
     assert is_.eta == (was.eta or was.last_eta or NO_DAY)
-    if undone == arrived:
+    if undone == came:
         check.check_left(check.freed)
         return
-    left = arrived - undone
     check.check_lost(left if was.eta is None else was.purchased_quantity, left, least_harm=False)
 
 
@@ -243,10 +251,10 @@ def _check_part_moved(check: StockCheck) -> None:
 
 def _check_delivery(event: DeliveryEtaChanged | DeliveryReceived, before: Snapshot, after: Snapshot) -> None:
     """All that is due with it has the day, or is in the warehouse; no other batch is touched by it."""
-    assert any(was.delivery == event.delivery and was.eta is not None for was in before.batches.values())
+    assert any(was.delivery == event.delivery and incoming_of(was) for was in before.batches.values())
     for ref, was in before.batches.items():
         is_ = after.batches[ref]
-        if was.delivery != event.delivery or was.eta is None:
+        if was.delivery != event.delivery or not incoming_of(was):
             assert (is_.eta, is_.purchased_quantity) == (was.eta, was.purchased_quantity)
         elif isinstance(event, DeliveryEtaChanged):
             assert is_.eta == event.eta

@@ -56,6 +56,7 @@ class CallingLines(ProductState):
 
     def _place_hold(self, hold: OrderLine, source: BatchSource | None) -> None:
         known = self._changed_promises[hold.orderid]
+        self._plan.pop(hold.orderid, None)
         del self._days[hold.orderid]
         if source is None:
             self._end_hold(known, LOST)

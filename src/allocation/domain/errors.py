@@ -257,18 +257,19 @@ class NotReturnable(Refusal):
 
 
 class CountBelowShipped(Refusal):
-    """The counted quantity is smaller than the quantity already shipped from the batch."""
+    """The purchased quantity is smaller than the quantity already shipped from the batch, or in inspection."""
 
     cure = "Enter the purchased quantity minus losses; shipped items stay included."
 
-    def __init__(self, ref: str, qty: int, shipped: int) -> None:
-        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped")
+    def __init__(self, ref: str, qty: int, shipped: int, inspected: int = 0) -> None:
+        told = f", and {inspected} are in inspection" if inspected else ""
+        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped{told}")
 
 
 class NothingDue(Refusal):
     """Nothing of the batch is due, so nothing can be received."""
 
-    cure = "Count the batch, or adjust it, if the warehouse has more or less of it."
+    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of one that was cancelled."
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Batch {ref} cannot be received: nothing of it is due")
@@ -304,7 +305,7 @@ class CountOutdated(Refusal):
 class CountImpossible(Refusal):
     """More of the batch left the warehouse since the count than was counted."""
 
-    cure = "Check the quantity and the time of the count, or count it again."
+    cure = "Check the quantity and the time of the count; release goods in inspection before they are counted out."
 
     def __init__(self, ref: str, on_hand: int, less: int) -> None:
         super().__init__(
@@ -342,7 +343,7 @@ class RetiredProduct(Refusal):
 class FarDay(Refusal):
     """A day is more than ten years away, which is most likely a typing error."""
 
-    cure = "Check the year."
+    cure = "Check the year; if nobody knows the day of a delivery, say so with eta_unknown."
 
     def __init__(self, name: str, day: date) -> None:
         super().__init__(f"{name} is {day}, which is more than ten years away")

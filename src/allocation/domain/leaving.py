@@ -114,7 +114,7 @@ class Leaving(NamedTuple):
             chosen = choice.of(line)
             if chosen is not None:
                 room.take(chosen.key, line.qty)
-            if chosen is not batch:
+            if chosen is None or chosen.reference != batch.reference:
                 placings.append(Placing(line, chosen.key if chosen else None))
         return placings
 

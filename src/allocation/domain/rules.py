@@ -161,6 +161,10 @@ class Choice(Generic[B]):
             room = min(room, self._in_warehouse() - self._rules.safety_stock)
         return Piece(batch, room)
 
+    def source(self, key: str) -> B:
+        """The one with this key."""
+        return next(batch for batch in self._batches if batch.key == key)
+
     def on_time(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line by the day it is needed."""
         batch = self.of(line)

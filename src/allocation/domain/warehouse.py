@@ -65,7 +65,7 @@ class Warehouse(CallingLines):
         sold = qty - batch.inspect_quantity
         if batch.purchased_quantity == sold:
             return
-        batch.check_quantity(sold)
+        batch.check_quantity(qty)
         fact = events.BatchQuantityChanged(ref, qty)
         if batch.arrived is not None and sold <= batch.arrived.quantity:  # nothing is due any more
             self._change_day(batch, fact, sold, solve)
@@ -95,10 +95,10 @@ class Warehouse(CallingLines):
         unless it does not fit into the batch any more. Blocked goods are for no line until they are released.
         """
         batch = self._known_batch(event.ref)
-        if batch.eta is None:
+        due = batch.incoming_quantity
+        if due == 0:
             raise NothingDue(event.ref)
         self._check_days(rest_eta=event.rest_eta)
-        due = batch.incoming_quantity
         qty = due if event.qty is None else event.qty
         if event.rest_eta is not None and (event.rest == CLOSED or qty >= due):
             raise InvalidMessage(
@@ -120,22 +120,21 @@ class Warehouse(CallingLines):
         The newest lines that no longer fit lose their stock and are called.
         """
         batch = self._known_batch(ref)
-        on_hand = batch.arrived_quantity - batch.shipped_quantity
-        undone = batch.arrived_quantity if qty is None else qty
-        if undone > on_hand:
-            raise ShippedAlready(ref, undone, on_hand, batch.shipped_quantity)
+        came = batch.arrived_quantity + batch.inspect_quantity
+        undone = came if qty is None else qty
+        if undone > batch.on_hand_quantity:
+            raise ShippedAlready(ref, undone, batch.on_hand_quantity, batch.shipped_quantity)
         if undone == 0:
             raise NotArrived(ref)
         fact = events.ReceiptUndone(ref, qty)
-        if undone == batch.arrived_quantity:
-            self._change_day(batch, fact, batch.purchased_quantity, solve)
+        if undone == came:
+            self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity, solve)
             return
-        before, was_whole = self._days_on(batch), batch.arrived is None
-        self._plan.clear()
-        freed = self._over(batch, batch.arrived_quantity - undone)
+        before, was_here = self._days_on(batch), batch.eta is None
+        freed = self._over(batch, min(came - undone, batch.arrived_quantity))
         self._tell_stock(fact)
         self._free_all(freed, batch, before)
-        if was_whole:
+        if was_here:
             self._serve(list(batch.lines_to_lose()), batch, arrived=True)
         self._call_lines(batch, freed)
 
@@ -159,7 +158,7 @@ class Warehouse(CallingLines):
         known = batch.on_hand_quantity
         since = 0 if counted_at == now else moved(counted_at) + known - batch.on_hand_stored
         on_hand = event.on_hand + since
-        if batch.arrived_quantity == 0 and known == 0 < on_hand:
+        if batch.eta is not None and batch.arrived_quantity == 0 and known == 0 < on_hand:
             raise NotArrived(event.ref)
         if on_hand < batch.inspect_quantity:
             raise CountImpossible(event.ref, event.on_hand, batch.inspect_quantity - since)
@@ -225,8 +224,12 @@ class Warehouse(CallingLines):
     def release_batch(self, ref: str) -> None:
         """The batch may be sold again, and its goods in inspection: the waiting lines it can serve are called."""
         batch = self._known_batch(ref)
-        self._tell_stock(events.BatchReleased(ref))
-        self._call_lines(batch)
+        fact = events.BatchReleased(ref)
+        if batch.eta is not None and batch.inspect_quantity:  # which arrive by being released
+            self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity)
+        else:
+            self._tell_stock(fact)
+            self._call_lines(batch)
 
     def retire_product(self) -> None:
         """Take no new lines and holds. Existing lines keep their stock, or wait for it."""
@@ -248,14 +251,16 @@ class Warehouse(CallingLines):
         self._arrange()
 
     def _check_days(self, **days: date | None) -> None:
-        """Raise `FarDay` for a day that nobody means."""
+        """Raise `FarDay` for a day that nobody means. Goods that expire on the last day there is never expire."""
         for name, day in days.items():
-            if day is not None and date.min < self.today.day < day - MOST_AWAY:
+            is_meant = day is None or (name, day) == ("expires_on", date.max)
+            if not is_meant and date.min < self.today.day < day - MOST_AWAY:
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:
         """The lines that do not fit into the rest of the arrived stock."""
-        if batch.arrived is None:
+        self._plan.clear()
+        if batch.eta is None:
             return batch.lines_over(arrived, self._is_spared)
         return batch.lines_over(batch.purchased_quantity, self._is_spared, arrived=arrived)
 
@@ -273,7 +278,12 @@ class Warehouse(CallingLines):
         self._change(batch, fact, batch.purchased_quantity + by, arrived, solve)
 
     def _change_day(
-        self, batch: Batch, fact: events.Event, qty: int, solve: Solver, freed: Sequence[OrderLine] | None = None
+        self,
+        batch: Batch,
+        fact: events.Event,
+        qty: int,
+        solve: Solver = no_solver,
+        freed: Sequence[OrderLine] | None = None,
     ) -> None:
         """The batch is there on another day: lines that do not fit into that quantity are called, and late ones.
 
@@ -362,21 +372,15 @@ class Warehouse(CallingLines):
         if (known := self.batch(part.reference)) is not None:
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)
+        self._plan.clear()
         left = batch.arrived_quantity - qty
         self._plan.clear()
         freed = batch.lines_over(batch.purchased_quantity - qty, self._is_spared, arrived=left)
         self._take(part, event)
         self._free_all(freed, batch, before)
-        self._call_lines(None, self._follow(part, freed) if event.keep_lines else freed)
-
-    def _follow(self, part: Batch, lines: Iterable[OrderLine]) -> Sequence[OrderLine]:
-        """The lines move to the batch, in the order of service, as far as they fit; return the others."""
-        others = []
-        for line in sorted(lines, key=self._service_key):
-            if line.qty > part.available_quantity:
-                others.append(line)
-            elif is_hold(line):
-                self._place_hold(line, part)
-            else:
-                self._place(self._changed_promises[line.orderid], part)
-        return others
+        room = qty if event.keep_lines else 0
+        for line in sorted(freed, key=self._service_key):
+            if line.qty <= room:
+                room -= line.qty
+                self._plan.add([Placing(line, part.key)])
+        self._call_lines(None, freed)

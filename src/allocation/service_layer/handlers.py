@@ -350,7 +350,7 @@ def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product,
     batches = uow.products.batches_of(delivery)
     if not batches:
         raise UnknownDelivery(delivery)
-    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.eta is not None]
+    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.incoming_quantity]
     if not due:
         raise DeliveryArrived(delivery)
     return [(product, [ref for _, ref in several]) for product, several in groupby(due, itemgetter(0))]
@@ -456,11 +456,11 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     count_batch: _FREES | _SERVES | {events.StockCounted},
     adjust_batch: _FREES | _SERVES,
     correct_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
-    transfer_stock: _FREES | _SERVES | {events.Allocated, events.PromiseChanged, events.Served},
+    transfer_stock: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     retire_product: frozenset(),
     reinstate_product: frozenset(),
     quarantine_batch: _FREES,
-    release_batch: _SERVES,
+    release_batch: _SERVES | {events.PromiseChanged, events.Served},
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),

@@ -252,7 +252,8 @@ class StoredProducts(AbstractRepository):
     def _get(self, sku: str) -> Product | None:
         if sku not in self._products:
             self.load(Wanted(skus={sku}))
-        return self._products[sku]
+        product = self._products[sku]
+        return product if product is not None and product.version_number else None  # its first batch was refused
 
     def _get_by_batchref(self, batchref: str) -> Product | None:
         sku = self.sku_of(batchref)
