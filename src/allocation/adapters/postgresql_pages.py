@@ -1,4 +1,4 @@
-"""The statements of PostgreSQL that read a page of lines: the newest of a batch, those that wait, and the late ones."""
+"""The statements of PostgreSQL that read a page of lines: the newest lines of a batch, backorders, and late lines."""
 
 from __future__ import annotations
 
