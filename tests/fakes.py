@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 from allocation.domain.lines import Today
@@ -20,7 +20,7 @@ class FakeRepository(AbstractRepository):
         self._products.add(product)
 
     def _get(self, sku: str) -> Product | None:
-        return next((product for product in self._products if product.sku == sku), None)
+        return next((product for product in self.all() if product.sku == sku), None)
 
     def _get_by_batchref(self, batchref: str) -> Product | None:
         return next((product for product in self._products if product.batch(batchref) is not None), None)
@@ -28,8 +28,14 @@ class FakeRepository(AbstractRepository):
     def _get_by_holdid(self, holdid: str) -> Product | None:
         return next((product for product in self._products if _is_hold(product.promise(holdid))), None)
 
+    def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
+        found = [(product, batch) for product in self.all() for batch in product.batches if batch.delivery == delivery]
+        self.seen.update(product for product, _ in found)
+        return sorted(((product, batch.reference) for product, batch in found), key=lambda each: (each[0].sku, each[1]))
+
     def all(self) -> Iterable[Product]:
-        return self._products
+        """Except those whose first batch was refused."""
+        return [product for product in self._products if product.version_number]
 
 
 def _is_hold(promise: Promise | None) -> bool:

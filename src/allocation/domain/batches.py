@@ -60,9 +60,9 @@ class Batch(Stock):
             raise BatchConflict(self.reference, self.created)
 
     def check_quantity(self, qty: int) -> None:
-        """Raise `CountBelowShipped` if more of the batch was shipped than that."""
-        if qty < self._shipped_quantity:
-            raise CountBelowShipped(self.reference, qty, self._shipped_quantity)
+        """Raise `CountBelowShipped` if more of the batch was shipped, or is in inspection, than that."""
+        if qty < self._shipped_quantity + self.inspect_quantity:
+            raise CountBelowShipped(self.reference, qty, self._shipped_quantity, self.inspect_quantity)
 
     def can_repair(self, miscount: Miscount) -> bool:
         """Whether the counters may be corrected: not to more sold than was purchased."""

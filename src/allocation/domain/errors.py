@@ -6,8 +6,10 @@ bug) is not here: it is a failure, and failures are loud.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
+from allocation.domain.fields import cleaned
 from allocation.domain.lines import NO_DAY, Creation, OrderLine, own_priority
 
 
@@ -27,13 +29,23 @@ class InvalidMessage(Refusal):
     """The input is not an event: malformed, or a field is missing, unknown or out of its limits."""
 
 
+def _did_you_mean(look_alikes: Sequence[str]) -> str:
+    """The products that may be meant. A name of an earlier version that looks like another is quoted."""
+    names = [each if cleaned(each) == each else ascii(each) for each in look_alikes]
+    return f" (did you mean {' or '.join(names)}?)" if names else ""
+
+
 class InvalidSku(Refusal):
     """No batch of this SKU was ever bought."""
 
     cure = "Add a batch of it first."
 
-    def __init__(self, sku: str) -> None:
-        super().__init__(f"Invalid sku {sku}")
+    def __init__(self, sku: str, look_alikes: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"Invalid sku {sku}{_did_you_mean(look_alikes)}",
+            "Correct the SKU, or add a batch of it first." if look_alikes else None,
+        )
+        self.sku = sku
 
 
 class UnknownSku(Refusal):
@@ -41,8 +53,9 @@ class UnknownSku(Refusal):
 
     cure = "Look the SKU up in the list of products."
 
-    def __init__(self, sku: str) -> None:
-        super().__init__(f"Unknown sku {sku}")
+    def __init__(self, sku: str, look_alikes: Sequence[str] = ()) -> None:
+        super().__init__(f"Unknown sku {sku}{_did_you_mean(look_alikes)}")
+        self.sku = sku
 
 
 class LedgerBeginsLater(Refusal):
@@ -244,18 +257,19 @@ class NotReturnable(Refusal):
 
 
 class CountBelowShipped(Refusal):
-    """The counted quantity is smaller than the quantity already shipped from the batch."""
+    """The purchased quantity is smaller than the quantity already shipped from the batch, or in inspection."""
 
     cure = "Enter the purchased quantity minus losses; shipped items stay included."
 
-    def __init__(self, ref: str, qty: int, shipped: int) -> None:
-        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped")
+    def __init__(self, ref: str, qty: int, shipped: int, inspected: int = 0) -> None:
+        told = f", and {inspected} are in inspection" if inspected else ""
+        super().__init__(f"Batch {ref} cannot have {qty}: {shipped} were already shipped{told}")
 
 
 class NothingDue(Refusal):
     """Nothing of the batch is due, so nothing can be received."""
 
-    cure = "Count the batch, or adjust it, if the warehouse has more or less of it."
+    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of one that was cancelled."
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Batch {ref} cannot be received: nothing of it is due")
@@ -291,7 +305,7 @@ class CountOutdated(Refusal):
 class CountImpossible(Refusal):
     """More of the batch left the warehouse since the count than was counted."""
 
-    cure = "Check the quantity and the time of the count, or count it again."
+    cure = "Check the quantity and the time of the count; release goods in inspection before they are counted out."
 
     def __init__(self, ref: str, on_hand: int, less: int) -> None:
         super().__init__(
@@ -329,7 +343,7 @@ class RetiredProduct(Refusal):
 class FarDay(Refusal):
     """A day is more than ten years away, which is most likely a typing error."""
 
-    cure = "Check the year."
+    cure = "Check the year; if nobody knows the day of a delivery, say so with eta_unknown."
 
     def __init__(self, name: str, day: date) -> None:
         super().__init__(f"{name} is {day}, which is more than ten years away")

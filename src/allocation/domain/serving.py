@@ -50,13 +50,16 @@ class Serving(NamedTuple):
         planned = [line for line in freed if plan.get(line.orderid)]
         others = [line for line in freed if not plan.get(line.orderid)]
         orderids = {line.orderid for line in freed}
-        lines, holds = [], []
+        lines, holds, placed = [], [], []
         for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
-            if is_hold(line):
+            if is_hold(line) and (key := plan.get(line.orderid)):
+                self.room.take(key, line.qty)
+                placed.append((line, self.choice.source(key)))
+            elif is_hold(line):
                 holds.append(line)
             elif self._has_room(line, plan.get(line.orderid)) or line.orderid in orderids:
                 lines.append(line)
-        return Called(lines, [(hold, self._batch_for(hold)) for hold in holds])
+        return Called(lines, [*placed, *((hold, self._batch_for(hold)) for hold in holds)])
 
     def _has_room(self, line: OrderLine, planned: str | None) -> bool:
         """Whether the line gets a batch, or a part of it does; the room is used up."""
@@ -94,8 +97,8 @@ class LateLines(NamedTuple):
 
     def _stored(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
         after = (-MAX_PRIORITY - 1, 0)
-        while (most := choice.most_room(None)) > 0:
-            page = self.records.late_lines(self.today, most, self.rewritten, after)
+        while fits := choice.fits_in_time():
+            page = self.records.late_lines(self.today, fits, self.rewritten, after)
             if not page:
                 return
             yield from (each for each in page if each.line.orderid not in self.changed and self._is_late(each))

@@ -260,8 +260,7 @@ def released(product: Evolving, fact: events.BatchReleased) -> None:
 
 def undone(product: Evolving, fact: events.ReceiptUndone) -> None:
     product.version_number += 1
-    batch = product.stock(fact.ref)
-    batch.undo(batch.arrived_quantity if fact.qty is None else fact.qty)
+    product.stock(fact.ref).undo(fact.qty)
 
 
 def adjusted(product: Evolving, fact: events.StockAdjusted) -> None:

@@ -271,7 +271,7 @@ class ProductState:
     def _choose(self, line: OrderLine) -> BatchSource | None:
         if self._plan and (planned := self._plan.pop(line.orderid, None)):
             source = next(source for source in self._sources if source.key == planned)
-            if source.can_allocate(line):
+            if source.available_quantity >= line.qty:  # though blocked goods may be on the move with their lines
                 return source
         if self.rules is not USUAL or line.need_by is not None:
             return self.choice().of(line)

@@ -236,13 +236,20 @@ class Stock:
             self.quarantine = quarantine
         self._complete()
 
-    def undo(self, qty: int) -> None:
-        """A quantity had not come: it is due again on its last ETA, and on no known day if it never had one."""
+    def undo(self, qty: int | None) -> None:
+        """A quantity had not come, or nothing had (None): it is due again on its last ETA, if it ever had one.
+
+        Goods in inspection are the first, since no line has them.
+        """
         self._change()
+        undone = self.arrived_quantity + self.inspect_quantity if qty is None else qty
         if self.eta is None:
             self.eta = self.last_eta or NO_DAY
             self.arrived = Arrived(self, self._purchased_quantity, self._shipped_quantity)
-        self._arrive(-qty)
+        inspected = min(undone, self.inspect_quantity)
+        self.inspect_quantity -= inspected
+        self._purchased_quantity += inspected
+        self._arrive(inspected - undone)
 
     def inspect(self, qty: int) -> None:
         """A quantity that has arrived is put in inspection."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 
 from allocation.domain import events, model
 from allocation.domain.errors import (
     BatchConflict,
     DeliveryArrived,
+    FarDay,
     HoldConflict,
     InvalidMessage,
     InvalidSku,
@@ -26,7 +29,7 @@ from allocation.domain.errors import (
 )
 from allocation.domain.fields import SCRAP, STOCK
 from allocation.domain.harm import MissingSolver
-from allocation.domain.lines import HELD_PRIORITY, SHIPPED, Promise
+from allocation.domain.lines import HELD_PRIORITY, NO_DAY, SHIPPED, Promise
 from allocation.domain.model import OrderLine, Product
 from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
@@ -45,6 +48,8 @@ def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
     """Add bought stock and give it to backorders."""
     if event.eta is not None and event.eta_unknown:
         raise InvalidMessage(f"eta is {event.eta}, and eta_unknown is true", "Leave out one of them.")
+    if event.eta == NO_DAY:
+        raise FarDay("eta", event.eta)
     with uow:
         batch = model.Batch.bought(event)
         product = uow.products.get_by_batchref(batchref=event.ref) or uow.products.get(sku=event.sku)
@@ -108,8 +113,8 @@ def undo_receipt(event: events.ReceiptUndone, uow: AbstractUnitOfWork) -> str:
 def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWork) -> str:
     """Record another day of a delivery for every batch that is due with it."""
     with uow:
-        for product, ref in _due_with(event.delivery, uow):
-            product.require(events.BatchEtaChanged(ref, event.eta))
+        for product, refs in _due_with(event.delivery, uow):
+            product.change_delivery_eta(refs, event.eta, uow.solve)
         uow.commit()
     return event.delivery
 
@@ -117,8 +122,8 @@ def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWor
 def receive_delivery(event: events.DeliveryReceived, uow: AbstractUnitOfWork) -> str:
     """Record that a delivery arrived, with the whole quantity still due of every batch."""
     with uow:
-        for product, ref in _due_with(event.delivery, uow):
-            product.require(events.BatchReceived(ref))
+        for product, refs in _due_with(event.delivery, uow):
+            product.receive_delivery(refs, uow.solve)
         uow.commit()
     return event.delivery
 
@@ -340,15 +345,15 @@ def _of_batch(ref: str, uow: AbstractUnitOfWork) -> Product:
     return product
 
 
-def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product, str]]:
+def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product, Sequence[str]]]:
     """The batches that are due with a delivery, by SKU; raises `UnknownDelivery` or `DeliveryArrived`."""
     batches = uow.products.batches_of(delivery)
     if not batches:
         raise UnknownDelivery(delivery)
-    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.eta is not None]
+    due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.incoming_quantity]
     if not due:
         raise DeliveryArrived(delivery)
-    return due
+    return [(product, [ref for _, ref in several]) for product, several in groupby(due, itemgetter(0))]
 
 
 def _of_line(orderid: str, sku: str, uow: AbstractUnitOfWork) -> Product:
@@ -442,12 +447,12 @@ _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, 
 RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     add_batch: _SERVES,
     allocate: frozenset({events.Allocated, events.Split, events.Backordered, events.OutOfStock, events.PromiseChanged}),
-    change_batch_quantity: _FREES | _SERVES,
+    change_batch_quantity: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
     receive_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     undo_receipt: _FREES | _SERVES | {events.PromiseChanged, events.Served},
-    change_delivery_eta: frozenset({events.BatchEtaChanged}),
-    receive_delivery: frozenset({events.BatchReceived}),
+    change_delivery_eta: _FREES | _SERVES | {events.BatchEtaChanged, events.PromiseChanged, events.Served},
+    receive_delivery: _FREES | _SERVES | {events.BatchReceived, events.PromiseChanged, events.Served},
     count_batch: _FREES | _SERVES | {events.StockCounted},
     adjust_batch: _FREES | _SERVES,
     correct_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
@@ -455,7 +460,7 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     retire_product: frozenset(),
     reinstate_product: frozenset(),
     quarantine_batch: _FREES,
-    release_batch: _SERVES,
+    release_batch: _SERVES | {events.PromiseChanged, events.Served},
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
@@ -88,14 +89,15 @@ class AbstractUnitOfWork(abc.ABC):
         self._commit()
 
     def collect_new_events(self) -> Iterator[Event]:
-        """Yield the events of every product seen since the last call, each once, in the order they were raised."""
-        for product in self.products.seen:
+        """Yield the events of every product seen since the last call, by SKU, each once, in the order raised."""
+        seen = self.products.seen
+        for product in sorted(seen, key=attrgetter("sku")) if len(seen) > 1 else seen:
             if product.given:
                 given, product.given = product.given, []
                 self.record_given(given)
             raised, product.events = product.events, []
             yield from raised
-        self.products.seen.clear()
+        seen.clear()
 
     def record(self, event: Event, cause: int | None) -> int:
         """Record that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""

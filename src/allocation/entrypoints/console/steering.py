@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from allocation.domain.errors import InvalidMessage, ProductChanged, Refusal
 from allocation.domain.events import Event
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.console.changes import CHANGES, Change
 from allocation.entrypoints.console.protection import checked_form
 from allocation.entrypoints.console.rendering import url
@@ -26,7 +27,7 @@ from allocation.entrypoints.console.subjects import Subject, subject_of
 from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.entrypoints.previews import effect_of_lines
 from allocation.entrypoints.refusals import UnknownPath
-from allocation.service_layer.messages import new_message
+from allocation.service_layer.messages import checked_message
 
 SEE_OTHER = 303
 ACTOR = "console"
@@ -75,7 +76,7 @@ class _ChangeForm:
         event = self._event(change, texts)
         if not form.get(KEY):
             raise InvalidMessage("The form has no message id", "Send it from the console.")
-        message = new_message(event, ACTOR, form[KEY])._replace(at_versions=_versions(form))
+        message = checked_message(event, ACTOR, form[KEY])._replace(at_versions=_versions(form))
         try:
             await self._service.writer.handle(message)
         except ProductChanged:
@@ -87,12 +88,12 @@ class _ChangeForm:
     def _event(self, change: Change, texts: Mapping[str, str]) -> Event:
         zone = self._service.calendar.zone
         moments = {name: _with_zone(texts[name], zone) for name in change.moments if name in texts}
-        return event_from_texts(change.kind, {**texts, **moments})
+        return event_from_texts(change.kind, {**texts, **moments}, change.subject)
 
     async def _look(self, change: Change, texts: Mapping[str, str], subject: Subject) -> Mapping[str, Any]:
         """The preview, or the refusal."""
         try:
-            message = new_message(self._event(change, texts), ACTOR)
+            message = checked_message(self._event(change, texts), ACTOR)
             preview = await self._service.previews.preview([message])
             [outcome] = preview.outcomes
             if isinstance(outcome, Refusal):
@@ -114,8 +115,9 @@ def _change(request: Request) -> Change:
 
 
 def _texts(change: Change, fields: Mapping[str, str]) -> Mapping[str, str]:
-    """The given fields of the event."""
-    return {name: fields[name].strip() for name in (*change.subject, *change.asked) if name in fields}
+    """The given fields of the event. The page names the subject, exactly as it is stored; people type the others."""
+    named = {name: fields[name] for name in change.subject if name in fields}
+    return named | {name: cleaned(fields[name]) for name in change.asked if name in fields}
 
 
 def _versions(form: Mapping[str, str]) -> Mapping[str, int]:

@@ -19,16 +19,19 @@ def moved_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
 
 
 def _arrived_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
-    """The change by facts about stock: they are few, and all of them together give the arrived quantity."""
+    """The change by facts about stock: they are few, and only all of them together say how much has arrived.
+
+    A batch that was entered after that moment was there as it was entered.
+    """
     books = Books(sku)
     before = None
     for row in session.stock_told(sku):
-        if before is None and row.recorded_at > moment:
-            before = _on_hand(books, ref)
         for event in _told(row):
+            if before is None and row.recorded_at > moment:
+                before = _on_hand(books, ref)
             if type(event) in STOCK:
                 books.book(Fact(row.position, sku, type(event).__name__, None, encode(event)))
-    return 0 if before is None else _on_hand(books, ref) - before
+    return 0 if before is None else (_on_hand(books, ref) or 0) - before
 
 
 def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
@@ -49,9 +52,10 @@ def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> in
     return shipped
 
 
-def _on_hand(books: Books, ref: str) -> int:
+def _on_hand(books: Books, ref: str) -> int | None:
+    """What has arrived of the batch, shipped goods included; None: it was not entered yet."""
     batch = books.batches.get(ref)
-    return 0 if batch is None else batch.arrived_quantity + batch.inspect_quantity
+    return None if batch is None else batch.arrived_quantity + batch.inspect_quantity
 
 
 def _told(row: TimedRow) -> Iterator[Event]:
