@@ -267,8 +267,17 @@ def test_a_delivery_of_several_products_is_late_and_arrives(desk: Desk, together
 
 def test_a_delivery_is_one_cascade_of_the_ledger(desk: Desk, place: Place) -> None:
     desk.each(*delivery(), AllocationRequired("o1", SKU, 4), DeliveryEtaChanged("po-1", LATER))
-    told = [row[1:4:2] + row[4:5] for row in place.contents().ledger if row[3] in {"DeliveryEtaChanged", "BatchEtaChanged", "PromiseChanged"}]
-    assert told == [(0, "DeliveryEtaChanged", ""), (1, "BatchEtaChanged", "BED"), (2, "BatchEtaChanged", SKU), (3, "PromiseChanged", SKU)]
+    told = [
+        row[1:4:2] + row[4:5]
+        for row in place.contents().ledger
+        if row[3] in {"DeliveryEtaChanged", "BatchEtaChanged", "PromiseChanged"}
+    ]
+    assert told == [
+        (0, "DeliveryEtaChanged", ""),
+        (1, "BatchEtaChanged", "BED"),
+        (2, "BatchEtaChanged", SKU),
+        (3, "PromiseChanged", SKU),
+    ]
 
 
 def test_all_of_a_delivery_moves_or_nothing(desk: Desk) -> None:
