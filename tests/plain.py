@@ -14,13 +14,18 @@ from allocation.domain.events import (
     AllocationRequired,
     BatchCreated,
     BatchEtaChanged,
+    BatchExpired,
     BatchQuantityChanged,
+    BatchReceived,
     Deallocated,
+    DeliveryOverdue,
     Event,
+    HoldConfirmed,
     HoldEnded,
     MoveUpRequired,
     PromiseChanged,
 )
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import OrderLine, Promise, Today, part_id
 from allocation.domain.model import Batch, Product
 from allocation.domain.rules import is_hold, late_days
@@ -31,6 +36,7 @@ from allocation.service_layer.writing.store import BatchRow, LineRow
 from tests.fakes import FakeUnitOfWork
 
 ALLOWANCE = timedelta(days=1)
+ETA, EXPIRES_ON = 1, 9  # in the row of a batch
 
 Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal
 
@@ -198,16 +204,26 @@ def lines_on(product: Product, ref: str | None) -> list[OrderLine]:
 
 
 def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
-    after = shop.snapshot()
+    after, today = shop.snapshot(), shop.uow.now.date()
+    if isinstance(event, DeliveryOverdue):  # until now its lines were promised for the day it was due
+        before = before._replace(days={**before.days, event.ref: before.batches[event.ref][ETA]})
     told = [each for each in raised if isinstance(each, PromiseChanged)]
     due = list(_promises_due(before, after))
     assert sorted(told, key=repr) == sorted(due, key=repr), f"{event}: told {told}, due {due}"
     _check_closed(before, after)
     _check_called(event, raised)
+    _check_fresh(event, before, after, today)
+    if isinstance(event, BatchExpired):
+        assert after.batches[event.ref][EXPIRES_ON] < today
+        assert [key for key, (_, ref, closed) in after.lines.items() if ref == event.ref and closed is None] == []
+    if isinstance(event, DeliveryOverdue):
+        assert after.batches[event.ref][ETA] < today
+    if isinstance(event, BatchEtaChanged | BatchReceived | DeliveryOverdue):
+        _check_lasting(event, before, after)
     if isinstance(event, BatchQuantityChanged):
         _check_lost(event, raised, before, shop)
-    if isinstance(event, BatchEtaChanged):
-        _check_left(event, raised, after)
+    if isinstance(event, BatchEtaChanged | DeliveryOverdue):
+        _check_left(event, raised, before, after)
     if isinstance(event, BatchCreated | BatchEtaChanged | BatchQuantityChanged):
         _check_moved_up(event, raised, before, after)
 
@@ -291,11 +307,46 @@ def _check_fewest(
     assert sum(lost) - min(lost, default=0) < max(missing, 1), f"{event}: {lost} lost, but {missing} were missing"
 
 
-def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot) -> None:
-    """Who leaves a late batch was too late there, and comes sooner on another."""
+def _check_fresh(event: Event, before: Snapshot, after: Snapshot, today: date) -> None:
+    """Nobody gets or is shipped stock that expired; a hold that becomes a line keeps it until that is said."""
+    for key, (_, ref, closed) in after.lines.items():
+        expires_on = after.batches[ref][EXPIRES_ON] if ref is not None else None
+        if expires_on is not None and expires_on < today and not isinstance(event, HoldConfirmed):
+            known = before.lines.get(key)
+            assert known is not None, f"{event} gave {key} stock of {ref}, which expired on {expires_on}"
+            assert (known.batchref, known.closed) == (ref, closed)
+
+
+def _check_lasting(event: BatchEtaChanged | BatchReceived | DeliveryOverdue, before: Snapshot, after: Snapshot) -> None:
+    """On a batch that has another day, there is no line that it does not last for."""
+    ref = event.ref
+    if before.days[ref] == after.days[ref]:
+        return
+    for line, standing, closed in after.lines.values():
+        if standing == ref and closed is None:
+            assert _lasts(line, ref, after), f"{event}: {line} is on {ref}, which does not last"
+
+
+def _lasts(line: OrderLine, ref: str, shop: Snapshot) -> bool:
+    """Whether the stock can be used long enough when the line gets it; if it is pinned, at least on that day."""
+    sku, expires_on = shop.batches[ref][0], shop.batches[ref][EXPIRES_ON]
+    if expires_on is None:
+        return True
+    if line.priority > MAX_PRIORITY:
+        return bool(shop.days[ref] <= expires_on)
+    used_from = max(shop.days[ref], line.need_by or date.min)
+    return bool(used_from + timedelta(days=shop.products[sku][2].shelf_life_days) <= expires_on)
+
+
+def _check_left(
+    event: BatchEtaChanged | DeliveryOverdue, raised: Sequence[Event], before: Snapshot, after: Snapshot
+) -> None:
+    """Who leaves a late batch was too late there, and comes sooner on another; or it does not last any more."""
     for each in raised:
         if isinstance(each, Deallocated) and each.batchref == event.ref:
             line, ref, _ = after.lines[each.sku, each.orderid]
+            if not _lasts(before.lines[each.sku, each.orderid].line, event.ref, after):
+                continue
             assert ref not in {None, event.ref}, f"{event}: {each.orderid} left for {ref}"
             assert late_days(line, after.days[ref or ""]) < late_days(line, after.days[event.ref])
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from allocation.domain import events
 from allocation.domain.batches import Batch, BatchSource
 from allocation.domain.harm import Solver
 from allocation.domain.leaving import Leaving, Plan
-from allocation.domain.lines import LOST, OrderLine
+from allocation.domain.lines import LOST, OrderLine, Promise
+from allocation.domain.rules import is_hold
 from allocation.domain.serving import LateLines, Serving
-from allocation.domain.state import ProductState
+from allocation.domain.state import DayOf, ProductState
 
 
 class CallingLines(ProductState):
@@ -58,6 +59,35 @@ class CallingLines(ProductState):
         if batch is not None:
             self._ask_to_move_up([batch])
 
+    def _lost_on(self, batch: Batch, lines: Iterable[OrderLine]) -> set[OrderLine]:
+        """The lines that the batch does not last for, as it is now."""
+        if batch.expires_on is None:
+            return set()
+        choice = self.choice()
+        return {line for line in lines if not choice.lasts_for(batch.source_of(line), line)}
+
+    def _change_days(
+        self, batch: Batch, lines: Sequence[OrderLine], before: DayOf, lost: Collection[OrderLine], solve: Solver
+    ) -> list[OrderLine]:
+        """Lines of a batch have other days than before: tell them, and free and return the lines that leave it.
+
+        Late lines leave it for a batch that is there sooner, and the ``lost`` lines in any case.
+        """
+        after = self._days_on(batch)
+        late = [line for line in lines if batch.source_of(line) is batch]
+        placings = self._leaving().of_late(batch, late, solve, lost)
+        self._plan.add(placings)
+        leaving = {placing.line.orderid: placing.line for placing in placings}
+        for line in lines:
+            if line.orderid in leaving:
+                self._free(Promise(line, batch.reference), before(line))
+            elif not is_hold(line):
+                self._tell_day(line, before(line), after(line))
+        return list(leaving.values())
+
+    def _may_be_sold(self, batch: Batch) -> bool:
+        return batch.quarantine is None and not batch.has_expired(self.today)
+
     def _place_hold(self, hold: OrderLine, source: BatchSource | None) -> None:
         known = self._changed_promises[hold.orderid]
         del self._days[hold.orderid]
@@ -68,5 +98,5 @@ class CallingLines(ProductState):
             self._tell(events.Held(hold.orderid, hold.sku, hold.qty, source.reference, until, source.is_part), known)
 
     def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
-        if self.rules.move_up and any(batch.quarantine is None for batch in roomier):
+        if self.rules.move_up and any(self._may_be_sold(batch) for batch in roomier):
             self.events.append(events.MoveUpRequired(self.sku))

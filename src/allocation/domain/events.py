@@ -111,7 +111,9 @@ class BatchReceived(Event):
     """A batch arrived in the warehouse, or some of it did: then the rest is still due, unless it is closed."""
 
     ref: BatchRef
-    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if the whole quantity still due did")] = None
+    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if the whole quantity still due did")] = (
+        None
+    )
     rest: Annotated[Rest, Meaning("Whether the rest is still expected, or closed, because it will not come")] = EXPECTED
     rest_eta: Annotated[date | None, Meaning("Day the rest is due, if that is another day")] = None
     quarantine: Annotated[Reference | None, Meaning("Reason why the goods that arrived must not be sold yet")] = None
@@ -215,6 +217,36 @@ class BatchReleased(Event):
     """A batch in quarantine may be sold again, and so may its goods in inspection."""
 
     ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class BatchExpired(Event):
+    """The last day of a batch is over, so it must not be sold or shipped any more. Its order lines move, or wait.
+
+    The service says so by itself.
+    """
+
+    ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOverdue(Event):
+    """A delivery did not arrive on the day it was due. Its order lines are promised for later, or move.
+
+    The service says so by itself.
+    """
+
+    ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class LineBecameLate(Notice):
+    """An order line waits for stock, and the day it was needed by is over. The service says so by itself."""
+
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    need_by: Annotated[date, Meaning("Day the customer needed the stock")]
 
 
 @dataclass(frozen=True, slots=True)

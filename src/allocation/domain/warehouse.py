@@ -29,7 +29,6 @@ from allocation.domain.errors import (
 from allocation.domain.fields import CLOSED, EXPECTED
 from allocation.domain.harm import Placing, Solver, no_solver
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
-from allocation.domain.rules import is_hold
 from allocation.domain.standing import part_created
 from allocation.domain.stock import Arrived
 
@@ -278,18 +277,10 @@ class Warehouse(CallingLines):
             self._serve(list(batch.lines_to_lose()), batch, arrived=False)
         elif isinstance(fact, events.BatchReceived):
             self._serve_arrived(batch, batch.arrived)
-        after = self._days_on(batch)
-        staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]
-        late = [line for line in staying if batch.source_of(line) is batch]
-        placings = self._leaving().of_late(batch, late, solve)
-        self._plan.add(placings)
-        leaving = {placing.line.orderid: placing.line for placing in placings}
-        for line in staying:
-            if line.orderid in leaving:
-                self._free(Promise(line, batch.reference), before[line.orderid])
-            elif not is_hold(line):
-                self._tell_day(line, before[line.orderid], after(line))
-        self._call_lines(batch, [*over, *leaving.values()])
+        after, is_other = self._days_on(batch), isinstance(fact, events.BatchCorrected)
+        lines = [line for line in batch.lines_to_lose() if is_other or after(line) != before[line.orderid]]
+        moved = self._change_days(batch, lines, lambda line: before[line.orderid], self._lost_on(batch, lines), solve)
+        self._call_lines(batch, [*over, *moved])
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
         """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
