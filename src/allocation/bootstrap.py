@@ -9,6 +9,7 @@ from typing import Self
 from sqlalchemy.engine import URL
 
 from allocation import views
+from allocation.adapters.clock import SqlClock
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
@@ -36,8 +37,10 @@ from allocation.service_layer.handlers import EFFECTS
 from allocation.service_layer.previewing.preview import Previews
 from allocation.service_layer.proving.retention import Retention
 from allocation.service_layer.writing.expiry import Expiry
+from allocation.service_layer.writing.new_day import NewDay
 from allocation.service_layer.writing.store import Store
 from allocation.service_layer.writing.writer import MAX_GROUP, PILE_SHARE, Writer
+from allocation.views.new_day import brought
 
 DAY_S = 86_400
 SQLITE_PILE_SHARE = 1.0  # it writes in our own process, where larger groups save more than handling beside it
@@ -56,6 +59,7 @@ class Service:
     reader: Reader
     effects: Relay
     expiry: Expiry
+    new_day: NewDay
     retention: Retention
     store: Store
     turns: PostgresTurns | None
@@ -77,6 +81,7 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         await self.retention.close()
+        await self.new_day.close()
         await self.expiry.close()
         await self.writer.close()
         if self.turns is not None:
@@ -138,6 +143,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         ),
         reader=reader,
         expiry=Expiry(writer, lambda moment, most: reader.run(views.expired_holds, moment, most)),
+        new_day=NewDay(writer, lambda *asked: reader.run_by_index(brought, *asked), SqlClock(url), calendar),
         effects=effects,
         retention=Retention(SqlClosedLines(url), settings.keep_closed),
         store=store,

@@ -205,6 +205,33 @@ def release_batch(event: events.BatchReleased, uow: AbstractUnitOfWork) -> str:
     return event.ref
 
 
+def expire_batch(event: events.BatchExpired, uow: AbstractUnitOfWork) -> str:
+    """Stop selling a batch whose last day is over, and reallocate its order lines."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.expire_batch(ref=event.ref)
+        uow.commit()
+    return event.ref
+
+
+def mark_overdue(event: events.DeliveryOverdue, uow: AbstractUnitOfWork) -> str:
+    """Promise the lines of an overdue delivery for a later day, and reallocate late lines."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.mark_overdue(ref=event.ref, solve=uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def mark_late(event: events.LineBecameLate, uow: AbstractUnitOfWork) -> int:
+    """Record that an order line waits although it was needed already."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        late_days = product.mark_late(event)
+        uow.commit()
+    return late_days
+
+
 def cancel_allocation(event: events.AllocationCancelled, uow: AbstractUnitOfWork) -> None:
     """Cancel an order line and give its stock to backorders."""
     with uow:
@@ -406,6 +433,9 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.ProductReinstated: [reinstate_product],
     events.BatchQuarantined: [quarantine_batch],
     events.BatchReleased: [release_batch],
+    events.BatchExpired: [expire_batch],
+    events.DeliveryOverdue: [mark_overdue],
+    events.LineBecameLate: [mark_late],
     events.AllocationCancelled: [cancel_allocation],
     events.LineQuantityChanged: [change_line_quantity],
     events.LineShipped: [ship_line],
@@ -440,6 +470,9 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.WaitingLinesRepaired: [],
 }
 
+# Facts that the service says by itself when a day begins.
+BY_THE_CLOCK = frozenset({events.BatchExpired, events.DeliveryOverdue, events.LineBecameLate})
+
 # Events after a batch has more room, and after lines and holds lose their batch.
 _SERVES = frozenset({events.AllocationRequired, events.MoveUpRequired})
 _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
@@ -461,6 +494,9 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     reinstate_product: frozenset(),
     quarantine_batch: _FREES,
     release_batch: _SERVES | {events.PromiseChanged, events.Served},
+    expire_batch: _FREES,
+    mark_overdue: _FREES | _SERVES | {events.PromiseChanged},
+    mark_late: frozenset(),
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
@@ -490,6 +526,7 @@ NEEDS: Mapping[type[events.Event], Needs] = {
     events.BatchEtaChanged: Needs.MORE_AT_TIMES,
     events.BatchReceived: Needs.MORE_AT_TIMES,
     events.BatchReleased: Needs.MORE_AT_TIMES,
+    events.LineBecameLate: Needs.NAMED,
     events.AllocationCancelled: Needs.MORE_AT_TIMES,
     events.LineQuantityChanged: Needs.MORE_AT_TIMES,
     events.LineShipped: Needs.MORE_AT_TIMES,

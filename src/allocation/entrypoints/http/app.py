@@ -61,6 +61,7 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
         async with service, to_close:
             service.effects.start()
             service.expiry.start()
+            service.new_day.start()
             service.retention.start()
             yield
 
