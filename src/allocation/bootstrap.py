@@ -30,6 +30,8 @@ from allocation.service_layer import flow
 from allocation.service_layer.delivering.dead_letters import DeadLetters
 from allocation.service_layer.delivering.effects import among, bind, first_of
 from allocation.service_layer.delivering.relay import Policy, Relay
+from allocation.service_layer.delivering.stock_mail import Place
+from allocation.service_layer.delivering.stock_team import StockTeam
 from allocation.service_layer.delivering.subscriptions import Subscriptions
 from allocation.service_layer.delivering.webhooks import PostWebhook
 from allocation.service_layer.handlers import EFFECTS
@@ -63,6 +65,7 @@ class Service:
     subscriptions: Subscriptions
     sender: HttpSender
     post_webhook: PostWebhook
+    stock_team: StockTeam
     dead_letters: DeadLetters
 
     def today(self) -> Today:
@@ -72,6 +75,7 @@ class Service:
     async def __aenter__(self) -> Self:
         await self.subscriptions.start()
         self.post_webhook.start()
+        self.stock_team.start()
         self.writer.start()
         return self
 
@@ -119,10 +123,15 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         solve=solve,
         calendar=calendar,
     )
-    declared = among(bind(EFFECTS, notifications=notifications(settings)))
+    reader = Reader(url)
+    stock_team = StockTeam(
+        settings.stock_team,
+        lambda sku, cascade: reader.run_by_index(views.shortage, sku, cascade),
+        Place(settings.base_url, settings.zone),
+    )
+    declared = among(bind(EFFECTS, notifications=notifications(settings), stock_team=stock_team))
     effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
     writer.on_commit(effects.wake)
-    reader = Reader(url)
     return Service(
         settings=settings,
         url=url,
@@ -146,6 +155,7 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         subscriptions=subscriptions,
         sender=sender,
         post_webhook=post_webhook,
+        stock_team=stock_team,
         dead_letters=SqlDeadLetters(url),
     )
 

@@ -192,7 +192,9 @@ def _deliveries(tables: MemoryTables, cascades: Mapping[str, Cascade]) -> Iterat
     ]
     first: dict[tuple[object, ...], int] = {}
     needed = [
-        (id_, step, effect) for id_, step, effect, about in asked if first.setdefault((id_, effect, about), step) == step
+        (id_, step, effect)
+        for id_, step, effect, about in asked
+        if first.setdefault((id_, effect, about), step) == step
     ]
     if [row[:3] for row in tables.deliveries] != needed:
         yield f"effects: deliveries are {[row[:3] for row in tables.deliveries]}, and should be {needed}"

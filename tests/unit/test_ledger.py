@@ -76,7 +76,7 @@ def test_an_effect_has_all_it_needs_with_it() -> None:
 def test_equal_events_of_a_cascade_are_one_delivery_of_a_declared_effect() -> None:
     """A webhook gets each of them: its messages have ids, by which a receiver tells them apart."""
     trail = [*CUT, (OutOfStock("LAMP"), 3), (OutOfStock("RUG"), 3)]
-    effects = {OutOfStock: ["send_out_of_stock_notification", "webhook/w1"]}
+    effects: dict[type[Event], list[str]] = {OutOfStock: ["send_out_of_stock_notification", "webhook/w1"]}
 
     def sku_of(event: Event) -> str:
         return event.sku if isinstance(event, OutOfStock) else "LAMP"

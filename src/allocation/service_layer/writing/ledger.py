@@ -60,9 +60,11 @@ def fold(
             bodies.append((step, body))
         if effects := effects_of(kind):
             about = (sku_of(event), kind.__name__, body)
-            for effect in effects:
-                if effect not in _ONCE or told.setdefault((effect, *about), step) == step:
-                    deliveries.append(DeliveryRow(id_, step, effect, *about))
+            deliveries += [
+                DeliveryRow(id_, step, effect, *about)
+                for effect in effects
+                if effect not in _ONCE or told.setdefault((effect, *about), step) == step
+            ]
     rows = []
     for step, body in bodies:
         event, cause = trail[step]
