@@ -12,6 +12,7 @@ from allocation import views
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
+from allocation.adapters.digests import SqlDigests
 from allocation.adapters.email import notifications
 from allocation.adapters.least_harm import installed_solver
 from allocation.adapters.migrate import migrate
@@ -28,6 +29,7 @@ from allocation.domain.lines import Today
 from allocation.domain.rules import Rules, usual_rules
 from allocation.service_layer import flow
 from allocation.service_layer.delivering.dead_letters import DeadLetters
+from allocation.service_layer.delivering.digest import DigestClock, digest_effect, next_due
 from allocation.service_layer.delivering.effects import among, bind, first_of
 from allocation.service_layer.delivering.relay import Policy, Relay
 from allocation.service_layer.delivering.stock_mail import Place
@@ -66,6 +68,7 @@ class Service:
     sender: HttpSender
     post_webhook: PostWebhook
     stock_team: StockTeam
+    digest: DigestClock
     dead_letters: DeadLetters
 
     def today(self) -> Today:
@@ -87,6 +90,7 @@ class Service:
             await self.turns.close()
         self.previews.close()
         await self.effects.close()
+        await self.digest.close()
         await self.subscriptions.close()
         await self.webhooks.close()
         self.sender.close()
@@ -124,13 +128,12 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         calendar=calendar,
     )
     reader = Reader(url)
-    stock_team = StockTeam(
-        settings.stock_team,
-        lambda sku, cascade: reader.run_by_index(views.shortage, sku, cascade),
-        Place(settings.base_url, settings.zone),
-    )
-    declared = among(bind(EFFECTS, notifications=notifications(settings), stock_team=stock_team))
-    effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
+    digests = SqlDigests(url)
+    stock_team = _stock_team(settings, reader, digests)
+    mails = notifications(settings)
+    declared = among(bind(EFFECTS, notifications=mails, stock_team=stock_team))
+    find_effect = first_of(post_webhook.find, declared, digest_effect(stock_team, mails))
+    effects = Relay(Outbox(url), find_effect, _policy(settings))
     writer.on_commit(effects.wake)
     return Service(
         settings=settings,
@@ -156,12 +159,29 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         sender=sender,
         post_webhook=post_webhook,
         stock_team=stock_team,
+        digest=DigestClock(digests, effects.wake),
         dead_letters=SqlDeadLetters(url),
     )
 
 
 def _store(url: URL) -> SqliteStore | PostgresStore:
     return SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+
+
+def _stock_team(settings: Settings, reader: Reader, digests: SqlDigests) -> StockTeam:
+    hour, zone = settings.mail_digest_hour, settings.zone
+
+    async def note(sku: str, cascade: str) -> None:
+        if hour is not None:
+            await digests.note(next_due(datetime.now(UTC), hour, zone), sku, cascade)
+
+    return StockTeam(
+        settings.stock_team,
+        Place(settings.base_url, zone),
+        read=lambda sku, cascade: reader.run_by_index(views.shortage, sku, cascade),
+        read_noted=lambda noted: reader.run_by_index(views.shortages, noted),
+        note=None if hour is None else note,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from tests.builders import select
+from tests.builders import change, select
 from tests.mailserver import MailServer
 from tests.services import StartServer
 from tests.waiting import wait_until
@@ -52,3 +52,20 @@ def test_without_a_stock_team_the_log_says_once_that_no_mail_is_sent(
         "ALLOCATION_STOCK_TEAM is empty: it takes addresses, separated by commas"
     ]
     assert mails.mails == []
+
+
+def test_a_digest_that_came_due_while_nothing_ran_is_sent_at_the_start(
+    start_server: StartServer, sqlite_url: str, mails: MailServer
+) -> None:
+    smtp = {"ALLOCATION_SMTP_HOST": "127.0.0.1", "ALLOCATION_SMTP_PORT": str(mails.port)}
+    team = {"ALLOCATION_STOCK_TEAM": "ann@example.com", "ALLOCATION_MAIL_DIGEST_HOUR": "7"}
+    server = start_server(ALLOCATION_DATABASE_URL=sqlite_url, **smtp, **team)
+    server.add_batch("b1", SKU, 1)
+    server.allocate("o1", SKU, 2)
+    noted = "SELECT count(*) FROM digest"
+    wait_until(lambda: asyncio.run(select(make_url(sqlite_url), noted)) == [(1,)])
+    server.stop()
+    asyncio.run(change(make_url(sqlite_url), "UPDATE digest SET due_at = '2026-01-01T07:00:00+00:00'"))
+    assert mails.mails == []
+    start_server(ALLOCATION_DATABASE_URL=sqlite_url, **smtp, **team)
+    wait_until(lambda: mails.subjects == ["Out of stock: 1 product, 1 order line waits"])

@@ -49,7 +49,7 @@ def settings(database_url: str, server: MailServer) -> Settings:
         smtp_port=server.port,
         stock_team=("ann@example.com", "ben@example.com"),
         public_url="https://stock.example.com",
-        lease_s=1,
+        lease_s=60,  # a busy machine must not lose it
     )
 
 

@@ -7,7 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from allocation.service_layer.delivering.stock_mail import Place, Shortage, WaitingLine, about_product
+from allocation.service_layer.delivering.stock_mail import (
+    Place,
+    Shortage,
+    Shortages,
+    WaitingLine,
+    about_day,
+    about_product,
+)
 
 HERE = Place("https://stock.example.com", UTC)
 SINCE = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
@@ -73,3 +80,33 @@ def test_no_line_is_longer_than_a_mail_may_have() -> None:
     letter = about_product(shortage, Place("https://" + "x" * 192, UTC))
     assert max(map(len, letter.text.splitlines())) <= 998
     assert len(letter.subject) <= 500
+
+
+def test_a_digest_lists_every_product_with_its_lines_and_its_page() -> None:
+    chair = Shortage("CHAIR", 2, [waiting("o2", 5)], [waiting("o1", 3)])
+    letter = about_day(Shortages([chair, Shortage("SOFA", 30, [waiting("o3", 1)], [])], 0), HERE)
+    assert letter.subject == "Out of stock: 2 products, 32 order lines wait"
+    assert letter.text.splitlines() == [
+        "Since the last mail order lines began to wait for 2 products.",
+        "",
+        "CHAIR: 2 order lines wait",
+        "New:",
+        "  5 for order o2, since 2026-07-01 22:30 UTC",
+        "Waiting before:",
+        "  3 for order o1, since 2026-07-01 22:30 UTC",
+        "https://stock.example.com/console/products/CHAIR",
+        "",
+        "SOFA: 30 order lines wait",
+        "New:",
+        "  1 for order o3, since 2026-07-01 22:30 UTC",
+        "and 29 more",
+        "https://stock.example.com/console/products/SOFA",
+        "",
+        "They are allocated as soon as there is stock: add a batch, or correct the count of one.",
+    ]
+
+
+def test_a_digest_of_too_many_products_leads_to_the_others() -> None:
+    letter = about_day(Shortages([Shortage("CHAIR", 1, [waiting("o1")], [])], 1_200), HERE)
+    assert letter.subject == "Out of stock: more than 1 product, 1 order line waits"
+    assert "\nUp to 1,200 more products: https://stock.example.com/console/products?only=waiting\n" in letter.text

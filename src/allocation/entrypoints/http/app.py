@@ -62,6 +62,8 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
             service.effects.start()
             service.expiry.start()
             service.retention.start()
+            if service.settings.stock_team:
+                service.digest.start()
             yield
 
     async def is_alive(_: Request) -> Response:

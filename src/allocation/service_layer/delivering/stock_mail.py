@@ -8,6 +8,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 MOST_LINES = 100  # listed of a product
+MOST_LINES_OF_DIGEST = 20  # the same in a digest
+MOST_PRODUCTS = 100  # in a digest
 PRODUCTS_PAGE = "/console/products"
 
 
@@ -28,6 +30,20 @@ class Shortage(NamedTuple):
     waiting_lines: int
     new: Sequence[WaitingLine]
     earlier: Sequence[WaitingLine]
+
+
+class Noted(NamedTuple):
+    """A product for a digest, and the first cascade that left a line of it without stock since the last one."""
+
+    sku: str
+    cascade: str
+
+
+class Shortages(NamedTuple):
+    """The products of a digest, and the number of further ones, which were not read."""
+
+    products: Sequence[Shortage]
+    further: int
 
 
 class Place(NamedTuple):
@@ -55,12 +71,28 @@ def about_product(shortage: Shortage, place: Place) -> Letter:
     return Letter(f"Out of stock for {sku}: {waiting}", text)
 
 
+def about_day(shortages: Shortages, place: Place) -> Letter:
+    """The mail about all products that lines began to wait for since the last one."""
+    products, further = shortages
+    number = "1 product" if len(products) == 1 else f"{len(products):,} products"
+    waiting = lines_wait(sum(product.waiting_lines for product in products))
+    parts = [f"{_heading(product)}\n{_listed(product, place)}{_link(product.sku, place)}\n" for product in products]
+    more = f"Up to {further:,} more products: {place.base_url}{PRODUCTS_PAGE}?only=waiting\n\n" if further else ""
+    begun = f"Since the last mail order lines began to wait for {'more than ' if further else ''}{number}."
+    text = "\n".join([f"{begun}\n", *parts, f"{more}{_CURE}\n"])
+    return Letter(f"Out of stock: {'more than ' if further else ''}{number}, {waiting}", text)
+
+
 def lines_wait(number: int) -> str:
     """The number of order lines that wait, as a clause."""
     return {0: "no order line waits", 1: "1 order line waits"}.get(number, f"{number:,} order lines wait")
 
 
 _CURE = "They are allocated as soon as there is stock: add a batch, or correct the count of one."
+
+
+def _heading(shortage: Shortage) -> str:
+    return f"{shortage.sku}: {lines_wait(shortage.waiting_lines)}"
 
 
 def _listed(shortage: Shortage, place: Place) -> str:
