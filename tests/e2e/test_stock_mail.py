@@ -69,3 +69,25 @@ def test_a_digest_that_came_due_while_nothing_ran_is_sent_at_the_start(
     assert mails.mails == []
     start_server(ALLOCATION_DATABASE_URL=sqlite_url, **smtp, **team)
     wait_until(lambda: mails.subjects == ["Out of stock: 1 product, 1 order line waits"])
+
+
+def test_a_digest_that_was_given_up_is_shown_without_a_product(start_server: StartServer, sqlite_url: str) -> None:
+    server = start_server(ALLOCATION_DATABASE_URL=sqlite_url)
+    values = "'digest-1', 0, 'send_out_of_stock_digest', '', 'Digest', '{\"products\":[[\"CHAIR\",\"m1\"]]}'"
+    asyncio.run(
+        change(
+            make_url(sqlite_url),
+            "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body, state, error, stack, settled_at)"
+            f" VALUES ({values}, 'dead', '550 full', '', '2026-01-01T07:00:00+00:00')",
+        )
+    )
+    [letter] = server.get("/dead-letters")["dead_letters"]
+    assert (letter["id"], letter["sku"]) == ("digest-1", "")
+    listed = server.client.get("/console/deliveries")
+    shown = server.client.get(f"/console/deliveries/{letter['number']}")
+    for page in (listed, shown):
+        assert page.status_code == 200
+        assert "send_out_of_stock_digest" in page.text
+        assert 'href="/console/products/"' not in page.text
+        assert "/console/events/digest-1" not in page.text
+    assert server.get(f"/dead-letters/{letter['number']}")["body"] == {"products": [["CHAIR", "m1"]]}
