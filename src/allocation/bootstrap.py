@@ -13,6 +13,7 @@ from allocation.adapters.clock import SqlClock
 from allocation.adapters.closed_lines import SqlClosedLines
 from allocation.adapters.database import is_sqlite, parse_url
 from allocation.adapters.dead_letters import SqlDeadLetters
+from allocation.adapters.digests import SqlDigests
 from allocation.adapters.email import notifications
 from allocation.adapters.least_harm import installed_solver
 from allocation.adapters.migrate import migrate
@@ -29,8 +30,11 @@ from allocation.domain.lines import Today
 from allocation.domain.rules import Rules, usual_rules
 from allocation.service_layer import flow
 from allocation.service_layer.delivering.dead_letters import DeadLetters
+from allocation.service_layer.delivering.digest import DigestClock, digest_effect, next_due
 from allocation.service_layer.delivering.effects import among, bind, first_of
 from allocation.service_layer.delivering.relay import Policy, Relay
+from allocation.service_layer.delivering.stock_mail import Place
+from allocation.service_layer.delivering.stock_team import StockTeam
 from allocation.service_layer.delivering.subscriptions import Subscriptions
 from allocation.service_layer.delivering.webhooks import PostWebhook
 from allocation.service_layer.handlers import EFFECTS
@@ -67,6 +71,8 @@ class Service:
     subscriptions: Subscriptions
     sender: HttpSender
     post_webhook: PostWebhook
+    stock_team: StockTeam
+    digest: DigestClock
     dead_letters: DeadLetters
 
     def today(self) -> Today:
@@ -76,6 +82,7 @@ class Service:
     async def __aenter__(self) -> Self:
         await self.subscriptions.start()
         self.post_webhook.start()
+        self.stock_team.start()
         self.writer.start()
         return self
 
@@ -88,6 +95,7 @@ class Service:
             await self.turns.close()
         self.previews.close()
         await self.effects.close()
+        await self.digest.close()
         await self.subscriptions.close()
         await self.webhooks.close()
         self.sender.close()
@@ -124,10 +132,14 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         solve=solve,
         calendar=calendar,
     )
-    declared = among(bind(EFFECTS, notifications=notifications(settings)))
-    effects = Relay(Outbox(url), first_of(post_webhook.find, declared), _policy(settings))
-    writer.on_commit(effects.wake)
     reader = Reader(url)
+    digests = SqlDigests(url)
+    stock_team = _stock_team(settings, reader, digests)
+    mails = notifications(settings)
+    declared = among(bind(EFFECTS, notifications=mails, stock_team=stock_team))
+    find_effect = first_of(post_webhook.find, declared, digest_effect(stock_team, mails))
+    effects = Relay(Outbox(url), find_effect, _policy(settings))
+    writer.on_commit(effects.wake)
     return Service(
         settings=settings,
         url=url,
@@ -152,12 +164,30 @@ def bootstrap(settings: Settings, *, max_group: int = MAX_GROUP) -> Service:
         subscriptions=subscriptions,
         sender=sender,
         post_webhook=post_webhook,
+        stock_team=stock_team,
+        digest=DigestClock(digests, effects.wake),
         dead_letters=SqlDeadLetters(url),
     )
 
 
 def _store(url: URL) -> SqliteStore | PostgresStore:
     return SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+
+
+def _stock_team(settings: Settings, reader: Reader, digests: SqlDigests) -> StockTeam:
+    hour, zone = settings.mail_digest_hour, settings.zone
+
+    async def note(sku: str, cascade: str) -> None:
+        if hour is not None:
+            await digests.note(next_due(datetime.now(UTC), hour, zone), sku, cascade)
+
+    return StockTeam(
+        settings.stock_team,
+        Place(settings.base_url, zone),
+        read=lambda sku, cascade: reader.run_by_index(views.shortage, sku, cascade),
+        read_noted=lambda noted: reader.run_by_index(views.shortages, noted),
+        note=None if hour is None else note,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

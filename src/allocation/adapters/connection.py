@@ -67,6 +67,11 @@ def numbers(values: Iterable[int]) -> str:
     return json.dumps(list(values))
 
 
+def texts(values: Iterable[str]) -> str:
+    """A list as the parameter for ``{texts}``."""
+    return json.dumps(list(values))
+
+
 class Statements:
     """Runs statements on a connection under way."""
 

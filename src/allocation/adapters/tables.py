@@ -317,6 +317,17 @@ webhooks = Table(
     UniqueConstraint("url", "event_types"),
 )
 
+# The products for the next mail that lists all of a day: each with the first cascade since the last such mail that left
+# a line of it without stock.
+digest = Table(
+    "digest",
+    metadata,
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    PrimaryKeyConstraint("due_at", "sku"),
+)
+
 # A view: the ledger message by message, each row followed by the facts kept in it. ``kept_step`` is the step of that
 # row, and ``place`` the message's index in it.
 messages = table(

@@ -1,7 +1,8 @@
 """The use cases, one function each, and the tables that connect them with events.
 
-A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event and its port.
-It touches the outside world, so it runs after the commit, at least once.
+A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event and its ports, and
+the ``message_id`` of the event if it asks for that. It touches the outside world, so it runs after the commit, at least
+once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from allocation.domain import events, model
 from allocation.domain.errors import (
@@ -34,14 +35,28 @@ from allocation.domain.model import OrderLine, Product
 from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
-STOCK_TEAM = "stock@made.com"
+
+class Mail(NamedTuple):
+    """A mail to addresses separated by commas. A repeat of it has the same ``id``."""
+
+    to: str
+    subject: str
+    text: str
+    id: str
 
 
 class Notifications(Protocol):
     """Notifies people. An error means that the notification was not sent."""
 
-    def send_mail(self, to: str, subject: str) -> None:
-        """Send the mail, or raise an error."""
+    def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+        """Send the mail, or raise an error. Without a text, its text is the subject."""
+
+
+class StockTeam(Protocol):
+    """The people who buy stock, and how they are informed."""
+
+    def mail(self, sku: str, message_id: str) -> Mail | None:
+        """The mail about a product that is out of stock, caused by this message; None: no mail is sent now."""
 
 
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
@@ -349,9 +364,13 @@ def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> st
     return event.sku
 
 
-def send_out_of_stock_notification(event: events.OutOfStock, notifications: Notifications) -> None:
-    """Tell the stock team that an order line became a backorder."""
-    notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
+def send_out_of_stock_notification(
+    event: events.OutOfStock, notifications: Notifications, stock_team: StockTeam, message_id: str = ""
+) -> None:
+    """Tell the stock team by mail which order lines of a product wait."""
+    mail = stock_team.mail(event.sku, message_id)
+    if mail is not None:
+        notifications.send_mail(*mail)
 
 
 def _standing(part: Promise) -> dict[str, Any]:

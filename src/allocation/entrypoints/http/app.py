@@ -63,6 +63,8 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
             service.expiry.start()
             service.new_day.start()
             service.retention.start()
+            if service.settings.stock_team:
+                service.digest.start()
             yield
 
     async def is_alive(_: Request) -> Response:
