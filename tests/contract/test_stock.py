@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -41,7 +40,7 @@ from allocation.domain.events import (
     StockTransferred,
 )
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writing.store import BatchRow, LineRow, Wanted
+from allocation.service_layer.writing.store import BatchRow, LineRow
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.audit import audit_all
 from tests.bookkeeping import audited

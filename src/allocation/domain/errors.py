@@ -269,7 +269,7 @@ class CountBelowShipped(Refusal):
 class NothingDue(Refusal):
     """Nothing of the batch is due, so nothing can be received."""
 
-    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of one that was cancelled."
+    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of a cancelled batch."
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Batch {ref} cannot be received: nothing of it is due")
@@ -356,6 +356,12 @@ class BatchArrived(Refusal):
 
     def __init__(self, ref: str, eta: date) -> None:
         super().__init__(f"Batch {ref} cannot be due on {eta}: it is in the warehouse")
+
+
+class NotPast(Refusal):
+    """The day of the batch or order line is not over, or it does not matter to the batch or line."""
+
+    cure = "Look it up. The service tells by itself when a day is over."
 
 
 class HoldEndedAlready(Refusal):

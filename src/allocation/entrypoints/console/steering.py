@@ -25,7 +25,7 @@ from allocation.entrypoints.console.rendering import url
 from allocation.entrypoints.console.site import Site
 from allocation.entrypoints.console.subjects import Subject, subject_of
 from allocation.entrypoints.intake.texts import event_from_texts
-from allocation.entrypoints.previews import effect_of_lines
+from allocation.entrypoints.previews import effect_for_pages
 from allocation.entrypoints.refusals import UnknownPath
 from allocation.service_layer.messages import checked_message
 
@@ -101,7 +101,7 @@ class _ChangeForm:
         except Refusal as refusal:
             return {"effect": None, "refusal": refusal}
         return {
-            "effect": effect_of_lines(preview.lines),
+            "effect": effect_for_pages(preview.lines, preview.stock),
             "refusal": None,
             "sent": {**texts, VERSIONS: msgspec.json.encode(subject.among(preview.versions)).decode(), KEY: message.id},
         }
