@@ -67,6 +67,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
         self._trail: list[tuple[Event, int | None]] = []
+        self._step = 0  # in the trail, of the event now handled
         self._accepted = False
 
     def load(self, wanted: Wanted) -> None:
@@ -109,14 +110,15 @@ class GroupUnitOfWork(AbstractUnitOfWork):
 
     def record(self, event: Event, cause: int | None) -> int:
         self._trail.append((event, cause))
-        return len(self._trail) - 1
+        self._step = len(self._trail) - 1
+        return self._step
 
     def record_given(self, facts: Iterable[Event]) -> None:
-        """Facts that a rule raised while the last event of the trail is handled; this event itself is recorded already.
+        """Facts that a rule raised while the last recorded event is handled; this event itself is recorded already.
 
         The others have been applied, so the bus does not handle them.
         """
-        step = len(self._trail) - 1
+        step = self._step
         event, _ = self._trail[step]
         for fact in facts:
             if fact != event:

@@ -28,7 +28,8 @@ def _arrived_since(session: Session, sku: str, ref: str, moment: datetime) -> in
         for event in _told(row):
             if type(event) in STOCK:
                 books.book(Fact(row.position, sku, type(event).__name__, None, encode(event)))
-    return 0 if before is None else _on_hand(books, ref) - before
+    now = _on_hand(books, ref)
+    return 0 if before is None or now is None else now - before
 
 
 def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
@@ -49,9 +50,9 @@ def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> in
     return shipped
 
 
-def _on_hand(books: Books, ref: str) -> int:
+def _on_hand(books: Books, ref: str) -> int | None:
     batch = books.batches.get(ref)
-    return 0 if batch is None else batch.arrived_quantity + batch.inspect_quantity
+    return None if batch is None else batch.arrived_quantity + batch.inspect_quantity
 
 
 def _told(row: TimedRow) -> Iterator[Event]:
