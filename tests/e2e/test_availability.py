@@ -46,6 +46,7 @@ def expected(sku: str, earliest: str | None = None, *, can_promise: bool | None 
         "timeline": [{"date": day, "quantity": quantity} for day, quantity in timeline],
         "earliest": earliest,
         "can_promise": can_promise,
+        "available_quantity": 19,
     }
 
 
@@ -65,7 +66,7 @@ def test_many_products_are_told_in_one_call(server: Server, sku: str) -> None:
     found = server.get("/availability", sku=[other, unknown, sku, other])
     exhausted = {"sku": other, "available_now": 0, "timeline": [{"date": today(), "quantity": 0}]}
     assert found == {
-        "products": [{**exhausted, "earliest": None, "can_promise": None}, expected(sku)],
+        "products": [{**exhausted, "earliest": None, "can_promise": None, "available_quantity": 0}, expected(sku)],
         "unknown": [unknown],
     }
 

@@ -26,12 +26,17 @@ def mattress(server: Server) -> dict[str, str]:
     return names
 
 
+def figures(*, on_hand: int, incoming: int) -> dict[str, int]:
+    """The figures of stock that is neither blocked, overdue nor shipped."""
+    others = dict.fromkeys(("blocked_quantity", "overdue_quantity", "shipped_quantity"), 0)
+    return {"on_hand_quantity": on_hand, "incoming_quantity": incoming, **others}
+
+
 def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
     server: Server, mattress: dict[str, str]
 ) -> None:
     def batch(name: str, eta: str | None, purchased: int, allocated: int) -> dict[str, Any]:
-        on_hand = {} if eta else {"on_hand_quantity": purchased}
-        return on_hand | {
+        return figures(on_hand=0 if eta else purchased, incoming=purchased if eta else 0) | {
             "batchref": mattress[name],
             "eta": eta,
             "purchased_quantity": purchased,
@@ -47,6 +52,7 @@ def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
         "purchased_quantity": 33,
         "allocated_quantity": 30,
         "available_quantity": 3,
+        **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
         "batches": [
             batch("warehouse", None, 10, 10),
@@ -80,6 +86,7 @@ def test_all_products_come_in_pages(server: Server, mattress: dict[str, str]) ->
         "purchased_quantity": 33,
         "allocated_quantity": 30,
         "available_quantity": 3,
+        **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
     }
     assert server.get("/products", limit=1_000) == {"products": found, "next_after": None}
@@ -229,6 +236,7 @@ def test_a_line_tells_what_it_is_and_when_its_stock_is_due(server: Server, life:
             "promised": "2099-03-01",
             "need_by": "2099-02-01",
             "late_days": 28,
+            "late": True,
         },
     }
     for name, line in expected.items():

@@ -52,8 +52,11 @@ def test_a_preview_has_the_answer_and_what_becomes_of_each_line(server: Server, 
         "after": "2099-01-31",
         "late_days": 0,
         "state": "allocated",
+        "late": False,
+        "late_before": False,
     }
-    assert told["summary"] == {"moved": 1, "waiting": 0, "served": 0, "late": 0, "earlier": 0, "later": 1}
+    summary = {"moved": 1, "waiting": 0, "served": 0, "late": 0, "earlier": 0, "later": 1, "newly_late": 0}
+    assert told["summary"] == summary
     assert told["more"] is False
     assert server.post("/change_batch_quantity", cut).json() == told["answer"]
 
@@ -110,7 +113,15 @@ def test_a_list_is_previewed_one_after_the_other(server: Server, names: dict[str
     told = server.client.post("/preview", content=f"{body}\n\nnonsense\n", headers=NDJSON).json()
     assert server.ledger_position() == position
     assert [(each["line"], each["status"]) for each in told["answers"]] == [(1, 201), (2, 404), (3, 201), (5, 400)]
-    assert told["summary"] == {"moved": 1, "waiting": 1, "served": 0, "late": 0, "earlier": 0, "later": 1}
+    assert told["summary"] == {
+        "moved": 1,
+        "waiting": 1,
+        "served": 0,
+        "late": 0,
+        "earlier": 0,
+        "later": 1,
+        "newly_late": 0,
+    }
     real = server.client.post("/bulk", content=body, headers=NDJSON).text.splitlines()
     assert list(map(json.loads, real)) == told["answers"][:3]
 

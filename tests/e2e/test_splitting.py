@@ -145,12 +145,12 @@ def test_lines_are_split_on_the_command_line_and_from_files(database_url: str, t
     assert past == told("show", "anna")["order"]
     exported = run("export", "allocations", "--format=csv", database=database_url).output
     assert exported.splitlines()[1:] == [
-        "anna,RUG,4,b1,allocated,,0,,",
-        "anna/2,RUG,2,b2,allocated,,0,,anna",
-        "ben,RUG,2,b2,allocated,,0,,",
+        "anna,RUG,4,b1,allocated,,0,,,false,0",
+        "anna/2,RUG,2,b2,allocated,,0,,anna,false,0",
+        "ben,RUG,2,b2,allocated,,0,,,false,0",
     ]
     exported = run("export", "backorders", "--format=csv", database=database_url).output
-    assert [(row.split(",")[0], row.split(",")[-1]) for row in exported.splitlines()[1:]] == [
+    assert [(row.split(",")[0], row.split(",")[6]) for row in exported.splitlines()[1:]] == [
         ("ben/2", "ben"),
         ("carla", ""),
     ]

@@ -94,9 +94,17 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
         was, is_ = standing(old.get(origin(row, old)), before), standing(row, after)
         if key not in old or was != is_:
             need_by = row[6] and date.fromisoformat(row[6])
-            late = days_late(need_by, is_[2])
-            found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], was[2], is_[2], late, is_[0] or "", was[0])
+            late, was_late = lateness(need_by, is_), lateness(need_by, was)
+            days = (was[2], is_[2], late, is_[0] or "", was[0], late > 0, was_late > 0)
+            found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], *days)
     return found
+
+
+def lateness(need_by: date | None, stands: tuple[str | None, str | None, date | None, int]) -> int:
+    """By how many days an open line is late: where it stands, or since it was needed if it waits."""
+    state, _, day, _ = stands
+    is_open = state in {"allocated", "pinned", "held", "waiting"}
+    return days_late(need_by, day or TODAY) if is_open else 0
 
 
 def origin(row: Any, old: Mapping[tuple[str, str], Any]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import Miscount, Today, stock_day
+from allocation.domain.lines import Fit, Miscount, Today, stock_day
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -76,12 +76,15 @@ class MemorySession:
         found = [line for line in self._open_lines(sku, ref) if line.priority == priority and line.position < before]
         return found[::-1][:PAGE_SIZE]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        return any(_may_get(line, fits) for line in self._open_lines(sku, None))
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
         found = (line for line in self._open_lines(sku, None) if line.priority == priority and line.position > after)
-        return [line for line in found if line.qty <= max_qty or (line.part and not line.rest)][:PAGE_SIZE]
+        return [line for line in found if _may_get(line, fits)][:PAGE_SIZE]
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         def is_late(line: LineRow) -> bool:
             if line.batchref is None or line.closed or line.need_by is None or line.need_by < today.day:
@@ -94,7 +97,10 @@ class MemorySession:
         def place(line: LineRow) -> tuple[int, int]:
             return -line.priority, line.position
 
-        found = self._sorted_lines(sku, lambda line: is_late(line) and line.qty <= max_qty)
+        def fits_in_time(line: LineRow) -> bool:
+            return any(line.qty <= fit.qty and line.need_by is not None and fit.day <= line.need_by for fit in fits)
+
+        found = self._sorted_lines(sku, lambda line: is_late(line) and fits_in_time(line))
         movable = [line for line in found if 0 <= line.priority <= MAX_PRIORITY and place(line) > after]
         return sorted(movable, key=place)[:PAGE_SIZE]
 
@@ -184,6 +190,13 @@ class MemorySession:
     def _sorted_lines(self, sku: str, wanted: Callable[[LineRow], bool]) -> list[LineRow]:
         lines = (line for line in self._tables.lines.values() if line.sku == sku and wanted(line))
         return sorted(lines, key=lambda line: line.position)
+
+
+def _may_get(line: LineRow, fits: Sequence[Fit]) -> bool:
+    may_be_split = bool(line.part and not line.rest)
+    return any(
+        (may_be_split or line.qty <= fit.qty) and (line.need_by is None or line.need_by <= fit.day) for fit in fits
+    )
 
 
 def _check_numbers(changes: Changes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from itertools import groupby
@@ -14,15 +15,18 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
+from allocation.console_views.stock_then import stock_around
 from allocation.domain.days import Calendar
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.lines import Promise
+from allocation.domain.lines import Promise, Today
 from allocation.domain.rules import Rules
 from allocation.domain.standing import STOCK
+from allocation.domain.stock import Stock
 from allocation.service_layer.messages import recall, split_id
-from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
-from allocation.service_layer.proving.books import Books
+from allocation.service_layer.previewing.line_changes import Key, LineChange, keys_of, line_changes
+from allocation.service_layer.previewing.stock_changes import StockChange
+from allocation.service_layer.proving.books import Books, Fact
 from allocation.views.facts import batch_facts_before, line_facts_before
 from allocation.views.look_alikes import unknown_sku
 
@@ -45,12 +49,16 @@ class BatchState(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """The lines that a message changed; ``more``: it set off more messages than were read."""
+    """The lines and batches that a message changed; ``more``: it set off more messages than were read.
+
+    ``stock`` is None if too many messages led there and followed, or some were deleted.
+    """
 
     type: str
     fields: Mapping[str, Any]
     sku: str
     lines: Sequence[LineChange]
+    stock: Sequence[StockChange] | None
     more: bool
 
 
@@ -79,20 +87,24 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
 
 
 def touched(connection: Connection, id_: str, calendar: Calendar) -> Touched:
-    """The lines changed by this message from outside, in the form of a preview; raises `UnknownMessage`.
+    """The changes by this message from outside, in the form of a preview; raises `UnknownMessage`.
 
     Lines that were deleted since are missing.
     """
     correlation_id, _ = split_id(id_)
     first = views.event(connection, correlation_id)
     rows = connection.execute(_CASCADE, {"correlation_id": correlation_id, "limit": MOST_READ + 1}).all()
-    told = [recall(type_, body) for type_, body in rows[:MOST_READ]]
-    lines = _line_states(connection, first.sku, [orderid for orderid, _ in keys_of(told)])
-    before = _before(connection, first.sku, lines, first.position)
-    etas = _etas(connection, first.sku, first.position, told)
-    changes = line_changes(told, before, *etas, calendar.at(first.recorded_at))
-    kept = [change for change in changes if change.orderid in lines]
-    return Touched(first.type, msgspec.json.decode(first.body), first.sku, kept, len(rows) > MOST_READ)
+    by_sku: dict[str, list[Fact]] = {}
+    for row in rows[:MOST_READ]:
+        by_sku.setdefault(row.sku, []).append(Fact._make(row))
+    today = calendar.at(first.recorded_at)
+    lines: list[LineChange] = []
+    stock: list[StockChange] | None = []
+    for sku, facts in by_sku.items():
+        lines += _lines_touched(connection, sku, facts, first.position, today)
+        changed = stock_around(connection, sku, facts, today)
+        stock = None if stock is None or changed is None else [*stock, *changed]
+    return Touched(first.type, msgspec.json.decode(first.body), first.sku, lines, stock, len(rows) > MOST_READ)
 
 
 _BATCH = text(
@@ -105,8 +117,20 @@ _LINES = (
     .columns(eta=Date, need_by=Date)
 )
 _CASCADE = text(
-    "SELECT type, body FROM messages WHERE correlation_id = :correlation_id ORDER BY kept_step, place LIMIT :limit"
+    "SELECT position, sku, type, orderid, body FROM messages WHERE correlation_id = :correlation_id"
+    " ORDER BY kept_step, place LIMIT :limit"
 )
+
+
+def _lines_touched(
+    connection: Connection, sku: str, facts: Sequence[Fact], position: int, today: Today
+) -> Sequence[LineChange]:
+    """The lines of a product that these facts changed."""
+    told = [recall(fact.type, fact.body) for fact in facts]
+    lines = _line_states(connection, sku, [orderid for orderid, _ in keys_of(told)])
+    before = _before(connection, sku, lines, position)
+    changes = line_changes(told, before, *_batches(connection, sku, position, told), today)
+    return [change for change in changes if change.orderid in lines]
 
 
 def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, OrderedLine]:
@@ -130,13 +154,15 @@ def _before(connection: Connection, sku: str, lines: Mapping[str, OrderedLine], 
     return found
 
 
-def _etas(connection: Connection, sku: str, position: int, told: Iterable[Event]) -> tuple[Etas, Etas]:
-    """The ETA of each batch before and after that position of the ledger."""
+def _batches(
+    connection: Connection, sku: str, position: int, told: Iterable[Event]
+) -> tuple[Mapping[str, Stock], Mapping[str, Stock]]:
+    """The batches before and after that position of the ledger, without the quantities that their lines have."""
     books = Books(sku)
     for fact in batch_facts_before(connection, sku, position):
         books.book(fact)
-    before = {ref: batch.eta for ref, batch in books.batches.items()}
+    before = {ref: copy(batch) for ref, batch in books.batches.items()}
     for event in told:
         if type(event) in STOCK:
             STOCK[type(event)](books, event)
-    return before, {ref: batch.eta for ref, batch in books.batches.items()}
+    return before, books.batches

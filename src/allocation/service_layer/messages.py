@@ -140,7 +140,7 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
 
 
 def recall(type_: str, body: str | bytes) -> Event:
-    """The event of a ledger row; fields that were added since have their defaults, or the values that rows meant."""
+    """The event of a ledger row; fields added since have their defaults, or the value that older rows mean."""
     if type_ not in MEANT_BEFORE:
         return msgspec.json.decode(body, type=EVENTS[type_])
     values = msgspec.json.decode(body)

@@ -8,15 +8,17 @@ from allocation.service_layer.writing.store import as_moment
 from allocation.views.ledger import MAX_STEP, Events, RecordedEvent, event, events, opening
 from allocation.views.letters import DeadLetter, DeadLetterDetail, DeadLetters, dead_letter, dead_letters
 from allocation.views.lines import (
+    Lateness,
     Line,
     PromisedLine,
     allocations,
     expired_holds,
-    late_and_due,
+    lateness,
     told_priority,
     with_parts,
 )
 from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_PAGE, MAX_POSITION
+from allocation.views.shortage import shortage, shortages
 from allocation.views.stock import (
     BatchDetail,
     ProductDetail,
@@ -41,6 +43,7 @@ __all__ = [
     "DeadLetterDetail",
     "DeadLetters",
     "Events",
+    "Lateness",
     "Line",
     "ProductDetail",
     "ProductSummary",
@@ -57,10 +60,12 @@ __all__ = [
     "events",
     "expired_holds",
     "is_ready",
-    "late_and_due",
+    "lateness",
     "opening",
     "product",
     "products",
+    "shortage",
+    "shortages",
     "told_priority",
     "unusual",
     "with_parts",

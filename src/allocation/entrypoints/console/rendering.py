@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import allocation
+from allocation import views
 from allocation.console_views import stock
 from allocation.console_views.overview import MOST_COUNTED
 from allocation.entrypoints.console import ROOT, drawing
@@ -23,8 +24,8 @@ DOTS = {".", ".."}  # browsers remove these from a path, in any spelling
 LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}
 TONES = {
     **dict.fromkeys(("Allocated", "Shipped"), "good"),
-    **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
-    **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
+    **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled", "BatchExpired", "DeliveryOverdue"), "warn"),
+    **dict.fromkeys(("Backordered", "OutOfStock", "LineBecameLate"), "bad"),
 }
 # The fields whose value is a moment, which JSON has as text.
 MOMENTS = {rule.name for kind in EVENTS.values() for rule in field_rules(kind) if rule.base is datetime}
@@ -57,8 +58,10 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         "version": allocation.__version__,
         "stock_bar": drawing.stock_bar,
         "batch_bar": drawing.batch_bar,
+        "size_of": drawing.size_of,
         "chart": drawing.chart,
         "page_length": stock.PAGE,
+        "most_counted": views.MAX_COUNTED,
         "most_days": MOST_DAYS,
         "chart_height": drawing.CHART_HEIGHT,
         "axis_height": drawing.AXIS_HEIGHT,

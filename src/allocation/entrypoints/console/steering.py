@@ -23,7 +23,7 @@ from allocation.entrypoints.console.site import Site
 from allocation.entrypoints.console.subjects import Subject, subject_of
 from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.entrypoints.parameters import LAST, Number
-from allocation.entrypoints.previews import effect_of_lines
+from allocation.entrypoints.previews import effect_for_pages
 from allocation.entrypoints.refusals import UnknownPath
 from allocation.service_layer.messages import checked_message
 
@@ -96,7 +96,7 @@ class _ChangeForm:
             return {"effect": None, "refusal": refusal}
         version = preview.versions[subject.sku]
         return {
-            "effect": effect_of_lines(preview.lines),
+            "effect": effect_for_pages(preview.lines, preview.stock),
             "refusal": None,
             "sent": {**texts, VERSION: version, KEY: message.id},
         }

@@ -19,17 +19,19 @@ def moved_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
 
 
 def _arrived_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
-    """The change by facts about stock: they are few, and all of them together give the arrived quantity."""
+    """The change by facts about stock: they are few, and only all of them together say how much has arrived.
+
+    A batch that was entered after that moment was there as it was entered.
+    """
     books = Books(sku)
     before = None
     for row in session.stock_told(sku):
-        if before is None and row.recorded_at > moment:
-            before = _on_hand(books, ref)
         for event in _told(row):
+            if before is None and row.recorded_at > moment:
+                before = _on_hand(books, ref)
             if type(event) in STOCK:
                 books.book(Fact(row.position, sku, type(event).__name__, None, encode(event)))
-    now = _on_hand(books, ref)
-    return 0 if before is None or now is None else now - before
+    return 0 if before is None else (_on_hand(books, ref) or 0) - before
 
 
 def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> int:
@@ -51,6 +53,7 @@ def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> in
 
 
 def _on_hand(books: Books, ref: str) -> int | None:
+    """What has arrived of the batch, shipped goods included; None: it was not entered yet."""
     batch = books.batches.get(ref)
     return None if batch is None else batch.arrived_quantity + batch.inspect_quantity
 
