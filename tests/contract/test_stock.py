@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -41,7 +40,7 @@ from allocation.domain.events import (
     StockTransferred,
 )
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writing.store import BatchRow, LineRow, Wanted
+from allocation.service_layer.writing.store import BatchRow, LineRow
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.audit import audit_all
 from tests.bookkeeping import audited
@@ -267,8 +266,17 @@ def test_a_delivery_of_several_products_is_late_and_arrives(desk: Desk, together
 
 def test_a_delivery_is_one_cascade_of_the_ledger(desk: Desk, place: Place) -> None:
     desk.each(*delivery(), AllocationRequired("o1", SKU, 4), DeliveryEtaChanged("po-1", LATER))
-    told = [row[1:4:2] + row[4:5] for row in place.contents().ledger if row[3] in {"DeliveryEtaChanged", "BatchEtaChanged", "PromiseChanged"}]
-    assert told == [(0, "DeliveryEtaChanged", ""), (1, "BatchEtaChanged", "BED"), (2, "BatchEtaChanged", SKU), (3, "PromiseChanged", SKU)]
+    told = [
+        row[1:4:2] + row[4:5]
+        for row in place.contents().ledger
+        if row[3] in {"DeliveryEtaChanged", "BatchEtaChanged", "PromiseChanged"}
+    ]
+    assert told == [
+        (0, "DeliveryEtaChanged", ""),
+        (1, "BatchEtaChanged", "BED"),
+        (2, "BatchEtaChanged", SKU),
+        (3, "PromiseChanged", SKU),
+    ]
 
 
 def test_all_of_a_delivery_moves_or_nothing(desk: Desk) -> None:

@@ -190,6 +190,13 @@ def _check_numbers(changes: Changes) -> None:
     for batch in (*changes.new_batches, *changes.batches, *changes.rewritten_batches):
         if not 0 <= batch.shipped_quantity <= batch.allocated_quantity <= batch.purchased_quantity:
             raise ValueError(f"never_oversold: {batch}")
+        arrived = batch.arrived_quantity
+        if arrived is not None and not 0 <= arrived <= batch.purchased_quantity:
+            raise ValueError(f"arrived_quantity: {batch}")
+        if arrived is not None and not batch.shipped_quantity <= (batch.arrived_allocated or 0) <= arrived:
+            raise ValueError(f"arrived_allocated: {batch}")
+        if batch.inspect_quantity < 0:
+            raise ValueError(f"inspect_quantity: {batch}")
     waiting = [row.waiting_lines for row in changes.new_products]
     if min(waiting + [row.waiting_lines for row in changes.products], default=0) < 0:
         raise ValueError("waiting_lines: fewer than none")

@@ -244,7 +244,11 @@ class Warehouse(CallingLines):
     def _check_days(self, **days: date | None) -> None:
         """Raise `FarDay` for a day that nobody means. Goods that expire on the last day there is never expire."""
         for name, day in days.items():
-            if day is not None and (name, day) != ("expires_on", date.max) and date.min < self.today.day < day - MOST_AWAY:
+            if (
+                day is not None
+                and (name, day) != ("expires_on", date.max)
+                and date.min < self.today.day < day - MOST_AWAY
+            ):
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
@@ -291,6 +292,60 @@ class StoreCompliance:
 
             assert [late(days) for days in range(4)] == [[], [now], [now], [now, soon]]
 
+    def test_a_line_with_stock_of_the_arrived_part_of_a_batch_is_not_late(self) -> None:
+        day, today = MOMENT.date(), Today(MOMENT.date(), MOMENT.date() + timedelta(1))
+        whole = batch("whole", allocated=2)._replace(eta=day + timedelta(9))
+        parts = whole._replace(ref="parts", position=2, arrived_quantity=3, arrived_allocated=1)
+        lines = [
+            line(f"{ref}-{arrived}", ref, position=position)._replace(need_by=day, arrived=arrived)
+            for position, (ref, arrived) in enumerate(itertools.product(("whole", "parts"), (True, None)), start=3)
+        ]
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[whole, parts], new_lines=lines)
+            for rewritten in ([], ["parts"]):
+                found = kept.run(lambda session, refs=rewritten: session.late_lines(SKU, today, 6, refs, (-10, 0)))
+                assert [row.orderid for row in found] == ["whole-True", "whole-None", "parts-None"]
+
+    def test_the_batches_of_a_delivery_are_found_with_their_products(self) -> None:
+        names = [
+            ("b3", SKU, "po-1"),
+            ("b1", SKU, "po-1"),
+            ("b2", "LAMP", "po-1"),
+            ("b4", SKU, "po-2"),
+            ("b5", SKU, None),
+        ]
+        batches = [batch(ref, sku, 10, 10, n)._replace(delivery=name) for n, (ref, sku, name) in enumerate(names)]
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")], new_batches=batches)
+            found = kept.run(lambda session: list(session.delivered("po-1")))
+            assert found == [(SKU, "b3"), (SKU, "b1"), ("LAMP", "b2")]
+            assert kept.run(lambda session: list(session.delivered("po-9"))) == []
+
+    def test_the_ledger_of_a_product_is_read_forwards_about_stock_and_backwards_in_whole(self) -> None:
+        later = MOMENT + timedelta(seconds=1)
+        about = [ledger(f"m{number}", sku=SKU if number % 3 else "LAMP") for number in range(9)]
+        rows = [row._replace(orderid="o1", facts="[]") if number % 2 else row for number, row in enumerate(about)]
+        with self.opened() as kept:
+            kept.save(messages=rows[:5])
+            kept.run(lambda session: session.save(Changes(later, messages=rows[5:])))
+            backwards = kept.run(lambda session: list(session.told_before(SKU, None)))
+            assert [row.recorded_at for row in backwards] == [later] * 3 + [MOMENT] * 3
+            assert [row.facts for row in backwards] == [None, "[]", "[]", None, None, "[]"]
+            assert sorted((row.position for row in backwards), reverse=True) == [row.position for row in backwards]
+            assert kept.run(lambda session: list(session.told_before(SKU, backwards[1].position))) == backwards[2:]
+            assert kept.run(lambda session: list(session.stock_told(SKU))) == [backwards[each] for each in (4, 3, 0)]
+            assert {(row.type, row.body) for row in backwards} == {("OutOfStock", f'{{"sku":"{SKU}"}}')}
+            for none in (lambda session: session.told_before("BED", None), lambda session: session.stock_told("BED")):
+                assert list(kept.run(none)) == []
+
+    def test_the_ledger_is_read_backwards_in_pages(self) -> None:
+        with self.opened() as kept:
+            kept.save(messages=[ledger(f"m{number}") for number in range(PAGE_SIZE + 10)])
+            first = kept.run(lambda session: list(session.told_before(SKU, None)))
+            second = kept.run(lambda session: list(session.told_before(SKU, first[-1].position)))
+            assert (len(first), len(second)) == (PAGE_SIZE, 10)
+            assert kept.run(lambda session: len(session.stock_told(SKU))) == PAGE_SIZE + 10
+
     def test_changes_of_known_rows_are_kept(self) -> None:
         with self.opened() as kept:
             kept.save(
@@ -309,22 +364,30 @@ class StoreCompliance:
 
     def test_every_column_of_every_row_is_kept(self) -> None:
         first, second = date(2026, 2, 28), date(2026, 3, 31)
-        new = BatchRow("b1", SKU, first, 10, 6, 1, 10, first, 2, "OSLO", second, "wet")
+        new = BatchRow("b1", SKU, first, 10, 6, 1, 10, first, 2, "OSLO", second, "wet", "po-1", 7, 5, 2, first, MOMENT)
         rewritten = new._replace(
-            eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, quarantine=None
-        )
+            eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, location="LYON", expires_on=first,
+            quarantine=None, delivery="po-2", arrived_quantity=None, arrived_allocated=None, inspect_quantity=0,
+            last_eta=second, counted_at=MOMENT + timedelta(microseconds=1), created_as='["it\'s",1,null]',
+        )  # fmt: skip
         hold = LineRow("h1", SKU, 4, "b1", 2, -1, None, MOMENT + timedelta(microseconds=1))
-        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped", 3, 7)]
+        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped", 3, 7, arrived=True)]
         later = [
-            hold._replace(qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired"),
-            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned", rest=None),
+            hold._replace(
+                qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired", arrived=True
+            ),
+            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned", rest=None, arrived=None),
         ]
         wanted = {"refs": {"b1"}, "lines": {("o1", SKU)}, "holdids": {"h1"}}
         with self.opened() as kept:
-            kept.save(new_products=[ProductRow(SKU, 3, 0, '{"safety_stock":1}')], new_batches=[new], new_lines=lines)
+            kept.save(
+                new_products=[ProductRow(SKU, 3, 0, '{"safety_stock":1}', retired=True)],
+                new_batches=[new],
+                new_lines=lines,
+            )
             for load in (kept.load, kept.read):
                 found = load(**wanted)
-                assert found.products == [ProductRow(SKU, 3, 0, '{"safety_stock":1}')]
+                assert found.products == [ProductRow(SKU, 3, 0, '{"safety_stock":1}', retired=True)]
                 assert (found.batches, sorted(found.lines)) == ([new], lines)
             kept.save(
                 products=[ProductVersion(SKU, 4, 0, 3, '{"safety_stock":2}')],
@@ -335,10 +398,13 @@ class StoreCompliance:
                 found = load(**wanted)
                 assert found.products == [ProductRow(SKU, 4, 0, '{"safety_stock":2}')]
                 assert (found.batches, sorted(found.lines)) == ([rewritten], later)
-            kept.write(products=[ProductVersion(SKU, 5, 0, 4)], batches=[rewritten._replace(purchased_quantity=8)])
+            kept.write(
+                products=[ProductVersion(SKU, 5, 0, 4, retired=True)],
+                batches=[rewritten._replace(purchased_quantity=8)],
+            )
             found = kept.load(**wanted)
             assert (found.products, found.batches) == (
-                [ProductRow(SKU, 5, 0)],
+                [ProductRow(SKU, 5, 0, retired=True)],
                 [rewritten._replace(purchased_quantity=8)],
             )
 
@@ -509,6 +575,11 @@ def batch(ref: str = "b1", sku: str = SKU, purchased: int = 10, allocated: int =
     return BatchRow(ref, sku, None, purchased, allocated, position, purchased, None)
 
 
+def in_parts(arrived: int, allocated: int) -> BatchRow:
+    due = MOMENT.date() + timedelta(days=9)
+    return batch(allocated=8)._replace(eta=due, arrived_quantity=arrived, arrived_allocated=allocated)
+
+
 def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int = 2, sku: str = SKU) -> LineRow:
     return LineRow(orderid, sku, qty, batchref, position)
 
@@ -555,6 +626,13 @@ IMPOSSIBLE: Final[Mapping[str, Parts]] = {
     "cut below the allocated quantity": {"batches": [batch("b1", purchased=3, allocated=4)]},
     "more shipped than allocated": {"rewritten_batches": [batch("b1", allocated=1)._replace(shipped_quantity=2)]},
     "less than nothing shipped": {"new_batches": [batch("b2")._replace(shipped_quantity=-1)]},
+    "more arrived than purchased": {"rewritten_batches": [in_parts(11, 0)]},
+    "less than nothing arrived": {"new_batches": [in_parts(-1, -1)._replace(ref="b2")]},
+    "more allocated of the arrived part than it has": {"rewritten_batches": [in_parts(3, 4)]},
+    "more shipped than allocated of the arrived part": {
+        "rewritten_batches": [in_parts(3, 1)._replace(shipped_quantity=2)]
+    },
+    "less than nothing in inspection": {"new_batches": [batch("b2")._replace(inspect_quantity=-1)]},
     "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
     "a line of nothing": {"new_lines": [line("o2", qty=0)]},
 }

@@ -90,10 +90,14 @@ def test_of_a_batch_in_parts_the_day_of_the_rest_is_corrected() -> None:
 
 
 def test_a_corrected_batch_is_recognised_as_it_was_and_as_it_is() -> None:
-    shop = Shop(bought("b1", 9, 3, expires_on=day(30)), corrected("b1", 6, 5, location="LYON"), corrected("b1", delivery="x"))
+    shop = Shop(
+        bought("b1", 9, 3, expires_on=day(30)), corrected("b1", 6, 5, location="LYON"), corrected("b1", delivery="x")
+    )
     shop.send(bought("b1", 9, 3, expires_on=day(30)))
     shop.send(bought("b1", 9, 6, expires_on=day(5), location="LYON", delivery="x"))
-    with pytest.raises(BatchConflict, match=r"^Batch b1 already exists: 9 of LAMP, due 2026-02-03, expires on 2026-03-02$"):
+    with pytest.raises(
+        BatchConflict, match=r"^Batch b1 already exists: 9 of LAMP, due 2026-02-03, expires on 2026-03-02$"
+    ):
         shop.send(bought("b1", 9, 4, expires_on=day(30)))
 
 
@@ -210,7 +214,9 @@ def test_an_expiry_more_than_ten_years_away_is_refused_unless_it_means_never() -
 
 
 def test_a_day_ten_years_from_now_and_one_long_past_are_taken() -> None:
-    shop = Shop(bought("b2", 9, due=-9_000), bought("b1", 9, due=3_653), ordered("o1", 4), AllocationCancelled("o1", SKU))
+    shop = Shop(
+        bought("b2", 9, due=-9_000), bought("b1", 9, due=3_653), ordered("o1", 4), AllocationCancelled("o1", SKU)
+    )
     assert shop.available == {"b1": 9, "b2": 9}
 
 

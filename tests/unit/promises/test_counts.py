@@ -59,7 +59,14 @@ def test_six_are_on_hand_of_ten_of_which_four_were_shipped_and_nothing_changes()
 def test_fewer_than_known_free_the_newest_lines_and_no_more_than_needed() -> None:
     shop = Shop(bought("b1", 10), ordered("o1", 4), LineShipped("o1", SKU), ordered("o2", 2), ordered("o3", 4))
     raised = shop.send(counted("b1", 3))
-    assert kinds(raised) == ["StockCounted", "Deallocated", "AllocationRequired", "Backordered", "PromiseChanged", "OutOfStock"]
+    assert kinds(raised) == [
+        "StockCounted",
+        "Deallocated",
+        "AllocationRequired",
+        "Backordered",
+        "PromiseChanged",
+        "OutOfStock",
+    ]
     assert (figures(shop), shop.stands) == ((7, 3, 1), {"o1": "shipped", "o2": "b1", "o3": None})
 
 
@@ -112,7 +119,9 @@ def test_goods_in_inspection_are_counted_with_the_others() -> None:
     assert (figures(shop), shop.batch("b1").inspect_quantity) == ((6, 8, 5), 3)
     shop.send(counted("b1", 7))
     assert figures(shop) == (5, 7, 4)
-    with pytest.raises(CountImpossible, match=r"^Batch b1 cannot have been 2 on hand: 3 have left since, or are in insp"):
+    with pytest.raises(
+        CountImpossible, match=r"^Batch b1 cannot have been 2 on hand: 3 have left since, or are in insp"
+    ):
         shop.send(counted("b1", 2))
 
 
@@ -217,9 +226,13 @@ def test_it_cannot_be_less_than_was_shipped_or_is_in_inspection() -> None:
         *(bought("b1", 10), ordered("o1", 4), LineShipped("o1", SKU)),
         LineReturned("o1", SKU, 2, disposition="inspect"),
     )
-    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 3: 2 were already shipped, and 2 are in inspection$"):
+    with pytest.raises(
+        CountBelowShipped, match=r"^Batch b1 cannot have 3: 2 were already shipped, and 2 are in inspection$"
+    ):
         shop.send(BatchQuantityChanged("b1", 3))
-    with pytest.raises(CountBelowShipped, match=r"^Batch b1 cannot have 0: 2 were already shipped, and 2 are in inspection$"):
+    with pytest.raises(
+        CountBelowShipped, match=r"^Batch b1 cannot have 0: 2 were already shipped, and 2 are in inspection$"
+    ):
         shop.send(BatchQuantityChanged("b1", 0))
     shop.send(BatchQuantityChanged("b1", 4))
     assert figures(shop) == (2, 2, 0)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from allocation.domain.errors import BatchArrived, NothingDue, LineConflict, UnknownBatch
+from allocation.domain.errors import BatchArrived, LineConflict, NothingDue, UnknownBatch
 from allocation.domain.events import (
     BatchEtaChanged,
     BatchQuantityChanged,

@@ -18,7 +18,9 @@ from allocation.domain.events import (
 from tests.unit.promises.shop import SKU, Shop, bought, kinds, ordered, ruled
 
 
-def returned(orderid: str, disposition: str | None = None, qty: int | None = None, *, scrapped: bool = False) -> LineReturned:
+def returned(
+    orderid: str, disposition: str | None = None, qty: int | None = None, *, scrapped: bool = False
+) -> LineReturned:
     return LineReturned(orderid, SKU, qty, scrapped, disposition)
 
 
@@ -87,7 +89,9 @@ def test_all_that_has_arrived_was_shipped_and_comes_back_for_inspection() -> Non
 
 
 def test_goods_in_inspection_are_no_safety_stock() -> None:
-    shop = Shop(bought("b1", 9), ordered("o1", 4), LineShipped("o1", SKU), ruled(safety_stock=2), returned("o1", "inspect"))
+    shop = Shop(
+        bought("b1", 9), ordered("o1", 4), LineShipped("o1", SKU), ruled(safety_stock=2), returned("o1", "inspect")
+    )
     shop.send(ordered("o2", 4))
     assert shop.stands["o2"] is None
     shop.send(ordered("o3", 3))

@@ -72,7 +72,9 @@ def test_nothing_of_it_arrives() -> None:
 
 
 def test_lines_on_the_batch_are_served_by_priority_then_by_age_and_holds_last() -> None:
-    shop = Shop(bought("b1", 50, due=1), held("h1", 5), ordered("o1", 5), ordered("o2", 5), ordered("o3", 5, priority=2))
+    shop = Shop(
+        bought("b1", 50, due=1), held("h1", 5), ordered("o1", 5), ordered("o2", 5), ordered("o3", 5, priority=2)
+    )
     shop.send(received("b1", 12))
     assert served(shop) == {"o3", "o1"}
     shop.send(received("b1", 8))
@@ -99,7 +101,9 @@ def test_a_new_line_gets_what_has_arrived_first_and_then_the_rest() -> None:
 
 
 def test_the_part_that_has_arrived_is_in_the_warehouse_and_so_before_other_deliveries() -> None:
-    shop = Shop(bought("soon", 50, due=2), bought("b1", 50, due=9), received("b1", 5), ordered("o1", 5), ordered("o2", 5))
+    shop = Shop(
+        bought("soon", 50, due=2), bought("b1", 50, due=9), received("b1", 5), ordered("o1", 5), ordered("o2", 5)
+    )
     assert shop.stands == {"o1": "b1", "o2": "soon"}
 
 
@@ -346,7 +350,9 @@ def test_the_purchased_quantity_of_a_batch_in_parts_is_cut() -> None:
 
 
 def test_a_batch_in_parts_that_is_cut_to_what_has_arrived_is_whole_and_its_lines_are_there_now() -> None:
-    shop = Shop(bought("b1", 50, due=1), ordered("a", 8), ordered("b", 3), received("b1", 10), AllocationCancelled("a", SKU))
+    shop = Shop(
+        bought("b1", 50, due=1), ordered("a", 8), ordered("b", 3), received("b1", 10), AllocationCancelled("a", SKU)
+    )
     assert served(shop) == set()
     assert told(shop.send(BatchQuantityChanged("b1", 10))) == [("b", day(1), TODAY, 0)]
     assert (figures(shop, "b1"), shop.batch("b1").eta) == ((10, 0, 7), None)

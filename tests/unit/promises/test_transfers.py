@@ -70,9 +70,14 @@ def test_the_preferred_location_counts_from_now_on() -> None:
 
 @pytest.mark.parametrize(
     ("before", "why"),
-    [((bought("b1", 9, due=2),), "is due anyway"), ((bought("b1", 9), ordered("o1", 4), LineShipped("o1", SKU)), "was shipped in part")],
+    [
+        ((bought("b1", 9, due=2),), "is due anyway"),
+        ((bought("b1", 9), ordered("o1", 4), LineShipped("o1", SKU)), "was shipped in part"),
+    ],
 )
-def test_a_batch_that_is_due_or_shipped_in_part_gets_no_day_by_a_transfer(before: tuple[BatchCreated, ...], why: str) -> None:
+def test_a_batch_that_is_due_or_shipped_in_part_gets_no_day_by_a_transfer(
+    before: tuple[BatchCreated, ...], why: str
+) -> None:
     shop = Shop(*before)
     with pytest.raises(InvalidMessage, match=f"^eta is {day(3)}, and batch b1 {why}$"):
         shop.send(moved("b1", due=3))
@@ -89,7 +94,12 @@ def test_a_day_that_is_more_than_ten_years_away_is_refused() -> None:
 
 
 def test_a_transferred_batch_is_recognised_when_it_is_added_again() -> None:
-    shop = Shop(bought("b1", 9, location="OSLO"), moved("b1"), bought("b1", 9, location="OSLO"), bought("b1", 9, location="LYON"))
+    shop = Shop(
+        bought("b1", 9, location="OSLO"),
+        moved("b1"),
+        bought("b1", 9, location="OSLO"),
+        bought("b1", 9, location="LYON"),
+    )
     assert shop.batch("b1").location == "LYON"
     with pytest.raises(BatchConflict):
         shop.send(bought("b1", 9, location="ROME"))
@@ -202,7 +212,9 @@ def test_a_reference_that_is_taken_is_refused(sku: str) -> None:
     with pytest.raises(BatchConflict, match=f"^Batch b2 already exists: 5 of {sku}, in the warehouse$"):
         shop.send(moved("b1", 4, new_ref="b2"))
     shop.send(moved("b1", 4))
-    with pytest.raises(BatchConflict, match=r"^Batch b1@LYON already exists: 4 of LAMP, in the warehouse, location LYON$"):
+    with pytest.raises(
+        BatchConflict, match=r"^Batch b1@LYON already exists: 4 of LAMP, in the warehouse, location LYON$"
+    ):
         shop.send(moved("b1", 2))
 
 
