@@ -17,6 +17,7 @@ import typer
 from allocation import views
 from allocation.config import LEAST_KEPT_DAYS, PREFIX, Settings
 from allocation.domain.events import Event
+from allocation.domain.fields import MAX_TEXT_LENGTH
 from allocation.entrypoints.bodies import MAX_BODY_BYTES
 from allocation.entrypoints.cli.app import app
 from allocation.entrypoints.cli.exits import EXIT_CODES
@@ -78,6 +79,22 @@ that the event set off is durable. With an `Idempotency-Key` a repeated request 
 a header `Actor: anna`, of 1 to {MAX_ACTOR_LENGTH} printable characters, the ledger records the sender as `http:anna`.
 The name is not checked. `{bulk.PATH}` takes the header too, for all its lines.
 """
+NAMES = f"""\
+## Names
+
+References, SKUs, ids of orders and holds, locations and reasons are texts of 1 to {MAX_TEXT_LENGTH} printable
+characters, in Unicode's normal form C (NFC), without white space at either end. So neither a space behind a SKU nor
+another way to write É makes a second product. In files, and in the forms of the console, a text is trimmed and
+normalised. Over HTTP, on the command line and from Python (`new_message`) another text is refused, and the refusal has
+the right spelling. Case matters: `bed` and `BED` are two products, and the refusal of an unknown SKU names its
+look-alikes.
+
+Earlier versions also stored other texts, such as `BED` with a space behind it. They are kept and can be read by their
+exact text; so can be their history, and they expire and are verified like all others. Requests that name them are
+refused, except those from the console, whose pages name a product, batch or order exactly as it is stored. To get rid
+of such a SKU, open its page in the console, ship or cancel its lines there, change the quantity of its batches to the
+quantity shipped, and add the rest of the stock under the right name.
+"""
 BULK = f"""\
 ### `POST {bulk.PATH}`
 
@@ -106,7 +123,8 @@ READ = f"""\
 ## Read
 
 A page has {views.DEFAULT_PAGE:,} entries, or up to {views.MAX_PAGE:,} with `limit`. A member `next_…` is the value of
-the parameter with that name for the next page; it is null on the last page.
+the parameter with that name for the next page; it is null on the last page. A name is looked up exactly as it is given;
+if there is nothing, it is looked up trimmed and normalised, as [names](events.md#names) are written.
 """
 WEBHOOKS = """\
 ## Webhooks
@@ -167,7 +185,7 @@ def main() -> None:
 def events_page() -> str:
     asked = [kind for kind in EVENTS.values() if HANDLERS[kind]]
     facts = [kind for kind in EVENTS.values() if not HANDLERS[kind]]
-    return _page("Events", "## Requests\n", *map(_asked, asked), FACTS, *map(_fact, facts))
+    return _page("Events", NAMES, "## Requests\n", *map(_asked, asked), FACTS, *map(_fact, facts))
 
 
 def http_page() -> str:

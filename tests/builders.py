@@ -23,15 +23,16 @@ from allocation.service_layer.writing.store import MessageRow
 from allocation.service_layer.writing.writer import Writer
 
 QUERIES = {
-    "products": "SELECT sku, version_number, waiting_lines, rules FROM products ORDER BY sku",
+    "products": "SELECT sku, version_number, waiting_lines, rules, retired FROM products ORDER BY sku",
     "batches": (
         "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity, position, initial_quantity,"
-        " CAST(initial_eta AS text), shipped_quantity, location, CAST(expires_on AS text), quarantine"
-        " FROM batches ORDER BY ref"
+        " CAST(initial_eta AS text), shipped_quantity, location, CAST(expires_on AS text), quarantine, delivery,"
+        " arrived_quantity, arrived_allocated, inspect_quantity, CAST(last_eta AS text), created_as,"
+        " CAST(counted_at AS text) FROM batches ORDER BY ref"
     ),
     "lines": (
         "SELECT orderid, sku, qty, batchref, position, priority, CAST(need_by AS text), closed,"
-        " part, rest, CAST(expires_at AS text) FROM order_lines ORDER BY orderid, sku"
+        " part, rest, arrived, CAST(expires_at AS text) FROM order_lines ORDER BY orderid, sku"
     ),
     "ledger": (
         "SELECT correlation_id, step, causation_step, type, sku, orderid, body, result, actor"
@@ -114,7 +115,10 @@ def dsn(url: URL) -> str:
 def _contents(tables: Sequence[list[tuple[Any, ...]]]) -> Contents:
     """Each database has its own way to write a moment."""
     kept = Contents(*tables)
-    return kept._replace(lines=[(*rest, _moment(expires_at)) for *rest, expires_at in kept.lines])
+    return kept._replace(
+        batches=[(*rest, _moment(counted_at)) for *rest, counted_at in kept.batches],
+        lines=[(*rest, _moment(expires_at)) for *rest, expires_at in kept.lines],
+    )
 
 
 def _moment(text: str | None) -> str | None:
@@ -123,28 +127,33 @@ def _moment(text: str | None) -> str | None:
 
 def _memory_contents(tables: MemoryTables) -> Contents:
     batches = [
-        row._replace(
-            eta=row.eta and row.eta.isoformat(),  # type: ignore[arg-type]
-            initial_eta=row.initial_eta and row.initial_eta.isoformat(),  # type: ignore[arg-type]
-            expires_on=row.expires_on and row.expires_on.isoformat(),  # type: ignore[arg-type]
+        (
+            *(row.ref, row.sku, _day(row.eta), row.purchased_quantity, row.allocated_quantity, row.position),
+            *(row.initial_quantity, _day(row.initial_eta), row.shipped_quantity, row.location, _day(row.expires_on)),
+            *(row.quarantine, row.delivery, row.arrived_quantity, row.arrived_allocated, row.inspect_quantity),
+            *(_day(row.last_eta), row.created_as, row.counted_at and row.counted_at.isoformat()),
         )
         for row in tables.batches.values()
     ]
     lines = [
         (
             *(row.orderid, row.sku, row.qty, row.batchref, row.position, row.priority),
-            *(row.need_by and row.need_by.isoformat(), row.closed, row.part, row.rest),
+            *(_day(row.need_by), row.closed, row.part, row.rest, row.arrived),
             row.expires_at and row.expires_at.isoformat(),
         )
         for row in tables.lines.values()
     ]
     return Contents(
         products=sorted(map(tuple, tables.products.values())),
-        batches=sorted(map(tuple, batches)),
+        batches=sorted(batches, key=lambda row: row[:1]),
         lines=sorted(lines, key=lambda row: row[:2]),
         ledger=[told for cascade in tables.messages.values() for row, _ in cascade for told in _unfolded(row)],
         deliveries=[tuple(row) for row in tables.deliveries],
     )
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def _unfolded(row: MessageRow) -> Iterator[tuple[Any, ...]]:

@@ -10,12 +10,16 @@ from typing import Any
 from allocation.domain.events import (
     AllocationCancelled,
     AllocationRequired,
+    BatchCorrected,
+    BatchCounted,
     BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
+    DeliveryEtaChanged,
+    DeliveryReceived,
     Event,
     HoldConfirmed,
     HoldExpired,
@@ -25,11 +29,16 @@ from allocation.domain.events import (
     LineReturned,
     LineShipped,
     MoveUpRequired,
+    ProductReinstated,
+    ProductRetired,
+    ReceiptUndone,
     RepairRequired,
     RulesChanged,
+    StockAdjusted,
     StockHeld,
+    StockTransferred,
 )
-from allocation.domain.fields import STRATEGIES, Between, OneOf
+from allocation.domain.fields import CLOSED, EXPECTED, INSPECT, SCRAP, STOCK, STRATEGIES, Between, OneOf
 from allocation.service_layer.messages import EVENTS, FieldRule, field_rules, incoming_types
 
 Maker = Callable[[random.Random, str], Event]
@@ -38,7 +47,9 @@ BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SKUS = ("LAMP", "LAMP", "LAMP", "LAMP", "RUG")
 DAYS = tuple(BEGIN.date() + timedelta(days=days) for days in (-1, 0, 1, 4, 9))
 MOMENTS = tuple(BEGIN + timedelta(hours=hours) for hours in (-1, 40, 400, 1_000))
+COUNTED = (None, *(BEGIN + timedelta(hours=hours) for hours in (-1, 0, 2, 26)))
 LOCATIONS = (None, None, "LYON", "OSLO")
+DELIVERIES = ("PO-1", "PO-2")  # of every SKU
 ORDERS = 9
 PARTS = (*[""] * 5, "/2", "/3")  # of which there may be some, or orders that are called so
 
@@ -90,13 +101,17 @@ def _maker(kind: type[Event]) -> Maker:
 
 
 def _batch_created(dice: random.Random, sku: str) -> Event:
+    eta = _day(dice)
     return BatchCreated(
         _ref(dice, sku),
         sku,
         dice.randint(1, 12),
-        _day(dice),
+        eta,
         dice.choice((None, None, DAYS[-2], DAYS[-1])),
         dice.choice(LOCATIONS),
+        dice.choice((None, *DELIVERIES)),
+        quarantine=dice.choice((*[None] * 9, "wet")),
+        eta_unknown=eta is None and dice.random() < 0.2,
     )
 
 
@@ -115,7 +130,61 @@ def _eta_changed(dice: random.Random, sku: str) -> Event:
 
 
 def _received(dice: random.Random, sku: str) -> Event:
-    return BatchReceived(_ref(dice, sku), dice.choice((None, 0, 3, 6, 12)))
+    qty, rest = dice.choice((None, 0, 1, 2, 3, 6, 12)), dice.choice((EXPECTED, EXPECTED, EXPECTED, CLOSED))
+    rest_eta = dice.choice((*[None] * 9, *DAYS)) if qty is not None and rest == EXPECTED else None
+    return BatchReceived(_ref(dice, sku), qty, rest, rest_eta, dice.choice((*[None] * 7, "wet")))
+
+
+def _undone(dice: random.Random, sku: str) -> Event:
+    return ReceiptUndone(_ref(dice, sku), dice.choice((None, 1, 2, 4)))
+
+
+def _delivery_late(dice: random.Random, _: str) -> Event:
+    return DeliveryEtaChanged(dice.choice(DELIVERIES), dice.choice(DAYS))
+
+
+def _delivery_received(dice: random.Random, _: str) -> Event:
+    return DeliveryReceived(dice.choice(DELIVERIES))
+
+
+def _counted(dice: random.Random, sku: str) -> Event:
+    return BatchCounted(_ref(dice, sku), dice.choice((0, 1, 2, 3, 5, 9)), None, dice.choice(COUNTED))
+
+
+def _adjusted(dice: random.Random, sku: str) -> Event:
+    return StockAdjusted(_ref(dice, sku), dice.choice((-6, -2, -1, -1, 1, 3)), "broken")
+
+
+def _corrected(dice: random.Random, sku: str) -> Event:
+    return BatchCorrected(
+        _ref(dice, sku),
+        dice.choice((None, None, *DAYS)),
+        dice.choice((None, None, *DAYS[2:])),
+        dice.choice(LOCATIONS),
+        dice.choice((None, *DELIVERIES)),
+    )
+
+
+def _transferred(dice: random.Random, sku: str) -> Event:
+    """A part becomes a batch with a name that may be taken, or with one that follows from the others."""
+    qty = dice.choice((None, 1, 2, 4))
+    new_ref = None if qty is None else dice.choice((None, _ref(dice, sku), f"{sku.lower()}-5"))
+    return StockTransferred(
+        _ref(dice, sku),
+        dice.choice(LOCATIONS[2:]),
+        qty,
+        new_ref,
+        dice.choice((None, None, *DAYS[1:])),
+        keep_lines=dice.choice((True, True, False)),
+    )
+
+
+def _retired(_: random.Random, sku: str) -> Event:
+    return ProductRetired(sku)
+
+
+def _reinstated(_: random.Random, sku: str) -> Event:
+    return ProductReinstated(sku)
 
 
 def _quarantined(dice: random.Random, sku: str) -> Event:
@@ -139,7 +208,8 @@ def _shipped(dice: random.Random, sku: str) -> Event:
 
 
 def _returned(dice: random.Random, sku: str) -> Event:
-    return LineReturned(_orderid(dice), sku, dice.choice((None, 1, 2, 3)), dice.choice((True, False)))
+    scrapped, disposition = dice.choice(((False, None), (True, None), (False, STOCK), (False, INSPECT), (True, SCRAP)))
+    return LineReturned(_orderid(dice), sku, dice.choice((None, 1, 2, 3)), scrapped, disposition)
 
 
 def _pinned(dice: random.Random, sku: str) -> Event:
@@ -191,7 +261,16 @@ MAKERS: dict[type[Event], tuple[Maker, int]] = {  # each with how often it comes
     AllocationRequired: (_allocation_required, 16),
     BatchQuantityChanged: (_quantity_changed, 4),
     BatchEtaChanged: (_eta_changed, 3),
-    BatchReceived: (_received, 3),
+    BatchReceived: (_received, 6),
+    ReceiptUndone: (_undone, 2),
+    DeliveryEtaChanged: (_delivery_late, 1),
+    DeliveryReceived: (_delivery_received, 1),
+    BatchCounted: (_counted, 3),
+    StockAdjusted: (_adjusted, 2),
+    BatchCorrected: (_corrected, 2),
+    StockTransferred: (_transferred, 3),
+    ProductRetired: (_retired, 1),
+    ProductReinstated: (_reinstated, 4),
     BatchQuarantined: (_quarantined, 1),
     BatchReleased: (_released, 2),
     AllocationCancelled: (_cancelled, 2),

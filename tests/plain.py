@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
@@ -17,52 +16,63 @@ from allocation.domain.events import (
     BatchQuantityChanged,
     Deallocated,
     Event,
-    HoldEnded,
-    MoveUpRequired,
     PromiseChanged,
 )
-from allocation.domain.lines import OrderLine, Promise, Today, part_id
+from allocation.domain.lines import OrderLine, Today, part_id
 from allocation.domain.model import Batch, Product
 from allocation.domain.rules import is_hold, late_days
 from allocation.domain.splitting import can_be_split
 from allocation.service_layer import messagebus
 from allocation.service_layer.writing.rows import row_of_batch, row_of_line
 from allocation.service_layer.writing.store import BatchRow, LineRow
-from tests.fakes import FakeUnitOfWork
-
-ALLOWANCE = timedelta(days=1)
+from tests.fakes import FakeRepository, FakeUnitOfWork
+from tests.plain_stock import check_stock
+from tests.snapshot import ALLOWANCE, PlainProduct, Snapshot, day_of, known_day
 
 Answer = tuple[Any, Sequence[Event]] | str  # the result and what was raised; or the name of the refusal
 
 
-Rows = tuple[dict[str, tuple[int, int]], dict[str, BatchRow], dict[tuple[str, str], LineRow]]
+Rows = tuple[dict[str, tuple[int, int, bool]], dict[str, BatchRow], dict[tuple[str, str], LineRow]]
 
 
-class Snapshot(NamedTuple):
-    """All rows of all products: by SKU, by batch reference, by SKU and order id."""
+class PlainRepository(FakeRepository):
+    """Remembers what was on hand of each batch after each message, so that it knows what came and left."""
 
-    products: dict[str, tuple[Any, ...]]
-    batches: dict[str, tuple[Any, ...]]
-    lines: dict[tuple[str, str], Promise]
-    days: dict[str, date]  # from which a batch's stock is there
-    in_parts: frozenset[str]  # batches of which some has arrived
-    today: date
+    def __init__(self) -> None:
+        super().__init__([])
+        self.on_hand: dict[str, list[tuple[datetime, int]]] = {}
 
-    def day(self, line: OrderLine, ref: str) -> date:
-        """The day of a line's stock on a batch."""
-        return self.today if line.arrived and ref in self.in_parts else self.days[ref]
+    def moved(self, sku: str, ref: str, since: datetime) -> int:
+        known = self.on_hand[ref]
+        return known[-1][1] - self.on_hand_at(ref, since)
+
+    def on_hand_at(self, ref: str, moment: datetime) -> int:
+        return next((qty for told_at, qty in reversed(self.on_hand[ref]) if told_at <= moment), 0)
+
+    def remember(self, now: datetime) -> None:
+        for product in self.all():
+            for batch in product.batches:
+                batch.on_hand_stored = batch.on_hand_quantity
+                self.on_hand.setdefault(batch.reference, []).append((now, batch.on_hand_quantity))
 
 
 class PlainUnitOfWork(FakeUnitOfWork):
     """Remembers what was handled."""
 
+    products: PlainRepository
+
     def __init__(self) -> None:
         super().__init__()
+        self.products = PlainRepository()
         self.handled: list[Event] = []
 
     def record(self, event: Event, cause: int | None) -> int:
         self.handled.append(event)
         return len(self.handled) - 1
+
+    def record_given(self, facts: Iterable[Event]) -> None:
+        told = self.handled[-1]
+        self.handled += [fact for fact in facts if fact != told]
 
 
 class PlainShop:
@@ -105,6 +115,7 @@ class PlainShop:
         for product in self.products():
             check_product(product)
         check_change(event, raised, before, self)
+        self.uow.products.remember(now)
         return result, raised
 
     def rows(self) -> Rows:
@@ -116,7 +127,9 @@ class PlainShop:
             batches |= {batch.reference: row_of_batch(batch) for batch in product.batches}
             for promise in product.changed_promises.values():
                 lines[promise.line.orderid, product.sku] = row_of_line(promise)
-        versions = {product.sku: (product.version_number, product.waiting_lines) for product in products}
+        versions = {
+            product.sku: (product.version_number, product.waiting_lines, product.retired) for product in products
+        }
         return versions, batches, lines
 
     def products(self) -> list[Product]:
@@ -126,37 +139,24 @@ class PlainShop:
         products = self.products()
         batches = [batch for product in products for batch in product.batches]
         return Snapshot(
-            {each.sku: (each.version_number, each.waiting_lines, each.rules, each.retired) for each in products},
             {
-                each.reference: (
-                    *(each.sku, each.eta, each.purchased_quantity, each.allocated_quantity, each.position),
-                    *(each.initial_quantity, each.initial_eta, each.shipped_quantity),
-                    *(each.location, each.expires_on, each.quarantine, each.delivery, each.arrived_quantity),
-                    *(each.inspect_quantity, each.last_eta, each.counted_at, each.created),
-                )
-                for each in batches
+                each.sku: PlainProduct(each.version_number, each.waiting_lines, each.rules, each.retired)
+                for each in products
             },
+            {batch.reference: row_of_batch(batch) for batch in batches},
             {
                 (product.sku, orderid): promise
                 for product in products
                 for orderid, promise in product.changed_promises.items()
             },
             {batch.reference: day_of(batch, self.uow.now.date()) for batch in batches},
-            frozenset(batch.reference for batch in batches if batch.arrived is not None),
             self.uow.now.date(),
         )
 
 
-def day_of(batch: Batch, today: date) -> date:
-    """The day its stock is there: nobody knows when a delivery comes whose day is past, but not before tomorrow."""
-    if batch.eta is None:
-        return today
-    return today + ALLOWANCE if batch.eta < today else batch.eta
-
-
 def stored_rows(tables: MemoryTables) -> Rows:
     """What storage has."""
-    versions = {sku: (row.version_number, row.waiting_lines) for sku, row in tables.products.items()}
+    versions = {sku: (row.version_number, row.waiting_lines, bool(row.retired)) for sku, row in tables.products.items()}
     return versions, tables.batches, tables.lines
 
 
@@ -165,13 +165,14 @@ def check_product(product: Product) -> None:
     assert not product.events
     assert not product._days
     product.check_told()
-    held, shipped = Counter[str](), Counter[str]()
+    held, shipped, arrived = Counter[str](), Counter[str](), Counter[str]()
     for orderid, (line, batchref, closed) in product.changed_promises.items():
         assert line.orderid == orderid
         if batchref is not None:
             assert closed in {None, "shipped"}
             held[batchref] += line.qty
             shipped[batchref] += line.qty if closed else 0
+            arrived[batchref] += line.qty if closed or line.arrived else 0
         elif closed is None:
             assert not is_hold(line), f"{line} waits"
             assert product.choice().of(line) is None, f"{line} waits and would fit"
@@ -182,7 +183,7 @@ def check_product(product: Product) -> None:
     for batch in product.batches:
         assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity
         assert batch.shipped_quantity == shipped[batch.reference]
-        check_arrived(product, batch)
+        check_batch(batch, arrived[batch.reference])
         standing = {line.orderid: line for line in batch.lines_to_lose()}
         assert standing == {line.orderid: line for line in lines_on(product, batch.reference)}
     assert product.waiting_lines == len(lines_on(product, None))
@@ -192,14 +193,16 @@ def check_product(product: Product) -> None:
     assert max(positions) <= product.version_number
 
 
-def check_arrived(product: Product, batch: Batch) -> None:
-    """Of a batch in parts, the lines that have stock of the arrived part fit into it."""
+def check_batch(batch: Batch, held_of_arrived: int) -> None:
+    """A batch in parts counts what is held of the part that has arrived; no line of a whole one says it has any."""
     assert batch.inspect_quantity >= 0
-    if batch.arrived is not None:
-        served = sum(line.qty for line in lines_on(product, batch.reference) if line.arrived)
-        assert batch.arrived.allocated_quantity == served + batch.shipped_quantity <= batch.arrived.quantity
-        assert 0 < batch.arrived.quantity < batch.purchased_quantity, f"{batch} is whole"
-        assert batch.eta is not None
+    assert 0 <= batch.shipped_quantity <= batch.arrived_quantity
+    if batch.arrived is None:
+        assert [line for line in batch.lines_to_lose() if line.arrived] == [], f"{batch} is whole"
+        return
+    assert batch.eta is not None
+    assert batch.arrived.allocated_quantity == held_of_arrived <= batch.arrived.quantity
+    assert 0 < batch.arrived.quantity < batch.purchased_quantity
 
 
 def check_parts(product: Product, line: OrderLine) -> None:
@@ -224,12 +227,9 @@ def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: 
     assert sorted(told, key=repr) == sorted(due, key=repr), f"{event}: told {told}, due {due}"
     _check_closed(before, after)
     _check_called(event, raised)
-    if isinstance(event, BatchQuantityChanged):
-        _check_lost(event, raised, before, shop)
-    if isinstance(event, BatchEtaChanged):
-        _check_left(event, raised, after)
     if isinstance(event, BatchCreated | BatchEtaChanged | BatchQuantityChanged):
         _check_moved_up(event, raised, before, after)
+    check_stock(event, raised, before, after, shop.uow.products.on_hand_at)
 
 
 def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]:
@@ -238,14 +238,10 @@ def _promises_due(before: Snapshot, after: Snapshot) -> Iterator[PromiseChanged]
         line, ref, closed = before.lines.get(_origin((sku, orderid), before, after), now._replace(batchref=None))
         if ref is None or closed or now.closed or is_hold(line):
             continue
-        old = _told(before.day(line, ref))
-        new = _told(after.day(now.line, now.batchref)) if now.batchref else None
+        old = known_day(before.day_of(line, ref))
+        new = known_day(after.day_of(now.line, now.batchref)) if now.batchref else None
         if old != new:
             yield PromiseChanged(orderid, sku, now.line.qty, old, new, late_days(now.line, new))
-
-
-def _told(day: date) -> date | None:
-    return None if day == date.max else day
 
 
 def _origin(key: tuple[str, str], before: Snapshot, after: Snapshot) -> tuple[str, str]:
@@ -279,53 +275,6 @@ def _check_called(event: Event, raised: Sequence[Event]) -> None:
     assert set(called) <= freed | served, f"{event} called {called} in vain"
 
 
-def _check_lost(event: BatchQuantityChanged, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
-    """Those lose their stock who have to, in the order of losing, and no more than needed."""
-    sku, _, _, allocated, *_ = before.batches[event.ref]
-    today = Today(shop.uow.now.date(), date.max)
-    rules = before.products[sku][2]
-    raised = list(itertools.takewhile(lambda each: not isinstance(each, MoveUpRequired), raised))
-    stood = [
-        line for (of, _), (line, ref, closed) in before.lines.items() if (of, ref, closed) == (sku, event.ref, None)
-    ]
-    free = [line for line in stood if not rules.is_frozen(line, today)]
-    if rules.least_harm and sum(line.qty for line in free) >= allocated - event.qty:
-        _check_fewest(event, raised, free, allocated - event.qty)
-        return
-    stood.sort(key=lambda line: (rules.is_frozen(line, today), line.priority, -line.position))
-    missing, lost = allocated - event.qty, []
-    for line in stood:
-        if missing > 0:
-            lost.append(line.orderid)
-            missing -= line.qty
-    freed = [each.orderid for each in raised if isinstance(each, Deallocated)]
-    holds = {line.orderid for line in stood if is_hold(line)}
-    assert freed == lost, f"{event}: {freed} lost, not {lost}"
-    moved = {each.holdid for each in raised if isinstance(each, HoldEnded)}
-    assert moved <= holds & set(lost)
-
-
-def _check_fewest(
-    event: BatchQuantityChanged, raised: Sequence[Event], free: Sequence[OrderLine], missing: int
-) -> None:
-    """With the least harm no more lines lose their stock than have to, and none that is frozen."""
-    freed = {each.orderid for each in raised if isinstance(each, Deallocated) and each.batchref == event.ref}
-    assert freed <= {line.orderid for line in free}
-    lost = [line.qty for line in free if line.orderid in freed]
-    assert sum(lost) >= missing
-    assert sum(lost) - min(lost, default=0) < max(missing, 1), f"{event}: {lost} lost, but {missing} were missing"
-
-
-def _check_left(event: BatchEtaChanged, raised: Sequence[Event], after: Snapshot) -> None:
-    """Who leaves a late batch was too late there, and comes sooner on another."""
-    for each in raised:
-        if isinstance(each, Deallocated) and each.batchref == event.ref:
-            line, ref, _ = after.lines[each.sku, each.orderid]
-            assert ref is not None, f"{event}: {each.orderid} left for {ref}"
-            assert ref != event.ref or line.arrived, f"{event}: {each.orderid} left for {ref}"
-            assert late_days(line, after.day(line, ref)) < late_days(line, after.days[event.ref])
-
-
 def _check_moved_up(
     event: BatchCreated | BatchEtaChanged | BatchQuantityChanged,
     raised: Sequence[Event],
@@ -337,6 +286,6 @@ def _check_moved_up(
         if isinstance(each, Deallocated) and each.batchref != event.ref:
             line, ref, _ = after.lines[each.sku, each.orderid]
             assert before.products[each.sku][2].move_up
-            assert late_days(line, after.days[each.batchref]) > 0
+            assert late_days(line, before.day_of(before.lines[each.sku, each.orderid].line, each.batchref)) > 0
             assert ref is not None
-            assert late_days(line, after.days[ref]) == 0, f"{event}: {each.orderid} is late on {ref} too"
+            assert late_days(line, after.day_of(line, ref)) == 0, f"{event}: {each.orderid} is late on {ref} too"

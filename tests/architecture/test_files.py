@@ -15,7 +15,7 @@ MOST_LINES = 450
 # declarations of events and of use cases are lists, which grow with the events.
 LONGER: Mapping[str, int] = {
     "testing/store.py": 640,
-    "adapters/postgresql.py": 480,
+    "adapters/postgresql.py": 470,
     "domain/events.py": 600,
     "service_layer/handlers.py": 560,
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from allocation.adapters.memory import MemorySession
-from allocation.domain.lines import Today
+from allocation.domain.lines import Fit, Today
 from allocation.domain.model import Miscount
 from allocation.service_layer.delivering.effects import Unreachable
 from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, TimedRow, Wanted
@@ -53,15 +53,15 @@ class Generous(MemorySession):
 
 
 class Backward(MemorySession):
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
-        return super().waiting_lines(sku, after, max_qty, priority)[::-1]
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
+        return super().waiting_lines(sku, after, fits, priority)[::-1]
 
 
 class Patient(MemorySession):
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        return super().late_lines(sku, today, max_qty, (), after)
+        return super().late_lines(sku, today, fits, (), after)
 
 
 class Landlocked(MemorySession):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date
 
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
+from allocation.domain.lines import Fit
 from allocation.service_layer.writing.store import Changes, Session, Wanted
 from allocation.testing.store import SKU, batch, changed, line, product
 from tests.contract.conftest import MOMENT, Place
@@ -24,7 +26,7 @@ def test_what_is_looked_at_is_what_is_loaded(place: Place) -> None:
     wanted = Wanted(skus={SKU}, refs={"full"}, lines={("o1", SKU)})
 
     def everything(session: Session) -> tuple[object, ...]:
-        pages = session.newest_lines(SKU, "b1", 99), session.waiting_lines(SKU, 0, 99)
+        pages = session.newest_lines(SKU, "b1", 99), session.waiting_lines(SKU, 0, [Fit(99, date.max)])
         return (*map(list, pages), session.load(wanted), session.batch(SKU, "full"), session.line(SKU, "o2"))
 
     store = place.store

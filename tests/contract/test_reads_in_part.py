@@ -8,14 +8,16 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import date
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
 from allocation.adapters import postgresql, sqlite
-from allocation.adapters.postgresql import PostgresSession, PostgresStore, array_literal
+from allocation.adapters.postgresql import PostgresSession, PostgresStore, _bounds, array_literal
 from allocation.adapters.sqlite import SqliteStore
+from allocation.domain.lines import Fit
 from allocation.service_layer.writing.store import PAGE_SIZE, UNUSUAL_PRIORITIES, Changes, Loaded, Session, Wanted
 from allocation.testing.store import batch, ledger, line, product
 from tests.builders import on, select
@@ -31,13 +33,16 @@ def load(session: Session, sku: str) -> Loaded:
     return session.load(wanted(sku))
 
 
+SOON, NONE = Fit(9, MOMENT.date()), Fit(0, date.max)
+
 READS: dict[str, Callable[[Session, str], Any]] = {
     "load": load,
     "batch": lambda session, sku: session.batch(sku, f"{sku}-7"),
     "line": lambda session, sku: session.line(sku, "o7"),
     "newest_lines": lambda session, sku: session.newest_lines(sku, f"{sku}-7", 99_999),
-    "waiting_lines": lambda session, sku: session.waiting_lines(sku, 0, 1)[:1],
-    "late_lines": lambda session, sku: session.late_lines(sku, on(MOMENT.date()), 9, ["b7"], (0, 0)),
+    "waiting_lines": lambda session, sku: session.waiting_lines(sku, 0, [Fit(1, date.max)])[:1],
+    "any_waiting": lambda session, sku: session.any_waiting(sku, [NONE]),
+    "late_lines": lambda session, sku: session.late_lines(sku, on(MOMENT.date()), [SOON], ["b7"], (0, 0)),
     "priorities": lambda session, sku: session.priorities(sku, f"{sku}-7"),
 }
 
@@ -150,10 +155,11 @@ POSTGRES_READS: dict[str, Callable[[str], tuple[str, tuple[Any, ...]]]] = {
     "batch": lambda sku: (postgresql.BATCH, (sku, f"{sku}-7")),
     "line": lambda sku: (postgresql.LINE, (sku, "o7")),
     "newest_lines": lambda sku: (postgresql.NEWEST_LINES, (sku, f"{sku}-7", 99_999)),
-    "waiting_lines": lambda sku: (postgresql.WAITING_LINES, (sku, 0, 1)),
-    "late_lines": lambda sku: (postgresql.LATE_LINES, (sku, *on(MOMENT.date()), 9, array_literal(["b7"]), 0, 0)),
+    "waiting_lines": lambda sku: (postgresql.WAITING_LINES, (sku, 0, *_bounds([Fit(1, date.max)]))),
+    "any_waiting": lambda sku: (postgresql.ANY_WAITING, (sku, *_bounds([NONE]))),
+    "late_lines": lambda sku: (postgresql.LATE_LINES, late_arguments(sku)),
     "newest_lines_of": lambda sku: (postgresql.NEWEST_LINES_OF, (sku, f"{sku}-7", 99_999, 1)),
-    "waiting_lines_of": lambda sku: (postgresql.WAITING_LINES_OF, (sku, 0, 1, 1)),
+    "waiting_lines_of": lambda sku: (postgresql.WAITING_LINES_OF, (sku, 0, *_bounds([Fit(1, date.max)]), 1)),
     "priorities_on": lambda sku: (postgresql.PRIORITIES_ON, (array_literal(UNUSUAL_PRIORITIES), sku, f"{sku}-7")),
     "priorities_waiting": lambda sku: (postgresql.PRIORITIES_WAITING, (array_literal(UNUSUAL_PRIORITIES), sku)),
 }
@@ -166,6 +172,10 @@ def load_arguments(sku: str) -> tuple[str, ...]:
     asked = wanted(sku)
     orderids, skus = zip(*asked.lines, strict=True)
     return tuple(map(array_literal, (asked.skus, asked.refs, orderids, skus, asked.message_ids, asked.holdids)))
+
+
+def late_arguments(sku: str) -> tuple[Any, ...]:
+    return (sku, *on(MOMENT.date()), MOMENT.date(), array_literal(["b7"]), 0, 0, *_bounds([SOON])[2:])
 
 
 def test_postgres_reads_as_many_rows_of_a_long_history_as_of_a_short_one(postgres_place: Place) -> None:

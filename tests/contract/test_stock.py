@@ -249,10 +249,7 @@ def delivery() -> list[Event]:
 @pytest.mark.parametrize("together", [False, True])
 def test_a_delivery_of_several_products_is_late_and_arrives(desk: Desk, together: bool) -> None:
     late, arrived = DeliveryEtaChanged("po-1", LATER), DeliveryReceived("po-1")
-    if together:
-        results = desk.send(*delivery(), late)
-    else:
-        results = [*desk.each(*delivery()), *desk.send(late)]
+    results = desk.send(*delivery(), late) if together else [*desk.each(*delivery()), *desk.send(late)]
     assert results == ["b1", "b2", "b3", "b4", "po-1"]
     assert [desk.batch(ref).eta for ref in ("b1", "b2", "b3", "b4")] == [LATER, LATER, DUE, None]
     desk.check()

@@ -111,7 +111,7 @@ def check_that_all_can_be_read(connection: Connection, kept: Contents) -> None:
 
 
 async def check_that_now_is_the_past_until_now(shop: Shop, kept: Contents) -> None:
-    for sku, _, waiting_lines, _ in kept.products:
+    for sku, _, waiting_lines, *_ in kept.products:
         found = (await shop.read(find_past, sku, shop.now)).product
         assert found is not None
         assert found.waiting_lines == waiting_lines

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
-from allocation.domain.lines import Miscount, Today
+from allocation.domain.lines import Fit, Miscount, Today
 from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
 
 T = TypeVar("T")
@@ -44,15 +44,19 @@ class WatchedSession:
         self._calls["newest_lines"] += 1
         return self._session.newest_lines(sku, ref, before, priority)
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        self._calls["any_waiting"] += 1
+        return self._session.any_waiting(sku, fits)
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
         self._calls["waiting_lines"] += 1
-        return self._session.waiting_lines(sku, after, max_qty, priority)
+        return self._session.waiting_lines(sku, after, fits, priority)
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         self._calls["late_lines"] += 1
-        return self._session.late_lines(sku, today, max_qty, rewritten, after)
+        return self._session.late_lines(sku, today, fits, rewritten, after)
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         self._calls["miscounts"] += 1

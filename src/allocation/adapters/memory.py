@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import Miscount, Today, stock_day
+from allocation.domain.lines import Fit, Miscount, Today, stock_day
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -76,12 +76,15 @@ class MemorySession:
         found = [line for line in self._open_lines(sku, ref) if line.priority == priority and line.position < before]
         return found[::-1][:PAGE_SIZE]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        return any(_may_get(line, fits) for line in self._open_lines(sku, None))
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
         found = (line for line in self._open_lines(sku, None) if line.priority == priority and line.position > after)
-        return [line for line in found if line.qty <= max_qty or (line.part and not line.rest)][:PAGE_SIZE]
+        return [line for line in found if _may_get(line, fits)][:PAGE_SIZE]
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         def is_late(line: LineRow) -> bool:
             if line.batchref is None or line.closed or line.need_by is None or line.need_by < today.day:
@@ -94,7 +97,10 @@ class MemorySession:
         def place(line: LineRow) -> tuple[int, int]:
             return -line.priority, line.position
 
-        found = self._sorted_lines(sku, lambda line: is_late(line) and line.qty <= max_qty)
+        def fits_in_time(line: LineRow) -> bool:
+            return any(line.qty <= fit.qty and line.need_by is not None and fit.day <= line.need_by for fit in fits)
+
+        found = self._sorted_lines(sku, lambda line: is_late(line) and fits_in_time(line))
         movable = [line for line in found if 0 <= line.priority <= MAX_PRIORITY and place(line) > after]
         return sorted(movable, key=place)[:PAGE_SIZE]
 
@@ -186,23 +192,34 @@ class MemorySession:
         return sorted(lines, key=lambda line: line.position)
 
 
+def _may_get(line: LineRow, fits: Sequence[Fit]) -> bool:
+    may_be_split = bool(line.part and not line.rest)
+    return any(
+        (may_be_split or line.qty <= fit.qty) and (line.need_by is None or line.need_by <= fit.day) for fit in fits
+    )
+
+
 def _check_numbers(changes: Changes) -> None:
     for batch in (*changes.new_batches, *changes.batches, *changes.rewritten_batches):
         if not 0 <= batch.shipped_quantity <= batch.allocated_quantity <= batch.purchased_quantity:
             raise ValueError(f"never_oversold: {batch}")
-        arrived = batch.arrived_quantity
-        if arrived is not None and not 0 <= arrived <= batch.purchased_quantity:
-            raise ValueError(f"arrived_quantity: {batch}")
-        if arrived is not None and not batch.shipped_quantity <= (batch.arrived_allocated or 0) <= arrived:
-            raise ValueError(f"arrived_allocated: {batch}")
-        if batch.inspect_quantity < 0:
-            raise ValueError(f"inspect_quantity: {batch}")
+        _check_arrived(batch)
     waiting = [row.waiting_lines for row in changes.new_products]
     if min(waiting + [row.waiting_lines for row in changes.products], default=0) < 0:
         raise ValueError("waiting_lines: fewer than none")
     for line in (*changes.new_lines, *changes.lines):
         if line.qty <= 0:
             raise ValueError(f"qty: {line}")
+
+
+def _check_arrived(batch: BatchRow) -> None:
+    if batch.inspect_quantity < 0:
+        raise ValueError(f"inspect_quantity: {batch}")
+    arrived = batch.arrived_quantity
+    if arrived is None:
+        return
+    if not batch.shipped_quantity <= (batch.arrived_allocated or 0) <= arrived <= batch.purchased_quantity:
+        raise ValueError(f"arrived_allocated: {batch}")
 
 
 def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:

@@ -23,8 +23,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from allocation.adapters.database import postgres_engine
-from allocation.domain.fields import MAX_POSITION, MAX_PRIORITY
-from allocation.domain.lines import Miscount, Today
+from allocation.adapters.postgresql_pages import (
+    ANY_WAITING,
+    LATE_LINES,
+    LINE_COLUMNS,
+    NEWEST_LINES,
+    NEWEST_LINES_OF,
+    WAITING_LINES,
+    WAITING_LINES_OF,
+)
+from allocation.domain.fields import MAX_POSITION
+from allocation.domain.lines import Fit, Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
@@ -120,7 +129,6 @@ LOAD = WANTED.format(
 LOOKING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 BATCH_COLUMNS = ", ".join(BatchRow._fields)
-LINE_COLUMNS = ", ".join(LineRow._fields)
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 DELIVERY_COLUMNS = ", ".join(DeliveryRow._fields)
 
@@ -134,38 +142,6 @@ PRIORITIES = (
 )
 PRIORITIES_ON = PRIORITIES.format(standing="batchref = $3")
 PRIORITIES_WAITING = PRIORITIES.format(standing="batchref IS NULL")
-# The lines of the usual priority are found by an index of all lines, the few others by one of their own.
-NEWEST_LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
-    f" AND closed IS NULL AND priority = 0 ORDER BY position DESC LIMIT {PAGE_SIZE}"
-)
-NEWEST_LINES_OF = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE batchref = $2 AND sku = $1 AND position < $3"
-    f" AND closed IS NULL AND priority <> 0 AND priority = $4 ORDER BY position DESC LIMIT {PAGE_SIZE}"
-)
-# Also lines that are too large and may be split.
-WAITING_LINES = (
-    f"SELECT * FROM ((SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL"
-    f" AND position > $2 AND qty <= $3 AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE})"
-    f" UNION ALL (SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL"
-    " AND part IS NOT NULL AND rest IS NULL AND position > $2 AND qty > $3 AND priority = 0"
-    f" ORDER BY position LIMIT {PAGE_SIZE})) AS found ORDER BY position LIMIT {PAGE_SIZE}"
-)
-WAITING_LINES_OF = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines WHERE sku = $1 AND batchref IS NULL AND closed IS NULL AND position > $2"
-    " AND (qty <= $3 OR (part IS NOT NULL AND rest IS NULL)) AND priority <> 0 AND priority = $4"
-    f" ORDER BY position LIMIT {PAGE_SIZE}"
-)
-LATE_LINES = f"""
-    SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
-    FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
-    WHERE line.sku = $1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= $2 AND qty <= $4
-    AND priority BETWEEN 0 AND {MAX_PRIORITY}
-    AND (batches.eta > need_by OR (batches.eta < $2 AND $3 > need_by) OR batches.ref = ANY($5::text::text[]))
-    AND NOT (arrived_quantity IS NOT NULL AND coalesce(arrived, false))
-    AND (-priority, line.position) > ($6, $7)
-    ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
-"""
 DELIVERED = "SELECT sku, ref FROM batches WHERE delivery = $1 ORDER BY sku, position"
 TIMED_COLUMNS = ", ".join(TimedRow._fields)
 STOCK_TOLD = f"SELECT {TIMED_COLUMNS} FROM ledger WHERE sku = $1 AND orderid IS NULL ORDER BY position"
@@ -317,14 +293,19 @@ class PostgresSession:
         statement, *of = (NEWEST_LINES_OF, priority) if priority else (NEWEST_LINES,)
         return [LineRow(*record) for record in self.fetch(statement, sku, ref, before, *of)]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        [[found]] = self.fetch(ANY_WAITING, sku, *_bounds(fits))
+        return bool(found)
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
         statement, *of = (WAITING_LINES_OF, priority) if priority else (WAITING_LINES,)
-        return [LineRow(*record) for record in self.fetch(statement, sku, after, max_qty, *of)]
+        return [LineRow(*record) for record in self.fetch(statement, sku, after, *_bounds(fits), *of)]
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
-        arguments = (sku, today.day, today.overdue, max_qty, array_literal(list(rewritten)), *after)
+        first, arrays = max(today.day, fits[-1].day), _bounds(fits)[2:]
+        arguments = (sku, *today, first, array_literal(list(rewritten)), *after, *arrays)
         return [LineRow(*record) for record in self.fetch(LATE_LINES, *arguments)]
 
     def miscounts(self, sku: str) -> Sequence[Miscount]:
@@ -355,6 +336,11 @@ class LookingSession(PostgresSession):
 
     def load(self, wanted: Wanted) -> Loaded:
         return _loaded(self.fetch(READ, *_load_arguments(wanted)))
+
+
+def _bounds(fits: Sequence[Fit]) -> tuple[int, date, str, str]:
+    qtys, days = array_literal([fit.qty for fit in fits]), array_literal([fit.day.isoformat() for fit in fits])
+    return fits[0].qty, fits[-1].day, qtys, days
 
 
 def _load_arguments(wanted: Wanted) -> Sequence[str]:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from allocation.adapters.database import LOCK_TIMEOUT_S, sqlite_engine
 from allocation.domain.fields import MAX_POSITION, MAX_PRIORITY
-from allocation.domain.lines import Miscount, Today
+from allocation.domain.lines import Fit, Miscount, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     UNUSUAL_PRIORITIES,
@@ -80,28 +80,57 @@ NEWEST_LINES_OF = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref = ?"
     f" AND position < ? AND closed IS NULL AND priority <> 0 AND priority = ? ORDER BY position DESC LIMIT {PAGE_SIZE}"
 )
+# A line fits: ?3 is the largest quantity, ?4 the last day, and ?5 has every quantity with its day.
+FITS = (
+    "qty <= ?3 AND coalesce(need_by, '') <= ?4 AND EXISTS ("
+    "SELECT 1 FROM json_each(?5) AS fit WHERE qty <= fit.value ->> 0 AND coalesce(need_by, '') <= fit.value ->> 1)"
+)
+TO_SPLIT = "part IS NOT NULL AND rest IS NULL AND coalesce(need_by, '') <= ?4"
+# The days that lines are needed by are looked at one by one, since there may be any number of lines of one.
+ANY_WAITING = f"""
+    WITH RECURSIVE days (day) AS (
+        SELECT min(need_by) FROM order_lines INDEXED BY ix_order_lines_waiting_kinds
+        WHERE sku = ?1 AND batchref IS NULL AND closed IS NULL AND need_by <= ?4
+        UNION ALL SELECT (
+            SELECT min(need_by) FROM order_lines INDEXED BY ix_order_lines_waiting_kinds
+            WHERE sku = ?1 AND batchref IS NULL AND closed IS NULL AND need_by > days.day AND need_by <= ?4
+        ) FROM days WHERE days.day IS NOT NULL
+    ) SELECT EXISTS (
+        SELECT 1 FROM order_lines INDEXED BY ix_order_lines_waiting_kinds
+        WHERE sku = ?1 AND batchref IS NULL AND closed IS NULL AND need_by IS NULL AND qty <= ?3
+    ) OR EXISTS (
+        SELECT 1 FROM days CROSS JOIN json_each(?5) AS fit WHERE day <= fit.value ->> 1 AND EXISTS (
+            SELECT 1 FROM order_lines INDEXED BY ix_order_lines_waiting_kinds
+            WHERE sku = ?1 AND batchref IS NULL AND closed IS NULL AND need_by = day AND qty <= fit.value ->> 0
+        )
+    ) OR EXISTS (
+        SELECT 1 FROM order_lines INDEXED BY ix_order_lines_to_split
+        WHERE sku = ?1 AND batchref IS NULL AND closed IS NULL AND {TO_SPLIT}
+    )
+"""
 # Also lines that are too large and may be split.
 WAITING_LINES = (
     f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_waiting WHERE sku = ?1 AND batchref IS NULL"
-    " AND closed IS NULL AND position > ?2 AND qty <= ?3 AND priority = 0"
+    f" AND closed IS NULL AND position > ?2 AND priority = 0 AND {FITS}"
     f" UNION ALL SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_to_split WHERE sku = ?1"
-    " AND batchref IS NULL AND closed IS NULL AND part IS NOT NULL AND rest IS NULL AND position > ?2 AND qty > ?3"
+    f" AND batchref IS NULL AND closed IS NULL AND {TO_SPLIT} AND position > ?2 AND NOT ({FITS})"
     f" AND priority = 0 ORDER BY position LIMIT {PAGE_SIZE}"
 )
 WAITING_LINES_OF = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ? AND batchref IS NULL"
-    " AND closed IS NULL AND position > ? AND (qty <= ? OR (part IS NOT NULL AND rest IS NULL))"
-    " AND priority <> 0 AND priority = ?"
+    f"SELECT {LINE_COLUMNS} FROM order_lines INDEXED BY ix_order_lines_by_priority WHERE sku = ?1 AND batchref IS NULL"
+    f" AND closed IS NULL AND position > ?2 AND (({FITS}) OR ({TO_SPLIT}))"
+    " AND priority <> 0 AND priority = ?6"
     f" ORDER BY position LIMIT {PAGE_SIZE}"
 )
 LATE_LINES = f"""
     SELECT {", ".join(f"line.{column}" for column in LineRow._fields)}
     FROM order_lines AS line JOIN batches ON batches.ref = line.batchref
-    WHERE line.sku = ?1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= ?2 AND qty <= ?4
+    WHERE line.sku = ?1 AND closed IS NULL AND need_by IS NOT NULL AND need_by >= ?4
     AND priority BETWEEN 0 AND {MAX_PRIORITY}
     AND (batches.eta > need_by OR (batches.eta < ?2 AND ?3 > need_by)
         OR batches.ref IN (SELECT value FROM json_each(?5)))
     AND NOT (arrived_quantity IS NOT NULL AND coalesce(arrived, false))
+    AND EXISTS (SELECT 1 FROM json_each(?8) AS fit WHERE qty <= fit.value ->> 0 AND need_by >= fit.value ->> 1)
     AND (-priority, line.position) > (?6, ?7)
     ORDER BY -priority, line.position LIMIT {PAGE_SIZE}
 """
@@ -226,21 +255,26 @@ class SqliteSession:
             return [_line(row) for row in self._execute(NEWEST_LINES_OF, (sku, ref, before, priority))]
         return [_line(row) for row in self._execute(NEWEST_LINES, (ref, before))]
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        return any(row[0] for row in self._execute(ANY_WAITING, (sku, 0, *_bounds(fits))))
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
+        asked = (sku, after, *_bounds(fits))
         if priority:
-            return [_line(row) for row in self._execute(WAITING_LINES_OF, (sku, after, max_qty, priority))]
-        return [_line(row) for row in self._execute(WAITING_LINES, (sku, after, max_qty))]
+            return [_line(row) for row in self._execute(WAITING_LINES_OF, (*asked, priority))]
+        return [_line(row) for row in self._execute(WAITING_LINES, asked)]
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         arguments = (
             sku,
             today.day.isoformat(),
             today.overdue.isoformat(),
-            max_qty,
+            max(today.day, fits[-1].day).isoformat(),
             json.dumps(list(rewritten)),
             *after,
+            _text_of(fits),
         )
         return [_line(row) for row in self._execute(LATE_LINES, arguments)]
 
@@ -269,6 +303,14 @@ class SqliteSession:
             written = self._execute(statement, arguments).rowcount
             if written != len(rows):
                 raise StoreConflict(f"{written} of {len(rows)} {part} are as they were loaded")
+
+
+def _bounds(fits: Sequence[Fit]) -> tuple[int, str, str]:
+    return fits[0].qty, fits[-1].day.isoformat(), _text_of(fits)
+
+
+def _text_of(fits: Sequence[Fit]) -> str:
+    return json.dumps([(fit.qty, fit.day.isoformat()) for fit in fits])
 
 
 def _batch(row: Sequence[object]) -> BatchRow:

@@ -152,6 +152,14 @@ _partial_index(
     order_lines.c.qty,
     where="batchref IS NULL AND closed IS NULL",
 )
+# By kind, to see whether any of them fits, however many lines of each kind there are.
+_partial_index(
+    "ix_order_lines_waiting_kinds",
+    order_lines.c.sku,
+    order_lines.c.need_by,
+    order_lines.c.qty,
+    where="batchref IS NULL AND closed IS NULL",
+)
 # These indexes have only the few lines with such a value, so that other lines do not pay for them.
 _partial_index(
     "ix_order_lines_to_split",

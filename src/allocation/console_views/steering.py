@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Date, bindparam, text
 from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
 from allocation.domain.days import Calendar
-from allocation.domain.errors import UnknownBatch, UnknownLine, UnknownSku
+from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
 from allocation.domain.lines import Promise
 from allocation.domain.rules import Rules
@@ -24,6 +24,7 @@ from allocation.service_layer.messages import recall, split_id
 from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
 from allocation.service_layer.proving.books import Books
 from allocation.views.facts import batch_facts_before, line_facts_before
+from allocation.views.look_alikes import unknown_sku
 
 MOST_READ = 50_000  # messages of a cascade
 MOST_AT_ONCE = 500  # lines that are looked up together
@@ -73,7 +74,7 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
     """The product's own rules, None: the usual ones. Raises `UnknownSku`."""
     found = connection.execute(text("SELECT rules FROM products WHERE sku = :sku"), {"sku": sku}).one_or_none()
     if found is None:
-        raise UnknownSku(sku)
+        raise unknown_sku(connection, sku)
     return None if found[0] is None else msgspec.json.decode(found[0], type=Rules)
 
 

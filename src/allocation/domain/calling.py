@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from allocation.domain import events
 from allocation.domain.batches import Batch, BatchSource
-from allocation.domain.harm import Solver
+from allocation.domain.harm import Placing, Solver
 from allocation.domain.leaving import Leaving, Plan
 from allocation.domain.lines import LOST, OrderLine
 from allocation.domain.serving import LateLines, Serving
@@ -16,17 +16,13 @@ from allocation.domain.state import ProductState
 class CallingLines(ProductState):
     """A product that knows whom to free and whom to call. It decides nothing by itself."""
 
-    def require(self, event: events.Event) -> None:
-        """Have the bus handle an event next: it is a part of a larger one, about several products."""
-        self.events.append(event)
-
     def _plan_for(self, batch: Batch, qty: int, solve: Solver) -> Plan:
         plan = Plan()
         plan.add(self._leaving().of_cut(batch, batch.allocated_quantity - qty, solve))
         return plan
 
-    def _leaving(self) -> Leaving:
-        return Leaving(self._sources, self.rules, self.today, self._service_key)
+    def _leaving(self, placed: Sequence[Placing] = ()) -> Leaving:
+        return Leaving(self._sources, self.rules, self.today, self._service_key, placed)
 
     def _is_spared(self, line: OrderLine) -> bool:
         """Whether the line loses its batch only if there is no other."""

@@ -6,8 +6,10 @@ bug) is not here: it is a failure, and failures are loud.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
+from allocation.domain.fields import cleaned
 from allocation.domain.lines import NO_DAY, Creation, OrderLine, own_priority
 
 
@@ -27,13 +29,23 @@ class InvalidMessage(Refusal):
     """The input is not an event: malformed, or a field is missing, unknown or out of its limits."""
 
 
+def _did_you_mean(look_alikes: Sequence[str]) -> str:
+    """The products that may be meant. A name of an earlier version that looks like another is quoted."""
+    names = [each if cleaned(each) == each else ascii(each) for each in look_alikes]
+    return f" (did you mean {' or '.join(names)}?)" if names else ""
+
+
 class InvalidSku(Refusal):
     """No batch of this SKU was ever bought."""
 
     cure = "Add a batch of it first."
 
-    def __init__(self, sku: str) -> None:
-        super().__init__(f"Invalid sku {sku}")
+    def __init__(self, sku: str, look_alikes: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"Invalid sku {sku}{_did_you_mean(look_alikes)}",
+            "Correct the SKU, or add a batch of it first." if look_alikes else None,
+        )
+        self.sku = sku
 
 
 class UnknownSku(Refusal):
@@ -41,8 +53,9 @@ class UnknownSku(Refusal):
 
     cure = "Look the SKU up in the list of products."
 
-    def __init__(self, sku: str) -> None:
-        super().__init__(f"Unknown sku {sku}")
+    def __init__(self, sku: str, look_alikes: Sequence[str] = ()) -> None:
+        super().__init__(f"Unknown sku {sku}{_did_you_mean(look_alikes)}")
+        self.sku = sku
 
 
 class LedgerBeginsLater(Refusal):

@@ -5,6 +5,7 @@ A field is annotated with its limits (`Text`, `Between`, `OneOf`) and its `Meani
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +18,10 @@ MAX_POSITION = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Limits of a reference, SKU or order id: printable characters only, so no control characters."""
+    """Limits of a reference, SKU or order id: printable characters only, so no control characters.
+
+    It is in Unicode's normal form C and has no white space at either end, so that equal names are equal texts.
+    """
 
     max_length: int = MAX_TEXT_LENGTH
 
@@ -51,6 +55,11 @@ class Meaning:
     """The meaning of a field for people in a shop or a warehouse: one sentence, without its full stop."""
 
     sentence: str
+
+
+def cleaned(text: str) -> str:
+    """The text as names are stored: in Unicode's normal form C, without white space at either end."""
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
 
 
 EXPECTED = "expected"

@@ -26,12 +26,16 @@ class Plan(dict[str, str | None]):
 
 
 class Leaving(NamedTuple):
-    """The sources of a product as they are, its rules, and the key that puts lines in the order they are served."""
+    """The sources of a product as they are, its rules, and the key that puts lines in the order they are served.
+
+    Lines that are ``placed`` have left their sources, and have the room that is planned for them.
+    """
 
     sources: Sequence[BatchSource]
     rules: Rules
     today: Today
     service_key: Callable[[OrderLine], tuple[int, int]]
+    placed: Sequence[Placing] = ()
 
     def of_late(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> Sequence[Placing]:
         """The lines that come too late on the batch and sooner on another one with room, in the order served."""
@@ -83,7 +87,7 @@ class Leaving(NamedTuple):
         return found
 
     def _greedy_late(self, batch: Batch, late: Iterable[OrderLine]) -> Sequence[Placing]:
-        room = Room(self.sources)
+        room = self._room()
         choice = Choice(self.sources, self.rules, self.today, room)
         placings: list[Placing] = []
         for line in sorted(late, key=self.service_key):
@@ -114,24 +118,33 @@ class Leaving(NamedTuple):
                 placings.append(Placing(line, chosen.key if chosen else None))
         return placings
 
+    def _room(self) -> Room:
+        room = Room(self.sources)
+        for line, key in self.placed:
+            if key is not None:
+                room.take(key, line.qty)
+        return room
+
     def _places(self, batch: Batch) -> list[Place]:
-        """The other batches that any line may go to as far as there is room.
+        """The other batches that lines may go to. There is no room for the solver where not any line may have it.
 
         The solver takes their room for independent: so the arrived part of a batch is not in the room of the rest.
         """
-        room = Room(self.sources)
+        room = self._room()
         for arrived in self.sources:
             if isinstance(arrived, Arrived):
                 room[arrived.reference] -= arrived.available_quantity
         return [
-            Place(each.key, room[each.key], each.day(self.today))
+            Place(each.key, room[each.key] if self._is_for_any(each, batch) else 0, each.day(self.today))
             for each in self.sources
-            if each.reference != batch.reference
-            and room[each.key] > 0
-            and each.quarantine is None
-            and each.expires_on is None
-            and not (each.eta is None and self.rules.safety_stock)
+            if each is not batch and room[each.key] > 0 and each.quarantine is None
         ]
+
+    def _is_for_any(self, source: BatchSource, left: Batch) -> bool:
+        """Whether any line that leaves the batch may have stock of that source as far as there is room."""
+        if source.reference == left.reference or source.expires_on is not None:
+            return False
+        return not (source.eta is None and self.rules.safety_stock)
 
 
 def stays(line: OrderLine) -> bool:

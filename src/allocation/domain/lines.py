@@ -166,6 +166,13 @@ class Creation(NamedTuple):
     delivery: str | None
 
 
+class Fit(NamedTuple):
+    """Lines that may fit into a batch: of at most ``qty``, and ``day`` bounds the day they are needed by."""
+
+    qty: int
+    day: date
+
+
 class Miscount(NamedTuple):
     """By how much a counter in storage exceeds the sum over the lines: of a batch, or of the waiting lines (None).
 

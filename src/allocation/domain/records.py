@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from allocation.domain.batches import Batch, NoStoredLines, StoredLines
-from allocation.domain.lines import Miscount, OrderLine, Promise, Today
+from allocation.domain.lines import Fit, Miscount, OrderLine, Promise, Today
 
 
 class Records(StoredLines, Protocol):
@@ -21,17 +21,22 @@ class Records(StoredLines, Protocol):
     def batch(self, ref: str) -> Batch | None:
         """The batch of this product with that reference, exhausted or not."""
 
-    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+    def any_waiting(self, fits: Sequence[Fit]) -> bool:
+        """Whether `waiting_lines` has any for a priority. It costs the same however many lines wait."""
+
+    def waiting_lines(self, priority: int, after: int, fits: Sequence[Fit]) -> Sequence[OrderLine]:
         """A page of backorders of a priority, oldest first, with positions above ``after``.
 
-        No line is larger than ``max_qty``, except lines that may be split.
+        Each has a fit that is large enough and not before the day it is needed by. A line that may be split has any
+        quantity.
         """
 
     def late_lines(
-        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
-        """A page of the lines promised too late that are needed today or later, none above ``max_qty``.
+        """A page of the lines promised too late that are needed today or later.
 
+        Each has a fit that is large enough and not after the day it is needed by.
         They are sorted by priority, the highest first, then by position; the page begins behind the line ``after``.
         Storage has an outdated ETA of the batches that were ``rewritten`` since, so it may return more of their lines.
         """
@@ -49,11 +54,14 @@ class _NoRecords(NoStoredLines):
     def batch(self, ref: str) -> Batch | None:
         return None
 
-    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
+    def any_waiting(self, fits: Sequence[Fit]) -> bool:
+        return False
+
+    def waiting_lines(self, priority: int, after: int, fits: Sequence[Fit]) -> Sequence[OrderLine]:
         return ()
 
     def late_lines(
-        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
         return ()
 

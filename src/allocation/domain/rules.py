@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, OrderLine, Today, days_late, is_pinned
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Fit, OrderLine, Today, days_late, is_pinned
 from allocation.domain.stock import ARRIVED_MARK, Source
 
 WAREHOUSE_FIRST: Final = "warehouse-first"
@@ -94,16 +94,38 @@ class Room(dict[str, int]):
     The part of a batch that has arrived shares its stock with the rest: no more is left of it than of the batch.
     """
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         super().__init__((source.key, source.available_quantity) for source in sources)
+        # The free stock of the parts that have arrived, by itself: the lines on the rest may need it, too.
+        self._arrived = {
+            source.key: source.quantity - source.allocated_quantity for source in sources if source.is_part
+        }
+        self._summed: frozenset[str] = frozenset()
+        self._sum = 0
 
     def take(self, key: str, qty: int) -> None:
         """A line gets so much of that source; with a negative quantity, it gives it back."""
         batch = key.removesuffix(ARRIVED_MARK)
-        self[batch] -= qty
         arrived = batch + ARRIVED_MARK
-        if arrived in self:
-            self[arrived] = min(self[arrived] - (qty if key == arrived else 0), self[batch])
+        before = self._sum_of(batch, arrived)
+        self[batch] -= qty
+        if arrived in self._arrived:
+            self._arrived[arrived] -= qty if key == arrived else 0
+            self[arrived] = min(self._arrived[arrived], self[batch])
+        self._sum += self._sum_of(batch, arrived) - before
+
+    def sum_up(self, keys: Iterable[str]) -> None:
+        """Keep the sum over these sources from now on."""
+        self._summed = frozenset(keys)
+        self._sum = self._sum_of(*self._summed)
+
+    @property
+    def sum(self) -> int:
+        """The quantity left of the sources that are summed up."""
+        return self._sum
+
+    def _sum_of(self, *keys: str) -> int:
+        return sum(self[key] for key in keys if key in self._summed)
 
 
 class Candidate(NamedTuple, Generic[B]):
@@ -129,6 +151,8 @@ class Choice(Generic[B]):
         self._today = today
         self._room = room
         self._on_sale = [batch for batch in batches if batch.quarantine is None and self._lasts(batch, None)]
+        if rules.safety_stock:
+            room.sum_up(batch.key for batch in self._on_sale if batch.eta is None)
 
     def of(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line.
@@ -156,10 +180,7 @@ class Choice(Generic[B]):
         batch = self.of(replace(line, qty=1))
         if batch is None:
             return None
-        room = self._room[batch.key]
-        if batch.eta is None and self._rules.safety_stock:
-            room = min(room, self._in_warehouse() - self._rules.safety_stock)
-        return Piece(batch, room)
+        return Piece(batch, self._most(batch))
 
     def source(self, key: str) -> B:
         """The one with this key."""
@@ -174,19 +195,34 @@ class Choice(Generic[B]):
         """Whether the batch can take the whole line, on time or not."""
         return self._obstacle(batch, line) in {"", TOO_LATE}
 
-    def most_room(self, only: B | None) -> int:
-        """The largest line that finds room: in that batch, or in any (None).
+    def fits(self, only: str | None = None) -> Sequence[Fit]:
+        """The lines that find room: in the batch of that reference, or in any (None); ``day`` is the last one.
 
         With a safety stock, another batch than the one that grew may get free stock, so then it is any batch.
         """
-        safety_stock = self._rules.safety_stock
-        spare = self._in_warehouse() - safety_stock
-        most = 0
-        for batch in self._on_sale:
-            if only is None or only.reference == batch.reference or safety_stock:
-                room = self._room[batch.key]
-                most = max(most, min(room, spare) if safety_stock and batch.eta is None else room)
-        return most
+        everywhere = only is None or bool(self._rules.safety_stock)
+        found = [
+            Fit(self._most(batch), self.last_day(batch) or date.max)
+            for batch in self._on_sale
+            if everywhere or batch.reference == only
+        ]
+        return _widest(found, key=lambda fit: -fit.day.toordinal())
+
+    def fits_in_time(self, only: Collection[str] | None = None) -> Sequence[Fit]:
+        """The lines that find room in time: in the sources of these keys, or in any (None); ``day`` is the first."""
+        found = [
+            Fit(self._most(batch), batch.day(self._today))
+            for batch in self._on_sale
+            if only is None or batch.key in only
+        ]
+        return _widest(found, key=lambda fit: fit.day.toordinal())
+
+    def _most(self, batch: B) -> int:
+        """The largest line that finds room there."""
+        room = self._room[batch.key]
+        if batch.eta is None and self._rules.safety_stock:
+            return min(room, self._room.sum - self._rules.safety_stock)
+        return room
 
     def candidates(self, line: OrderLine) -> Iterator[Candidate[B]]:
         """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
@@ -199,11 +235,7 @@ class Choice(Generic[B]):
             return EXPIRES
         if self._room[batch.key] < line.qty:
             return NO_ROOM
-        if (
-            batch.eta is None
-            and self._rules.safety_stock
-            and self._in_warehouse() - line.qty < self._rules.safety_stock
-        ):
+        if batch.eta is None and self._rules.safety_stock and self._room.sum - line.qty < self._rules.safety_stock:
             return SAFETY_STOCK
         return TOO_LATE if self._is_late(batch, line) else ""
 
@@ -221,9 +253,14 @@ class Choice(Generic[B]):
         from_day = max(batch.day(self._today), need_by or self._today.day)
         return (batch.expires_on - from_day).days >= self._rules.shelf_life_days
 
-    def _in_warehouse(self) -> int:
-        """The quantity left there that can be sold."""
-        return sum(self._room[batch.key] for batch in self._on_sale if batch.eta is None)
+
+def _widest(fits: Iterable[Fit], key: Callable[[Fit], int]) -> Sequence[Fit]:
+    """The fits that no other one includes, the largest quantity first; the lower key is the wider one."""
+    found: list[Fit] = []
+    for fit in sorted(fits, key=lambda fit: (-fit.qty, key(fit))):
+        if fit.qty > 0 and (not found or key(fit) < key(found[-1])):
+            found.append(fit)
+    return found
 
 
 def late_days(line: OrderLine, day: date | None) -> int:

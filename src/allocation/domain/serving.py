@@ -97,8 +97,8 @@ class LateLines(NamedTuple):
 
     def _stored(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
         after = (-MAX_PRIORITY - 1, 0)
-        while (most := choice.most_room(None)) > 0:
-            page = self.records.late_lines(self.today, most, self.rewritten, after)
+        while fits := choice.fits_in_time():
+            page = self.records.late_lines(self.today, fits, self.rewritten, after)
             if not page:
                 return
             yield from (each for each in page if each.line.orderid not in self.changed and self._is_late(each))

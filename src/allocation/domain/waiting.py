@@ -40,16 +40,19 @@ class WaitingLines:
         service_key: Callable[[OrderLine], tuple[int, int]],
     ) -> Iterator[OrderLine]:
         """The waiting lines that may find room, in that batch or in any (None), except lines that have moved since."""
-        priorities = {0, *self._records.priorities(None)}
-        stored = [self._stored(priority, choice, batch, has_moved) for priority in priorities]
+        ref = None if batch is None else batch.reference
+        fits = choice.fits(ref)
+        any_stored = bool(fits) and self._records.any_waiting(fits)
+        priorities = {0, *self._records.priorities(None)} if any_stored else ()
+        stored = [self._stored(priority, choice, ref, has_moved) for priority in priorities]
         return heapq.merge(*stored, iter(sorted(self._new, key=service_key)), key=service_key)
 
     def _stored(
-        self, priority: int, choice: Choice[BatchSource], batch: Batch | None, has_moved: Callable[[str], bool]
+        self, priority: int, choice: Choice[BatchSource], ref: str | None, has_moved: Callable[[str], bool]
     ) -> Iterator[OrderLine]:
         after = 0
-        while (most := choice.most_room(batch)) > 0:
-            page = self._records.waiting_lines(priority, after, max_qty=most)
+        while fits := choice.fits(ref):
+            page = self._records.waiting_lines(priority, after, fits)
             if not page:
                 return
             yield from (line for line in page if not has_moved(line.orderid))

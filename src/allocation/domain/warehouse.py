@@ -6,7 +6,7 @@ Each method looks, refuses, and tells facts. It calls the lines that lose their 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -26,7 +26,7 @@ from allocation.domain.errors import (
     NotOnHand,
     ShippedAlready,
 )
-from allocation.domain.fields import CLOSED, EXPECTED
+from allocation.domain.fields import CLOSED, EXPECTED, MAX_TEXT_LENGTH
 from allocation.domain.harm import Placing, Solver, no_solver
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
 from allocation.domain.rules import is_hold
@@ -83,6 +83,11 @@ class Warehouse(CallingLines):
         self._check_days(eta=eta)
         self._change_day(batch, events.BatchEtaChanged(ref, eta), batch.purchased_quantity, solve)
 
+    def change_delivery_eta(self, refs: Iterable[str], eta: date, solve: Solver = no_solver) -> None:
+        """The same for several batches, which are due together: no line moves from one of them to another."""
+        self._check_days(eta=eta)
+        self._change_days({ref: events.BatchEtaChanged(ref, eta) for ref in refs}, solve)
+
     def receive_batch(self, event: events.BatchReceived, solve: Solver = no_solver) -> None:
         """A batch arrived, or some of it: then the rest is due, or closed.
 
@@ -104,6 +109,10 @@ class Warehouse(CallingLines):
         blocked = qty if event.quarantine is not None and (is_partial or batch.arrived is not None) else 0
         left = batch.purchased_quantity if is_partial else batch.arrived_quantity + qty
         self._change_day(batch, event, left - blocked, solve)
+
+    def receive_delivery(self, refs: Iterable[str], solve: Solver = no_solver) -> None:
+        """All that is due of several batches arrived."""
+        self._change_days({ref: events.BatchReceived(ref) for ref in refs}, solve)
 
     def undo_receipt(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
         """A receipt, or some of it, had not come: the quantity is due again. Raises `ShippedAlready`.
@@ -147,7 +156,7 @@ class Warehouse(CallingLines):
         if batch.counted_at is not None and counted_at < batch.counted_at:
             raise CountOutdated(event.ref, counted_at, batch.counted_at)
         known = batch.on_hand_quantity
-        since = 0 if event.counted_at is None else moved(counted_at) + known - batch.on_hand_stored
+        since = 0 if counted_at == now else moved(counted_at) + known - batch.on_hand_stored
         on_hand = event.on_hand + since
         if batch.eta is not None and batch.arrived_quantity == 0 and known == 0 < on_hand:
             raise NotArrived(event.ref)
@@ -244,11 +253,8 @@ class Warehouse(CallingLines):
     def _check_days(self, **days: date | None) -> None:
         """Raise `FarDay` for a day that nobody means. Goods that expire on the last day there is never expire."""
         for name, day in days.items():
-            if (
-                day is not None
-                and (name, day) != ("expires_on", date.max)
-                and date.min < self.today.day < day - MOST_AWAY
-            ):
+            is_meant = day is None or (name, day) == ("expires_on", date.max)
+            if not is_meant and date.min < self.today.day < day - MOST_AWAY:
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:
@@ -286,25 +292,58 @@ class Warehouse(CallingLines):
         day_of = self._days_on(batch)
         self._plan = self._plan_for(batch, qty, solve)
         over = batch.lines_over(qty, self._is_spared) if freed is None else freed
+        before = self._tell_day_of(batch, fact)
+        self._free_all(over, batch, day_of)
+        self._serve_again(batch, fact)
+        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve)])
+
+    def _change_days(self, facts: Mapping[str, events.Event], solve: Solver) -> None:
+        """Several batches, by reference, are there on another day. Lines are called when all of them have theirs."""
+        self._plan.clear()
+        batches = [self._known_batch(ref) for ref in facts]
+        days = [self._tell_day_of(batch, facts[batch.reference]) for batch in batches]
+        for batch in batches:
+            self._serve_again(batch, facts[batch.reference])
+        placed: list[Placing] = []
+        left = [self._leave_late(batch, before, solve, placed) for batch, before in zip(batches, days, strict=True)]
+        self._call_lines(None, [line for lines in left for line in lines])
+        self._ask_to_move_up(batches)
+
+    def _tell_day_of(self, batch: Batch, fact: events.Event) -> Mapping[str, date]:
+        """Tell the fact; return the days of the lines on the batch before it, by order id."""
+        day_of = self._days_on(batch)
         before = {line.orderid: day_of(line) for line in batch.lines_to_lose()}
         self._tell_stock(fact)
-        self._free_all(over, batch, day_of)
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived | events.BatchReleased):
-            self._serve_arrived(batch, batch.arrived)
+        return before
+
+    def _leave_late(
+        self, batch: Batch, before: Mapping[str, date], solve: Solver, placed: list[Placing] | None = None
+    ) -> Sequence[OrderLine]:
+        """Free the lines that are late on the batch, and sooner on another; tell all others their new day.
+
+        Other batches are without the room of lines that are ``placed`` there already, to which these are added.
+        """
+        placed = [] if placed is None else placed
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]
         late = [line for line in staying if batch.source_of(line) is batch]
-        placings = self._leaving().of_late(batch, late, solve)
+        placings = self._leaving(placed).of_late(batch, late, solve)
         self._plan.add(placings)
+        placed += placings
         leaving = {placing.line.orderid: placing.line for placing in placings}
         for line in staying:
             if line.orderid in leaving:
                 self._free(Promise(line, batch.reference), before[line.orderid])
             elif not is_hold(line):
                 self._tell_day(line, before[line.orderid], after(line))
-        self._call_lines(batch, [*over, *leaving.values()])
+        return [*leaving.values()]
+
+    def _serve_again(self, batch: Batch, fact: events.Event) -> None:
+        """The lines have stock that has arrived as far as it has, while the rest is due."""
+        if batch.arrived is None:
+            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
+        elif isinstance(fact, events.BatchReceived):
+            self._serve_arrived(batch, batch.arrived)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
         """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
@@ -326,11 +365,16 @@ class Warehouse(CallingLines):
         if qty > on_hand:
             raise NotOnHand(event.ref, qty, on_hand)
         part = Batch.bought(part_created(batch, event))
+        if len(part.reference) > MAX_TEXT_LENGTH:
+            raise InvalidMessage(
+                f"Batch {part.reference} has more than {MAX_TEXT_LENGTH} characters in its reference", "Give new_ref."
+            )
         if (known := self.batch(part.reference)) is not None:
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)
         self._plan.clear()
         left = batch.arrived_quantity - qty
+        self._plan.clear()
         freed = batch.lines_over(batch.purchased_quantity - qty, self._is_spared, arrived=left)
         self._take(part, event)
         self._free_all(freed, batch, before)

@@ -22,11 +22,12 @@ LAST = views.MAX_POSITION
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A parameter that is compared with texts."""
+    """A parameter that is compared with texts. ``is_typed``: people type it, so it is trimmed and normalised."""
 
     name: str
     about: str
     max_length: int = MAX_TEXT_LENGTH
+    is_typed: bool = False
 
     def parse(self, value: str) -> str:
         if not 1 <= len(value) <= self.max_length or not value.isprintable():

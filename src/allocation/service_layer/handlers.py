@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 
 from allocation.domain import events, model
@@ -111,8 +113,8 @@ def undo_receipt(event: events.ReceiptUndone, uow: AbstractUnitOfWork) -> str:
 def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWork) -> str:
     """Record another day of a delivery for every batch that is due with it."""
     with uow:
-        for product, ref in _due_with(event.delivery, uow):
-            product.require(events.BatchEtaChanged(ref, event.eta))
+        for product, refs in _due_with(event.delivery, uow):
+            product.change_delivery_eta(refs, event.eta, uow.solve)
         uow.commit()
     return event.delivery
 
@@ -120,8 +122,8 @@ def change_delivery_eta(event: events.DeliveryEtaChanged, uow: AbstractUnitOfWor
 def receive_delivery(event: events.DeliveryReceived, uow: AbstractUnitOfWork) -> str:
     """Record that a delivery arrived, with the whole quantity still due of every batch."""
     with uow:
-        for product, ref in _due_with(event.delivery, uow):
-            product.require(events.BatchReceived(ref))
+        for product, refs in _due_with(event.delivery, uow):
+            product.receive_delivery(refs, uow.solve)
         uow.commit()
     return event.delivery
 
@@ -343,7 +345,7 @@ def _of_batch(ref: str, uow: AbstractUnitOfWork) -> Product:
     return product
 
 
-def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product, str]]:
+def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product, Sequence[str]]]:
     """The batches that are due with a delivery, by SKU; raises `UnknownDelivery` or `DeliveryArrived`."""
     batches = uow.products.batches_of(delivery)
     if not batches:
@@ -351,7 +353,7 @@ def _due_with(delivery: str, uow: AbstractUnitOfWork) -> Sequence[tuple[Product,
     due = [(product, ref) for product, ref in batches if (batch := product.batch(ref)) and batch.incoming_quantity]
     if not due:
         raise DeliveryArrived(delivery)
-    return due
+    return [(product, [ref for _, ref in several]) for product, several in groupby(due, itemgetter(0))]
 
 
 def _of_line(orderid: str, sku: str, uow: AbstractUnitOfWork) -> Product:
@@ -449,8 +451,8 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     change_batch_eta: _FREES | _SERVES | {events.PromiseChanged},
     receive_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},
     undo_receipt: _FREES | _SERVES | {events.PromiseChanged, events.Served},
-    change_delivery_eta: frozenset({events.BatchEtaChanged}),
-    receive_delivery: frozenset({events.BatchReceived}),
+    change_delivery_eta: _FREES | _SERVES | {events.BatchEtaChanged, events.PromiseChanged, events.Served},
+    receive_delivery: _FREES | _SERVES | {events.BatchReceived, events.PromiseChanged, events.Served},
     count_batch: _FREES | _SERVES | {events.StockCounted},
     adjust_batch: _FREES | _SERVES,
     correct_batch: _FREES | _SERVES | {events.PromiseChanged, events.Served},

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from datetime import date, datetime
 from types import NoneType
 from typing import Any, Final, NamedTuple
+from unicodedata import is_normalized
 
 import msgspec
 import uuid_utils
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import Event
-from allocation.domain.fields import CLOSED, MAX_TEXT_LENGTH, Between, Meaning, OneOf, Text
+from allocation.domain.fields import CLOSED, MAX_TEXT_LENGTH, Between, Meaning, OneOf, Text, cleaned
 from allocation.service_layer.handlers import HANDLERS
 
 EVENTS: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in HANDLERS}
@@ -28,6 +29,8 @@ UNREADABLE = (
     RecursionError,
 )  # the errors for text that is not JSON, or nested too deeply
 MAX_ACTOR_LENGTH = 100
+_OWN_TYPES = (date, datetime)  # of the fields of an event, which JSON has as texts
+_MOST_SHOWN = 60  # characters of a value in a refusal
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
 # The meaning of a row without the field, where that is not the field's default.
@@ -59,7 +62,19 @@ class Outcome(NamedTuple):
 
 
 def new_message(event: Event, actor: str, key: str | None = None) -> Message:
-    """Put the event in an envelope; the sender's key becomes its id, otherwise it gets a new UUID (version 7)."""
+    """Put an event that was made in Python in an envelope; raises `InvalidMessage` for a field out of its limits.
+
+    The sender's key becomes the message's id, otherwise it gets a new UUID (version 7).
+    """
+    _check(event)
+    return checked_message(event, actor, key)
+
+
+def checked_message(event: Event, actor: str, key: str | None = None) -> Message:
+    """The same for an event that is known to be good: it came from JSON or texts here, or names stored things.
+
+    Names stored by earlier versions may have white space at an end. They are good here.
+    """
     if key is None:
         return Message(event, str(uuid_utils.uuid7()), actor)
     return Message(event, check_key(key), actor, keyed=True)
@@ -151,19 +166,40 @@ def decode_object(line: bytes | str) -> dict[str, Any]:
     return parsed
 
 
+def cleaned_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with their texts trimmed and normalised, except the sender's own ``id``."""
+    return {name: cleaned(each) if isinstance(each, str) and name != "id" else each for name, each in values.items()}
+
+
 def from_typed(values: Mapping[str, Any]) -> Event:
     """An event from its fields' JSON values and its ``type``; raises `InvalidMessage`."""
     fields_given = dict(values)
     return from_fields(incoming(fields_given.pop("type", None)), fields_given)
 
 
-def from_fields(kind: type[Event], values: Mapping[str, Any]) -> Event:
-    """An event from its fields' JSON values; raises `InvalidMessage`."""
+def from_fields(kind: type[Event], values: Mapping[str, Any], stored: Collection[str] = ()) -> Event:
+    """An event from its fields' JSON values; raises `InvalidMessage`.
+
+    The ``stored`` fields name things that are stored: earlier versions took white space at an end of a name.
+    """
     codec = _codec(kind)
     try:
-        return codec.build(msgspec.convert(values, codec.struct))
+        parsed = msgspec.convert(values, codec.struct)
     except msgspec.ValidationError as error:
         raise _field_complaint(kind, values) or InvalidMessage(str(error)) from None
+    return codec.build(parsed, stored)
+
+
+def _check(event: Event) -> None:
+    """Raise `InvalidMessage` for a field out of its limits, or of another type than declared."""
+    kind = type(event)
+    codec = _codec(kind)
+    try:
+        parsed = msgspec.convert(event, codec.struct, from_attributes=True, builtin_types=_OWN_TYPES)
+    except msgspec.ValidationError as error:
+        values = {rule.name: getattr(event, rule.name) for rule in field_rules(kind)}
+        raise _field_complaint(kind, values, _OWN_TYPES) or InvalidMessage(str(error)) from None
+    codec.build(parsed)
 
 
 def incoming(type_: object) -> type[Event]:
@@ -242,7 +278,7 @@ def _taken_apart(hint: Any) -> tuple[type, Sequence[Any]]:
 class _Codec(NamedTuple):
     struct: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]
-    build: Callable[[Any], Event]
+    build: Callable[..., Event]
 
 
 def _codec(kind: type[Event]) -> _Codec:
@@ -259,13 +295,14 @@ def _make_codec(kind: type[Event]) -> _Codec:
         frozen=True,
         gc=False,
     )
-    texts = [rule.name for rule in field_rules(kind) if rule.base is str]
+    texts = [rule.name for rule in field_rules(kind) if isinstance(rule.limit, Text)]
 
-    def build(parsed: Any) -> Event:
+    def build(parsed: Any, stored: Collection[str] = ()) -> Event:
         for name in texts:
             text = getattr(parsed, name)
-            if text is not None and not text.isprintable():
-                raise _not_allowed(name, text, kind)
+            # Printable ASCII without a space, which nearly every name is, needs no closer look.
+            if text is not None and (" " in text or not text.isascii() or not text.isprintable()):
+                _check_text(kind, name, text, is_stored=name in stored)
         return kind(*msgspec.structs.astuple(parsed))
 
     return _Codec(struct, msgspec.json.Decoder(struct), build)
@@ -308,8 +345,13 @@ def _complaint(kind: type[Event], body: bytes | str, error: Exception) -> Invali
     return _field_complaint(kind, values) or InvalidMessage(str(error))
 
 
-def _field_complaint(kind: type[Event], values: Mapping[str, Any]) -> InvalidMessage | None:
-    """The refusal for the first wrong field, with its name, its value and its limits."""
+def _field_complaint(
+    kind: type[Event], values: Mapping[str, Any], own_types: Collection[type] = ()
+) -> InvalidMessage | None:
+    """The refusal for the first wrong field, with its name, its value and its limits.
+
+    ``own_types``: a value of such a type is given as such; a date in JSON is a text.
+    """
     rules = {rule.name: rule for rule in field_rules(kind)}
     for name in values:
         if name not in rules:
@@ -321,10 +363,24 @@ def _field_complaint(kind: type[Event], values: Mapping[str, Any]) -> InvalidMes
             continue
         try:
             one = msgspec.defstruct("One", [_struct_field(rule)])
-            msgspec.convert({name: values[name]}, one)
+            msgspec.convert({name: values[name]}, one, builtin_types=own_types)
         except msgspec.ValidationError:
             return _not_allowed(name, values[name], kind)
     return None
+
+
+def _check_text(kind: type[Event], name: str, text: str, *, is_stored: bool) -> None:
+    if not text.isprintable():
+        raise _not_allowed(name, text, kind)
+    if is_stored or (clean := cleaned(text)) == text:
+        return
+    if not clean:
+        cure = f"{name} takes more than white space."
+    elif text != text.strip():
+        cure = f"{name} takes no white space at its ends: send {_shown(clean)}."
+    else:
+        cure = f"{name} takes composed characters (Unicode NFC): send {ascii(clean)[:_MOST_SHOWN]}."
+    raise InvalidMessage(f"{name} is {_shown(text)}", cure)
 
 
 def _not_allowed(name: str, value: object, kind: type[Event]) -> InvalidMessage:
@@ -336,10 +392,11 @@ def _names(kind: type[Event]) -> str:
     return ", ".join(rule.name if rule.required else f"{rule.name} (optional)" for rule in field_rules(kind))
 
 
-def _shown(value: object, most: int = 60) -> str:
+def _shown(value: object) -> str:
     """A value as JSON would write it, cut to a length that a message can carry."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else _as_json(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+    looks_like_another = isinstance(value, str) and not (value.isprintable() and is_normalized("NFC", value))
+    text = ascii(value) if looks_like_another else _as_json(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _as_json(value: object) -> str:

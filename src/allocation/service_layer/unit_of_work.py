@@ -97,7 +97,7 @@ class AbstractUnitOfWork(abc.ABC):
                 self.record_given(given)
             raised, product.events = product.events, []
             yield from raised
-        self.products.seen.clear()
+        seen.clear()
 
     def record(self, event: Event, cause: int | None) -> int:
         """Record that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""

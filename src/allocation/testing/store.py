@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
-from allocation.domain.lines import HELD_PRIORITY, Today
+from allocation.domain.lines import HELD_PRIORITY, Fit, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -71,8 +71,14 @@ class StoreUnderTest:
     def newest(self, before: int, priority: int) -> list[LineRow]:
         return list(self.run(lambda session: session.newest_lines(SKU, "b1", before, priority)))
 
-    def waiting(self, after: int, max_qty: int, priority: int) -> list[LineRow]:
-        return list(self.run(lambda session: session.waiting_lines(SKU, after, max_qty, priority)))
+    def waiting(self, after: int, fits: Sequence[Fit], priority: int = 0) -> list[LineRow]:
+        return list(self.run(lambda session: session.waiting_lines(SKU, after, fits, priority)))
+
+    def any_waiting(self, *fits: Fit) -> bool:
+        return self.run(lambda session: session.any_waiting(SKU, fits))
+
+    def late(self, today: Today, fits: Sequence[Fit], after: tuple[int, int], *rewritten: str) -> list[LineRow]:
+        return list(self.run(lambda session: session.late_lines(SKU, today, fits, rewritten, after)))
 
     def ledger(self) -> list[tuple[str, int]]:
         return list(self._runner.run(self._suite.ledger(self.store)))
@@ -157,7 +163,8 @@ class StoreCompliance:
             assert kept.run(lambda session: session.batch(SKU, "b1")) is None
             assert kept.run(lambda session: session.line(SKU, "o1")) is None
             assert kept.run(lambda session: list(session.newest_lines(SKU, "b1", 99))) == []
-            assert kept.run(lambda session: list(session.waiting_lines(SKU, 0, 99))) == []
+            assert kept.waiting(0, [up_to(99)]) == []
+            assert not kept.any_waiting(up_to(99))
 
     def test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to(self) -> None:
         right, high = (batch(ref, allocated=9)._replace(shipped_quantity=4) for ref in ("right", "high"))
@@ -229,8 +236,8 @@ class StoreCompliance:
         with self.opened() as kept:
             products = [product(waiting=len(lines)), product("LAMP", waiting=1)]
             kept.save(new_products=products, new_lines=[*lines, *others])
-            first = kept.run(lambda session: list(session.waiting_lines(SKU, 0, 2)))
-            second = kept.run(lambda session: list(session.waiting_lines(SKU, first[-1].position, 2)))
+            first = kept.waiting(0, [up_to(2)])
+            second = kept.waiting(first[-1].position, [up_to(2)])
             assert len(first) == PAGE_SIZE
             assert [*first, *second] == small
 
@@ -246,10 +253,50 @@ class StoreCompliance:
                 _of("next", None, 0, 8)._replace(part=1, rest=1),
             ]
             kept.save(new_products=[product(version=8, waiting=6)], new_lines=lines)
-            assert [row.orderid for row in kept.waiting(0, 1, 0)] == ["small", "last", "next"]
-            assert [row.orderid for row in kept.waiting(3, 8, 0)] == ["last", "next"]
-            assert [row.orderid for row in kept.waiting(0, 9, 0)] == ["small", "whole", "last", "first", "next"]
-            assert [row.orderid for row in kept.waiting(0, 1, 3)] == ["urgent"]
+            assert [row.orderid for row in kept.waiting(0, [up_to(1)])] == ["small", "last", "next"]
+            assert [row.orderid for row in kept.waiting(3, [up_to(8)])] == ["last", "next"]
+            assert [row.orderid for row in kept.waiting(0, [up_to(9)])] == ["small", "whole", "last", "first", "next"]
+            assert [row.orderid for row in kept.waiting(0, [up_to(1)], 3)] == ["urgent"]
+
+    def test_waiting_lines_come_that_are_needed_before_the_day_of_a_large_enough_fit(self) -> None:
+        first, second, third = (MOMENT.date() + timedelta(days) for days in range(3))
+        with self.opened() as kept:
+            lines = [
+                _of("small-late", None, 0, 2)._replace(qty=2, need_by=third),
+                _of("small-soon", None, 0, 3)._replace(qty=2, need_by=second),
+                _of("large-late", None, 0, 4)._replace(qty=5, need_by=second),
+                _of("large-soon", None, 0, 5)._replace(qty=5, need_by=first),
+                _of("whenever", None, 0, 6)._replace(qty=5),
+                _of("to-split", None, 0, 7)._replace(qty=9, need_by=second, part=1),
+                _of("urgent", None, 3, 8)._replace(qty=4, need_by=first),
+            ]
+            fits = [Fit(5, first), Fit(2, second)]
+            kept.save(new_products=[product(version=9, waiting=7)], new_lines=lines)
+            found = [row.orderid for row in kept.waiting(0, fits)]
+            assert found == ["small-soon", "large-soon", "whenever", "to-split"]
+            assert [row.orderid for row in kept.waiting(0, fits, 3)] == ["urgent"]
+            assert kept.waiting(0, [Fit(4, first)]) == []
+
+    def test_whether_any_line_waits_that_fits(self) -> None:
+        first, second, third = (MOMENT.date() + timedelta(days) for days in range(3))
+        others = [
+            _of("held", "b1", 0, 9)._replace(qty=1),
+            _of("ended", None, 0, 10)._replace(qty=1, closed="cancelled"),
+        ]
+        cases = (
+            (_of("dated", None, 0, 2)._replace(qty=4, need_by=second), Fit(4, second), [Fit(3, third), Fit(9, first)]),
+            (_of("later", None, 3, 3)._replace(qty=4, need_by=third), Fit(4, third), [Fit(3, third), Fit(9, second)]),
+            (_of("whenever", None, 0, 4)._replace(qty=4), Fit(4, first), [Fit(3, third)]),
+            (_of("to-split", None, 0, 5)._replace(qty=9, need_by=second, part=1), Fit(1, second), [Fit(9, first)]),
+        )
+        with self.opened() as kept:
+            kept.save(new_products=[product(version=11, waiting=1)], new_lines=others)
+            for waits, fit, too_narrow in cases:
+                kept.save(new_lines=[waits])
+                assert kept.any_waiting(fit), waits
+                assert kept.any_waiting(Fit(9, first), fit), waits
+                assert not any(map(kept.any_waiting, too_narrow)), waits
+                kept.save(lines=[waits._replace(closed="cancelled")])
 
     def test_late_lines_come_in_pages_by_priority_then_by_age(self) -> None:
         def needed(orderid: str, in_days: int, position: int, batchref: str = "late", **more: Any) -> LineRow:
@@ -267,16 +314,18 @@ class StoreCompliance:
         ]
         with self.opened() as kept:
             kept.save(new_products=[product()], new_batches=[late, early], new_lines=[*usual, first, *others])
-            page = kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], (-10, 0))))
+            fits, begin = [Fit(6, day)], (-10, 0)
+            page = kept.late(today, fits, begin)
             after = (-page[-1].priority, page[-1].position)
-            rest = kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], after)))
+            rest = kept.late(today, fits, after)
             assert len(page) == PAGE_SIZE
             assert [*page, *rest] == [first, *usual]
             soon = Today(day + timedelta(8), day + timedelta(9))
-            found = kept.run(lambda session: list(session.late_lines(SKU, soon, 6, [], (-10, 0))))
-            assert found == [each for each in usual if each.need_by == soon.day]
-            doubted = kept.run(lambda session: list(session.late_lines(SKU, today, 6, ["early"], after)))
-            assert doubted == [*rest, others[-1]]
+            assert kept.late(soon, fits, begin) == [each for each in usual if each.need_by == soon.day]
+            assert kept.late(today, fits, after, "early") == [*rest, others[-1]]
+            for in_time in ([Fit(6, soon.day)], [Fit(9, day + timedelta(20)), Fit(1, soon.day)]):
+                assert kept.late(today, in_time, begin) == [each for each in usual if each.need_by == soon.day]
+            assert kept.late(today, [Fit(0, day)], begin) == []
 
     def test_a_line_on_an_overdue_batch_is_late_if_it_is_needed_before_that_is_promised(self) -> None:
         day = MOMENT.date()
@@ -288,7 +337,7 @@ class StoreCompliance:
 
             def late(days: int) -> list[LineRow]:
                 today = Today(day, day + timedelta(days))
-                return kept.run(lambda session: list(session.late_lines(SKU, today, 6, [], (-10, 0))))
+                return kept.late(today, [Fit(6, day)], (-10, 0))
 
             assert [late(days) for days in range(4)] == [[], [now], [now], [now, soon]]
 
@@ -441,17 +490,17 @@ class StoreCompliance:
                 assert [row.orderid for row in kept.newest(99, priority)] == names
                 assert [row.orderid for row in kept.newest(3, priority)] == names[1:]
                 names = [f"None-{priority}-old", f"None-{priority}-new"]
-                assert [row.orderid for row in kept.waiting(0, 9, priority)] == names
-                assert [row.orderid for row in kept.waiting(2, 9, priority)] == names[1:]
+                assert [row.orderid for row in kept.waiting(0, [up_to(9)], priority)] == names
+                assert [row.orderid for row in kept.waiting(2, [up_to(9)], priority)] == names[1:]
 
     def test_lines_of_a_priority_come_in_pages_none_too_large(self) -> None:
         lines = [_of(f"o{number}", None, 3, number)._replace(qty=1 + number % 2) for number in range(2, 3 * PAGE_SIZE)]
         small = [each for each in lines if each.qty == 1]
         with self.opened() as kept:
             kept.save(new_products=[product(waiting=len(lines))], new_lines=lines)
-            first = kept.waiting(0, 1, 3)
+            first = kept.waiting(0, [up_to(1)], 3)
             assert len(first) == PAGE_SIZE
-            assert [*first, *kept.waiting(first[-1].position, 1, 3)] == small
+            assert [*first, *kept.waiting(first[-1].position, [up_to(1)], 3)] == small
 
     def test_what_was_shipped_counts_and_what_ended_does_not(self) -> None:
         lines = [line("o1", "b1", 2), line("o2", "b1", 3)._replace(closed="shipped")]
@@ -582,6 +631,11 @@ def in_parts(arrived: int, allocated: int) -> BatchRow:
 
 def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int = 2, sku: str = SKU) -> LineRow:
     return LineRow(orderid, sku, qty, batchref, position)
+
+
+def up_to(qty: int) -> Fit:
+    """Lines of no more than that, whenever they are needed."""
+    return Fit(qty, date.max)
 
 
 def held(holdid: str, sku: str = SKU) -> LineRow:

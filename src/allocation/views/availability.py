@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
-from allocation.domain.errors import InvalidMessage, UnknownSku
+from allocation.domain.errors import InvalidMessage
 from allocation.domain.lines import NO_DAY, OrderLine, Today
 from allocation.domain.rules import USUAL, Choice, Room, Rules
 from allocation.domain.stock import Source, Stock, sources_of
 from allocation.views import MAX_PAGE
+from allocation.views.look_alikes import unknown_sku
 
 MAX_SKUS = 100
 
@@ -59,7 +60,7 @@ def availability(
     """The availability of a product; raises `UnknownSku`."""
     found = availabilities(connection, today, sku=[sku], qty=qty, by=by)
     if not found.products:
-        raise UnknownSku(sku)
+        raise unknown_sku(connection, sku)
     return found.products[0]
 
 

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from allocation.domain.errors import UnknownBatch, UnknownOrder, UnknownSku
+from allocation.domain.fields import cleaned
 from allocation.domain.lines import Today
 from allocation.views.lines import PromisedLine, allocations
 from allocation.views.paging import MAX_PAGE
@@ -23,7 +24,12 @@ class Found(msgspec.Struct, omit_defaults=True):
 
 
 def find(connection: Connection, name: str, today: Today) -> Found:
-    """Everything that has the name."""
+    """Everything that has the name as it is given; if nothing has, as names are written now."""
+    found = _find(connection, name, today)
+    return found if found != Found() or cleaned(name) == name else _find(connection, cleaned(name), today)
+
+
+def _find(connection: Connection, name: str, today: Today) -> Found:
     found = Found()
     with suppress(UnknownSku):
         found.product = product(connection, name, today)

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, text
 
-from allocation.domain.errors import UnknownBatch, UnknownSku
+from allocation.domain.errors import UnknownBatch
 from allocation.domain.lines import HELD_PRIORITY, Today, stock_day
 from allocation.domain.rules import USUAL, Rules
 from allocation.views.lines import LINE_COLUMNS, Line, line_of
+from allocation.views.look_alikes import unknown_sku
 from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, STOCK_DAY, AnyRow, days_of, page_of, typed
 
 
@@ -94,7 +95,7 @@ def product(
     """A product with a page of its batches and one of its waiting lines; raises `UnknownSku`."""
     summary = connection.execute(text(f"{_SUMMARIES} WHERE sku = :sku"), {"sku": sku}).one_or_none()
     if summary is None:
-        raise UnknownSku(sku)
+        raise unknown_sku(connection, sku)
     batch_rows, more_batches = page_of(
         connection, _BATCHES_FROM if batches_after else _BATCHES, limit, sku=sku, after=batches_after
     )

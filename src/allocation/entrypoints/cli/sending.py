@@ -105,11 +105,11 @@ def send(event: Event, key: str | None, database: str | None, *, as_json: bool) 
     """Send the event, and print the answer and all consequences."""
     import asyncio
 
-    from allocation.service_layer.messages import new_message
+    from allocation.service_layer.messages import checked_message
 
     log_to_stderr()
     settings = settings_for(database)
-    message = new_message(event, acting(settings, ACTOR), key)
+    message = checked_message(event, acting(settings, ACTOR), key)
     outcome = asyncio.run(_handle(message, settings))
     repeated = outcome.message is not message
     typer.echo(_as_json(outcome, repeated=repeated) if as_json else _as_text(outcome, repeated=repeated))
@@ -121,11 +121,11 @@ def foretell(event: Event, key: str | None, database: str | None, *, as_json: bo
     import asyncio
 
     from allocation.entrypoints.cli.previewing import preview, print_effect
-    from allocation.service_layer.messages import new_message
+    from allocation.service_layer.messages import checked_message
 
     log_to_stderr()
     settings = settings_for(database)
-    found = asyncio.run(preview(settings, new_message(event, acting(settings, ACTOR), key)))
+    found = asyncio.run(preview(settings, checked_message(event, acting(settings, ACTOR), key)))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:

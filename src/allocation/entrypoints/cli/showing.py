@@ -16,6 +16,7 @@ from allocation.domain.lines import ALLOCATED, WAITING
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, complain
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read, today_of
+from allocation.views.look_alikes import look_alikes
 from allocation.views.named import Found, find
 
 Columns = Mapping[str, Sequence[object]]  # by title
@@ -27,7 +28,8 @@ def show(settings: Settings, name: str, *, as_json: bool) -> int:
     """Print everything with the name; return the exit code."""
     found = asyncio.run(read(settings, find, name, today_of(settings)))
     if found == Found():
-        complain(f"{name}: unknown", "No product, batch or order has this name.")
+        meant = " or ".join(asyncio.run(read(settings, look_alikes, name)))
+        complain(f"{name}: unknown", f"Did you mean {meant}?" if meant else "No product, batch or order has this name.")
         return UNKNOWN
     print_found(name, found, as_json=as_json)
     return DONE

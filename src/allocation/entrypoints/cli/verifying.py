@@ -23,7 +23,7 @@ from allocation.entrypoints.answers import answer
 from allocation.entrypoints.cli.exits import DIFFERENT, DONE, log_to_stderr
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
-from allocation.service_layer.messages import new_message
+from allocation.service_layer.messages import checked_message
 from allocation.service_layer.proving.audit import KINDS, Report
 from allocation.views.audit import Found, audit_all
 
@@ -77,7 +77,7 @@ async def _repair(service: Service, verdict: Verdict) -> None:
     skus = sorted(report.miscounted - report.doubted)
     for start in range(0, len(skus), REPAIRS_AT_ONCE):
         chosen = skus[start : start + REPAIRS_AT_ONCE]
-        messages = [new_message(RepairRequired(sku), ACTOR) for sku in chosen]
+        messages = [checked_message(RepairRequired(sku), ACTOR) for sku in chosen]
         for outcome in await asyncio.gather(*map(service.writer.handle, messages)):
             answered = answer(outcome)
             verdict.repaired += [{"sku": answered["sku"], **counter} for counter in answered["repaired"]]

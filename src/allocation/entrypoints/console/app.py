@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from allocation.bootstrap import Service
 from allocation.console_views import overview
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.console import rendering
 from allocation.entrypoints.console.assets import asset_routes, read_assets
 from allocation.entrypoints.console.forms import form_routes
@@ -72,7 +73,7 @@ def console_app(console: Console) -> ASGIApp:
 
 async def _search(console: Console, request: Request) -> Response:
     """Redirects to the page of exactly this name, otherwise to the products whose SKU begins with it."""
-    name = request.query_params.get("q", "").strip()
+    name = cleaned(request.query_params.get("q", ""))
     if not name:
         return RedirectResponse(url("products"), SEE_OTHER)
     place = await console.service.reader.run(kind_of, SEARCH.parse(name))

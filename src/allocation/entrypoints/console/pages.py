@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from allocation.domain.errors import (
     UnknownOrder,
     UnknownSku,
 )
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.console.changes import CHANGES
 from allocation.entrypoints.console.drawing import step_curve, time_axis
 from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
@@ -268,6 +269,7 @@ _PRODUCTS = ("Products", "products", None)
 _BEFORE = Number("before", "Begin before the message of this position", FIRST, LAST, LAST)
 _SKU = Text("sku", "The product")
 _ORDERID = Text("orderid", "The order")
+_TYPED_SKU, _TYPED_ORDERID = replace(_SKU, is_typed=True), replace(_ORDERID, is_typed=True)
 
 PAGES: Sequence[Page] = (
     Page("", "overview", load_overview, ("stock", "attention", "today", "busy")),
@@ -277,7 +279,7 @@ PAGES: Sequence[Page] = (
         load_products,
         ("list",),
         (
-            Text("q", "The beginning of the SKU"),
+            Text("q", "The beginning of the SKU", is_typed=True),
             OneOf("only", ("waiting", "short", "late", "overdue")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
@@ -317,7 +319,9 @@ PAGES: Sequence[Page] = (
         _ORDERID,
         UnknownOrder,
     ),
-    Page("events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _SKU, _ORDERID, _BEFORE)),
+    Page(
+        "events", "events", load_events, ("list",), (OneOf("type", tuple(EVENTS)), _TYPED_SKU, _TYPED_ORDERID, _BEFORE)
+    ),
     Page("events", "event", load_event, ("tree",), (), Text("id", "The message", MAX_ID_LENGTH), UnknownMessage),
     Page("import", "imports", load_imports),
     Page(
@@ -337,7 +341,7 @@ PAGES: Sequence[Page] = (
         ("effects", "letters"),
         (
             Text("effect", "The effect"),
-            _SKU,
+            _TYPED_SKU,
             Number("after", "Begin after this number", FIRST, LAST, FIRST),
             OneOf("did", ("retry", "drop")),
             Number("count", "How many were retried or dropped just now", FIRST, LAST, FIRST),
@@ -359,7 +363,9 @@ PAGES: Sequence[Page] = (
 def values_of(page: Page, items: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
     """The given parameters, parsed; empty and unknown ones are ignored. Raises `InvalidMessage`."""
     known = {parameter.name: parameter for parameter in page.parameters}
-    return {name: known[name].parse(value) for name, value in items if value and name in known}
+    typed = {name for name, parameter in known.items() if isinstance(parameter, Text) and parameter.is_typed}
+    given = [(name, cleaned(value) if name in typed else value) for name, value in items]
+    return {name: known[name].parse(value) for name, value in given if value and name in known}
 
 
 def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None]]:

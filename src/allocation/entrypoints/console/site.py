@@ -11,10 +11,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from allocation.domain.errors import Refusal
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.console import rendering
 from allocation.entrypoints.console.live import Rendered, Topics, event_id, mark
 from allocation.entrypoints.console.pages import PAGES, Asked, Console, Loaded, Page, values_of
@@ -25,6 +26,7 @@ from allocation.service_layer.writing.writer import RETRY_AFTER_S
 LIVE = "live"
 SEEN = "_seen"  # the parameter of a stream with the state that the page showed when it was loaded
 THEMES = ("light", "dark")
+SEE_OTHER = 303
 METHOD_NOT_ALLOWED = 405
 NEVER = Topics()
 
@@ -99,7 +101,13 @@ class Site:
 
     async def _get(self, plain: Page | None, keyed: Page | None, request: Request) -> Response:
         page, asked = _asked(plain, keyed, request)
-        loaded = await page.load(self.console, asked)
+        try:
+            loaded = await page.load(self.console, asked)
+        except Refusal:
+            name = cleaned(asked.key)
+            if name == asked.key:
+                raise
+            return RedirectResponse(rendering.url(page.place, name or None), SEE_OTHER)
         fragments = self._fragments(page, loaded)
         marks = {name: mark(fragment) for name, fragment in fragments.items()}
         here = rendering.url(page.place, asked.key or None)

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from allocation.domain.errors import InvalidMessage, ProductChanged, Refusal
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.console.changes import CHANGES, Change
 from allocation.entrypoints.console.protection import checked_form
 from allocation.entrypoints.console.rendering import url
@@ -24,7 +25,7 @@ from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.entrypoints.parameters import LAST, Number
 from allocation.entrypoints.previews import effect_of_lines
 from allocation.entrypoints.refusals import UnknownPath
-from allocation.service_layer.messages import new_message
+from allocation.service_layer.messages import checked_message
 
 SEE_OTHER = 303
 ACTOR = "console"
@@ -71,10 +72,10 @@ class _ChangeForm:
         change = _change(request)
         form = await checked_form(request)
         texts = _texts(change, form)
-        event = event_from_texts(change.kind, texts)
+        event = event_from_texts(change.kind, texts, change.subject)
         if not form.get(KEY):
             raise InvalidMessage("The form has no message id", "Send it from the console.")
-        message = new_message(event, ACTOR, form[KEY])._replace(at_version=_VERSION.parse(form.get(VERSION, "")))
+        message = checked_message(event, ACTOR, form[KEY])._replace(at_version=_VERSION.parse(form.get(VERSION, "")))
         try:
             await self._service.writer.handle(message)
         except ProductChanged:
@@ -86,7 +87,7 @@ class _ChangeForm:
     async def _look(self, change: Change, texts: Mapping[str, str], subject: Subject) -> Mapping[str, Any]:
         """The preview, or the refusal."""
         try:
-            message = new_message(event_from_texts(change.kind, texts), ACTOR)
+            message = checked_message(event_from_texts(change.kind, texts, change.subject), ACTOR)
             preview = await self._service.previews.preview([message])
             [outcome] = preview.outcomes
             if isinstance(outcome, Refusal):
@@ -109,8 +110,9 @@ def _change(request: Request) -> Change:
 
 
 def _texts(change: Change, fields: Mapping[str, str]) -> Mapping[str, str]:
-    """The given fields of the event."""
-    return {name: fields[name].strip() for name in (*change.subject, *change.asked) if name in fields}
+    """The given fields of the event. The page names the subject, exactly as it is stored; people type the others."""
+    named = {name: fields[name] for name in change.subject if name in fields}
+    return named | {name: cleaned(fields[name]) for name in change.asked if name in fields}
 
 
 def _look_url(change: Change, texts: Mapping[str, str], look: str) -> str:

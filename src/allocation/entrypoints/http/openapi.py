@@ -30,6 +30,7 @@ from allocation.service_layer.messages import MAX_ACTOR_LENGTH, FieldRule, field
 VERSION = "3.1.0"
 COMPONENTS = "#/components/schemas/{name}"
 PRINTABLE = r"^(?:[^\p{C}\p{Z}]| )+$"
+NAME = r"^[^\p{C}\p{Z}](?:(?:[^\p{C}\p{Z}]| )*[^\p{C}\p{Z}])?$"  # no pattern can say that it is in NFC, too
 KEY = r"^[!-}]+$"  # more is taken, but not every client can send more in a header
 EXAMPLES: Mapping[str, Any] = {
     "ref": "batch-001",
@@ -117,7 +118,7 @@ def event_schema(kind: type[Event]) -> Schema:
 def field_schema(rule: FieldRule) -> Schema:
     match rule.limit:
         case Text(max_length):
-            schema: Schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": PRINTABLE}
+            schema: Schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": NAME}
         case Between(least, most):
             schema = {"type": "integer", "minimum": least, "maximum": most}
         case OneOf(words):

@@ -14,7 +14,7 @@ from allocation.entrypoints.bodies import Disconnected, check_content_type, read
 from allocation.entrypoints.http.requests import actor, check_method, idempotency_key
 from allocation.entrypoints.http.responses import send_json, send_problem
 from allocation.service_layer.handlers import HANDLERS
-from allocation.service_layer.messages import decode, new_message
+from allocation.service_layer.messages import checked_message, decode
 from allocation.service_layer.writing.writer import Writer
 
 CREATED = 201
@@ -40,7 +40,7 @@ def _post_route(kind: type[Event], writer: Writer) -> ASGIApp:
             check_content_type(headers)
             who, key = actor(headers), idempotency_key(headers)
             event = decode_event(await read_body(headers, receive))
-            outcome = await writer.handle(new_message(event, who, key))
+            outcome = await writer.handle(checked_message(event, who, key))
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - every error has its answer

@@ -21,7 +21,7 @@ from allocation.entrypoints.http.requests import ACTOR, actor, idempotency_key
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.entrypoints.previews import MAX_LINES, ChangedLine, EventPreview, Summary, effect_of, preview_event
 from allocation.entrypoints.refusals import TooLarge, UnknownPath, tell
-from allocation.service_layer.messages import Message, Outcome, decode, new_message
+from allocation.service_layer.messages import Message, Outcome, checked_message, decode
 from allocation.service_layer.writing.stream import parse_line
 from allocation.views import DEFAULT_PAGE
 
@@ -68,7 +68,7 @@ async def _event(service: Service, request: Request) -> EventPreview:
     headers = dict(request.scope["headers"])
     check_content_type(headers)
     event = decode(kind, await read_body(headers, request.receive))
-    message = new_message(event, actor(headers), idempotency_key(headers))
+    message = checked_message(event, actor(headers), idempotency_key(headers))
     return await preview_event(service.previews, message, _limit(request))
 
 

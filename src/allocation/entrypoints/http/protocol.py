@@ -18,7 +18,7 @@ from allocation.entrypoints.bodies import MAX_BODY_BYTES, check_content_type
 from allocation.entrypoints.http.posts import CREATED, POSTS
 from allocation.entrypoints.http.requests import actor, idempotency_key
 from allocation.entrypoints.http.responses import Answer, json_answer, problem_answer
-from allocation.service_layer.messages import Outcome, decode, new_message
+from allocation.service_layer.messages import Outcome, checked_message, decode
 from allocation.service_layer.writing.writer import Writer
 
 HOT: Final[Mapping[bytes, type[Event]]] = {path.encode(): kind for path, kind in POSTS.items()}
@@ -107,7 +107,7 @@ class ShortWayProtocol(HttpToolsProtocol):
             headers = dict(self.headers)
             check_content_type(headers)
             event = decode(self._kind, self._exchange.body)
-            self._writer.submit(new_message(event, actor(headers), idempotency_key(headers)), self._reply)
+            self._writer.submit(checked_message(event, actor(headers), idempotency_key(headers)), self._reply)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             self._reply(error)
 

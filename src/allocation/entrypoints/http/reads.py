@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -25,7 +26,7 @@ from allocation.domain.errors import (
     UnknownSku,
     UnknownWebhook,
 )
-from allocation.domain.fields import MAX_QUANTITY
+from allocation.domain.fields import MAX_QUANTITY, cleaned
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
 from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Age, Day, Number, Text, Texts
@@ -216,8 +217,7 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
                 values |= {"usual_rules": service.usual_rules, "calendar": service.calendar}
             if read.knows_today:
                 values["today"] = service.today()
-            run = service.reader.run_statement if read.one_statement else service.reader.run
-            found = await run(read.view, *_keys(read, request), **values)
+            found = await _found(read, service, _keys(read, request), values)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             return problem_response(error)
         response = json_response(found)
@@ -226,6 +226,39 @@ def _endpoint(read: Read, service: Service) -> Callable[[Request], Any]:
         return response
 
     return get
+
+
+async def _found(read: Read, service: Service, keys: Sequence[str], values: Mapping[str, Any]) -> Any:
+    """The view's result for the names as they are given, since earlier versions stored any text.
+
+    If there is nothing, the view is asked for the names as they are written now: trimmed and normalised.
+    """
+    run = service.reader.run_statement if read.one_statement else service.reader.run
+    clean = [cleaned(key) for key in keys], {name: _cleaned(value) for name, value in values.items()}
+    is_clean = clean == ([*keys], values)
+    try:
+        found = await run(read.view, *keys, **values)
+    except Refusal as refusal:
+        if is_clean or type(refusal) is not read.unknown:
+            raise
+    else:
+        if is_clean or not _is_empty(found):
+            return found
+    return await run(read.view, *clean[0], **clean[1])
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case str():
+            return cleaned(value)
+        case list():
+            return [cleaned(each) for each in value]
+    return value
+
+
+def _is_empty(found: Any) -> bool:
+    """Whether it is a page without entries, which are the first member of every page."""
+    return isinstance(found, msgspec.Struct) and getattr(found, found.__struct_fields__[0]) == []
 
 
 def _keys(read: Read, request: Request) -> list[str]:

@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from allocation.domain.errors import InvalidMessage, Refusal
 from allocation.domain.events import Event
+from allocation.domain.fields import cleaned
 from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.service_layer.messages import Message, check_key, decode_typed, field_rules
 from allocation.service_layer.writing.stream import parse_line
@@ -90,7 +91,7 @@ def _message(text: bytes, id_: str, actor: str) -> Message:
     try:
         return Message(decode_typed(text), id_, actor, keyed=True)
     except InvalidMessage:
-        own = parse_line(text, actor)  # allows an id, and otherwise says the same again
+        own = parse_line(text, actor, clean=True)  # allows an id and white space, and otherwise says the same again
         return own if own.keyed else own._replace(id=id_, keyed=True)
 
 
@@ -190,7 +191,8 @@ def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str,
         raise InvalidMessage(f"{len(row.cells)} cells under a header of {len(columns)}", "Give each column its cell.")
     texts = {name: cell for name, cell in zip(columns, row.cells, strict=True) if name}
     own = texts.pop(ID, "")
-    return Message(event_from_texts(kind, texts), check_key(own) if own else id_, actor, keyed=True)
+    event = event_from_texts(kind, {name: cleaned(text) for name, text in texts.items()})
+    return Message(event, check_key(own) if own else id_, actor, keyed=True)
 
 
 def _as_csv(cells: Sequence[str]) -> bytes:

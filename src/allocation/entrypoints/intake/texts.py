@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from allocation.domain.events import Event
 from allocation.service_layer.messages import FieldRule, field_rules, from_fields
@@ -11,8 +11,11 @@ TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 MAX_DIGITS = 20  # longer numbers are out of every limit, and shown as they were given
 
 
-def event_from_texts(kind: type[Event], texts: Mapping[str, str]) -> Event:
-    """The event; an empty text of an optional field means that it is absent. Raises `InvalidMessage`."""
+def event_from_texts(kind: type[Event], texts: Mapping[str, str], stored: Collection[str] = ()) -> Event:
+    """The event; an empty text of an optional field means that it is absent. Raises `InvalidMessage`.
+
+    The ``stored`` fields name things that are stored, with the text that they are stored by.
+    """
     rules = {rule.name: rule for rule in field_rules(kind)}
     return from_fields(
         kind,
@@ -21,6 +24,7 @@ def event_from_texts(kind: type[Event], texts: Mapping[str, str]) -> Event:
             for name, text in texts.items()
             if text or name not in rules or rules[name].required
         },
+        stored,
     )
 
 

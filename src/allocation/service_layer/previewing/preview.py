@@ -21,6 +21,7 @@ from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
 from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
+from allocation.service_layer.writing.look_alikes import named_by_session
 from allocation.service_layer.writing.rows import promise_of
 from allocation.service_layer.writing.store import Changes, Lookout, Session, Wanted
 from allocation.service_layer.writing.writer import Unavailable
@@ -105,7 +106,7 @@ class Previews:
             else:
                 told = _told(items, outcomes)
                 lines = line_changes(told, *_places(session, told, uow.changes()), uow.today)
-                return Preview(outcomes, lines, uow.products.loaded_versions)
+                return Preview(named_by_session(outcomes, session), lines, uow.products.loaded_versions)
 
 
 class _Spoiled(Exception):

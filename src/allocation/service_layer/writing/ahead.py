@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NoReturn
 
-from allocation.domain.lines import Miscount, Today
+from allocation.domain.lines import Fit, Miscount, Today
 from allocation.service_layer.writing.store import BatchRow, Changes, Loaded, ProductRow, Wanted
 
 
@@ -45,11 +45,14 @@ class ReadAhead:
     def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> NoReturn:
         raise NotReadAhead
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> NoReturn:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> NoReturn:
+        raise NotReadAhead
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> NoReturn:
         raise NotReadAhead
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> NoReturn:
         raise NotReadAhead
 

@@ -15,7 +15,7 @@ import structlog
 
 from allocation.domain.errors import Refusal
 from allocation.domain.events import HoldExpired
-from allocation.service_layer.messages import new_message
+from allocation.service_layer.messages import checked_message
 from allocation.service_layer.writing.store import StoreUnavailable
 from allocation.service_layer.writing.writer import Unavailable, Writer
 
@@ -72,7 +72,7 @@ class Expiry:
     async def _expire(self, holdid: str, expires_at: datetime) -> bool:
         """Whether it was ended now. A refusal means that somebody was faster."""
         try:
-            await self._writer.handle(new_message(HoldExpired(holdid), ACTOR, _key(holdid, expires_at)))
+            await self._writer.handle(checked_message(HoldExpired(holdid), ACTOR, _key(holdid, expires_at)))
         except Refusal:
             return False
         return True

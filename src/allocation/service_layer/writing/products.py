@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch
 from allocation.domain.events import BatchCreated, StockHeld, StockTransferred
-from allocation.domain.lines import Miscount, OrderLine, Promise, Today
+from allocation.domain.lines import Fit, Miscount, OrderLine, Promise, Today
 from allocation.domain.model import Product
 from allocation.domain.rules import Rules
 from allocation.domain.standing import transferred_as
@@ -72,14 +72,17 @@ class StoredRecords:
     def newest_lines(self, ref: str, priority: int, before: int) -> Sequence[OrderLine]:
         return [line_of(row) for row in self.looked_up.session.newest_lines(self._sku, ref, before, priority)]
 
-    def waiting_lines(self, priority: int, after: int, max_qty: int) -> Sequence[OrderLine]:
-        return [line_of(row) for row in self.looked_up.session.waiting_lines(self._sku, after, max_qty, priority)]
+    def any_waiting(self, fits: Sequence[Fit]) -> bool:
+        return self.looked_up.session.any_waiting(self._sku, fits)
+
+    def waiting_lines(self, priority: int, after: int, fits: Sequence[Fit]) -> Sequence[OrderLine]:
+        return [line_of(row) for row in self.looked_up.session.waiting_lines(self._sku, after, fits, priority)]
 
     def late_lines(
-        self, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[Promise]:
         session = self.looked_up.session
-        return [promise_of(row) for row in session.late_lines(self._sku, today, max_qty, rewritten, after)]
+        return [promise_of(row) for row in session.late_lines(self._sku, today, fits, rewritten, after)]
 
     def miscounts(self) -> Sequence[Miscount]:
         return self.looked_up.session.miscounts(self._sku)
@@ -170,7 +173,8 @@ class StoredProducts(AbstractRepository):
         if isinstance(event, BatchCreated):
             self._looked_up.sku_of[event.ref] = event.sku
         elif isinstance(event, StockTransferred):
-            self._looked_up.sku_of[transferred_as(event)] = self.sku_of(event.ref)
+            if event.qty is not None:
+                self._looked_up.sku_of[transferred_as(event)] = self.sku_of(event.ref)
         else:
             self._looked_up.sku_of_hold[event.holdid] = event.sku
 

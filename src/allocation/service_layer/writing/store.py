@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Miscount, Today
+from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Fit, Miscount, Today
 
 T = TypeVar("T")
 
@@ -216,18 +216,24 @@ class Session(Protocol):
     def newest_lines(self, sku: str, ref: str, before: int, priority: int = 0) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` open lines of a priority on a batch, newest first, of positions below ``before``."""
 
-    def waiting_lines(self, sku: str, after: int, max_qty: int, priority: int = 0) -> Sequence[LineRow]:
+    def any_waiting(self, sku: str, fits: Sequence[Fit]) -> bool:
+        """Whether `waiting_lines` has any for a priority. It costs the same however many lines wait."""
+
+    def waiting_lines(self, sku: str, after: int, fits: Sequence[Fit], priority: int = 0) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` waiting lines, oldest first, with positions above ``after``.
 
-        Lines above ``max_qty`` are skipped, except the last part of a line that may be split.
+        Each has a fit that is at least as large, and not before the day the line is needed by, if there is one. Of the
+        last part of a line that may be split, the quantity does not matter. There is at least one fit; the first has
+        the largest quantity, and the last has the last day.
         """
 
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         """At most `PAGE_SIZE` open lines needed today or later, on batches whose stock is there later than needed.
 
-        No line is above ``max_qty`` or pinned. They are sorted by priority, highest first, then by position, and begin
+        Each has a fit that is at least as large, and not after the day the line is needed by; the last has the first
+        day. No line is pinned. They are sorted by priority, highest first, then by position, and begin
         after ``after``. Lines of the ``rewritten`` batches are included, whenever these batches are due.
         """
 

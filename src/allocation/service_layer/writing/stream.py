@@ -21,7 +21,15 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Generic, TypeVar
 
 from allocation.domain.errors import InvalidMessage
-from allocation.service_layer.messages import Message, Outcome, decode_object, decode_typed, from_typed, new_message
+from allocation.service_layer.messages import (
+    Message,
+    Outcome,
+    checked_message,
+    cleaned_values,
+    decode_object,
+    decode_typed,
+    from_typed,
+)
 from allocation.service_layer.writing.writer import Unavailable, Writer
 
 GROUPS_UNDER_WAY = 4  # of messages read and not yet yielded: written, handled ahead, piled up, and being read
@@ -31,21 +39,24 @@ ROOM_TIMEOUT_S = 30.0
 T = TypeVar("T")
 
 
-def parse_line(line: bytes | str, actor: str) -> Message:
+def parse_line(line: bytes | str, actor: str, *, clean: bool = False) -> Message:
     """The message of a JSON line ``{"type": "BatchCreated", …}``; raises `InvalidMessage`.
 
     An ``id`` beside the type is the sender's own: the same line under the same id again gets its first answer.
+    ``clean``: texts are trimmed and normalised, as in files, instead of refused.
     """
     mark: Any = '"id"' if isinstance(line, str) else b'"id"'
-    if mark not in line:
-        return new_message(decode_typed(line), actor)
+    if mark not in line and not clean:
+        return checked_message(decode_typed(line), actor)
     values = decode_object(line)
+    if clean:
+        values = cleaned_values(values)
     if "id" not in values:
-        return new_message(from_typed(values), actor)
+        return checked_message(from_typed(values), actor)
     key = values.pop("id")
     if not isinstance(key, str):
         raise InvalidMessage("id is not a text", "Send a text as id, a UUID for example, or leave it out.")
-    return new_message(from_typed(values), actor, key)
+    return checked_message(from_typed(values), actor, key)
 
 
 async def handle_stream(

@@ -49,6 +49,7 @@ from allocation.service_layer.writing.group import (
     wanted_by,
 )
 from allocation.service_layer.writing.ledger import EffectsOf, declared_effects
+from allocation.service_layer.writing.look_alikes import named_by_store
 from allocation.service_layer.writing.meter import Meter
 from allocation.service_layer.writing.patience import Patience
 from allocation.service_layer.writing.products import NOTHING_WARM, WarmProduct
@@ -189,7 +190,8 @@ class Writer:
             if flight:
                 await self._settle(flight.group, landed=landed)
             if isinstance(group, ToLock):
-                self._answer(group.entries, await self._commit(messages_of(group.entries)))
+                outcomes = await self._commit(messages_of(group.entries))
+                self._answer(group.entries, await named_by_store(outcomes, self._store))
             flight = following
         await self._turn.end()
 
@@ -311,13 +313,12 @@ class Writer:
 
     async def _settle(self, group: Handled, *, landed: bool) -> None:
         """Answer a group that was written, and do it again if it was not."""
-        if landed:
-            self._answer(group.entries, group.outcomes)
-        else:
-            messages = messages_of(group.entries)
-            self._answer(group.entries, await self._commit(messages, check_ids=True, before=group.outcomes))
+        outcomes = group.outcomes
+        if not landed:
+            outcomes = await self._commit(messages_of(group.entries), check_ids=True, before=outcomes)
+        self._answer(group.entries, await named_by_store(outcomes, self._store))
 
-    def _answer(self, entries: Entries, outcomes: Sequence[Outcome | Exception]) -> None:
+    def _answer(self, entries: Entries, outcomes: Outcomes) -> None:
         for (message, reply), outcome in zip(entries, outcomes, strict=True):
             try:
                 reply(outcome)

@@ -28,5 +28,8 @@ def upgrade() -> None:
     op.add_column("order_lines", sa.Column("arrived", sa.Boolean))
     where = sa.text("orderid IS NULL")
     op.create_index("ix_ledger_stock", "ledger", ["sku", "position"], postgresql_where=where, sqlite_where=where)
+    where = sa.text("batchref IS NULL AND closed IS NULL")
+    kinds = ("ix_order_lines_waiting_kinds", "order_lines", ["sku", "need_by", "qty"])
+    op.create_index(*kinds, postgresql_where=where, sqlite_where=where)
     where = sa.text("delivery IS NOT NULL")
     op.create_index("ix_batches_delivery", "batches", ["delivery"], postgresql_where=where, sqlite_where=where)
