@@ -16,7 +16,7 @@ from allocation.domain.model import Miscount
 from allocation.service_layer.delivering.effects import Unreachable
 from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, TimedRow, Wanted
 from allocation.testing import EffectTargetCompliance, StoreCompliance
-from allocation.testing.store import SKU
+from allocation.testing.rows import SKU
 from tests.contract.test_store import TestMemory as MemoryCompliance
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "write-a-store.md"
@@ -91,11 +91,11 @@ class Endless(MemorySession):
 
 class Impatient(MemorySession):
     def late_lines(
-        self, sku: str, today: Today, max_qty: int, rewritten: Collection[str], after: tuple[int, int]
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
     ) -> Sequence[LineRow]:
         whole = {ref: row._replace(arrived_quantity=None) for ref, row in self._tables.batches.items()}
         tables = dataclasses.replace(self._tables, batches=whole)
-        return MemorySession(tables).late_lines(sku, today, max_qty, rewritten, after)
+        return MemorySession(tables).late_lines(sku, today, fits, rewritten, after)
 
 
 class Lenient(MemorySession):

@@ -253,8 +253,9 @@ class Warehouse(CallingLines):
     def _check_days(self, **days: date | None) -> None:
         """Raise `FarDay` for a day that nobody means. Goods that expire on the last day there is never expire."""
         for name, day in days.items():
-            is_meant = day is None or (name, day) == ("expires_on", date.max)
-            if not is_meant and date.min < self.today.day < day - MOST_AWAY:
+            if day is None or (name, day) == ("expires_on", date.max):
+                continue
+            if date.min < self.today.day < day - MOST_AWAY:
                 raise FarDay(name, day)
 
     def _over(self, batch: Batch, arrived: int) -> Sequence[OrderLine]:

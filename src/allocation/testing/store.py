@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
-from allocation.domain.lines import HELD_PRIORITY, Fit, Today
+from allocation.domain.lines import Fit, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -27,19 +27,32 @@ from allocation.service_layer.writing.store import (
     Wanted,
 )
 from allocation.testing.effects import raised_by
+from allocation.testing.rows import (
+    IMPOSSIBLE,
+    LINES,
+    MOMENT,
+    NOT_UNIQUE,
+    REFS,
+    SKU,
+    Parts,
+    batch,
+    changed,
+    delivery,
+    held,
+    ledger,
+    line,
+    product,
+    up_to,
+)
 
 T = TypeVar("T")
 
-MOMENT: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SKU: Final = "ADORABLE-SETTEE"
 TEXTS: Final = (
     *('quote"s', "it's", r"back\slash \n \u0041", "{a,b}", "NULL", "null", "a,b", "🛋 Ängström", " ", "%s $1 ?"),
     "".join(chr(0x20000 + 37 * number) for number in range(255)),  # four bytes each, and hard to compress
 )
 HUGE: Final = 1_000_000_000 * 1_000_000
 GROUP: Final = 1_000  # messages that the writer may put into one group
-
-Parts = Mapping[str, Any]  # of `Changes`
 
 
 class StoreUnderTest:
@@ -352,7 +365,7 @@ class StoreCompliance:
         with self.opened() as kept:
             kept.save(new_products=[product()], new_batches=[whole, parts], new_lines=lines)
             for rewritten in ([], ["parts"]):
-                found = kept.run(lambda session, refs=rewritten: session.late_lines(SKU, today, 6, refs, (-10, 0)))
+                found = kept.late(today, [Fit(6, day)], (-10, 0), rewritten)
                 assert [row.orderid for row in found] == ["whole-True", "whole-None", "parts-None"]
 
     def test_the_batches_of_a_delivery_are_found_with_their_products(self) -> None:
@@ -612,81 +625,5 @@ def _recalled(row: MessageRow) -> tuple[Any, ...]:
     return (row.correlation_id, row.step, row.type, row.body, row.facts, row.result, row.actor)
 
 
-def product(sku: str = SKU, version: int = 1, waiting: int = 0) -> ProductRow:
-    return ProductRow(sku, version, waiting)
-
-
-def changed(sku: str = SKU, version: int = 2, waiting: int = 0, loaded: int = 1) -> ProductVersion:
-    return ProductVersion(sku, version, waiting, loaded)
-
-
-def batch(ref: str = "b1", sku: str = SKU, purchased: int = 10, allocated: int = 0, position: int = 1) -> BatchRow:
-    return BatchRow(ref, sku, None, purchased, allocated, position, purchased, None)
-
-
-def in_parts(arrived: int, allocated: int) -> BatchRow:
-    due = MOMENT.date() + timedelta(days=9)
-    return batch(allocated=8)._replace(eta=due, arrived_quantity=arrived, arrived_allocated=allocated)
-
-
-def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int = 2, sku: str = SKU) -> LineRow:
-    return LineRow(orderid, sku, qty, batchref, position)
-
-
-def up_to(qty: int) -> Fit:
-    """Lines of no more than that, whenever they are needed."""
-    return Fit(qty, date.max)
-
-
-def held(holdid: str, sku: str = SKU) -> LineRow:
-    return LineRow(holdid, sku, 1, "b1", 2, HELD_PRIORITY, None, MOMENT + timedelta(hours=1))
-
-
 def _of(orderid: str, batchref: str | None, priority: int, position: int) -> LineRow:
     return LineRow(orderid, SKU, 1, batchref, position, priority)
-
-
-def ledger(id_: str, step: int = 0, sku: str = SKU) -> MessageRow:
-    result = None if step else '"b1"'
-    cause = step - 1 if step else None
-    return MessageRow(id_, step, cause, "OutOfStock", sku, None, f'{{"sku":"{sku}"}}', None, result, "test")
-
-
-def delivery(id_: str, step: int = 0, sku: str = SKU) -> DeliveryRow:
-    return DeliveryRow(id_, step, "send_out_of_stock_notification", sku, "OutOfStock", f'{{"sku":"{sku}"}}')
-
-
-REFS: Final = frozenset({"b1", "b2", "b7"})
-LINES: Final = frozenset({("o1", SKU), ("o2", SKU), ("o7", SKU)})
-NOT_UNIQUE: Final[Mapping[str, Parts]] = {
-    "product": {"new_products": [product()]},
-    "batch": {"new_batches": [batch("b1")]},
-    "batch of another product": {"new_products": [product("LAMP")], "new_batches": [batch("b1", "LAMP")]},
-    "line": {"new_lines": [line("o1", None, qty=5, position=9)]},
-    "hold of another product": {"new_lines": [held("h0", "LAMP")]},
-    "hold twice": {"new_lines": [held("h7"), held("h7", "LAMP")]},
-    "message": {"messages": [ledger("innocent"), ledger("m1")]},
-    "product twice": {"new_products": [product("LAMP"), product("LAMP")]},
-    "batch twice": {"new_batches": [batch("b7"), batch("b7", "LAMP")]},
-    "line twice": {"new_lines": [line("o7"), line("o7")]},
-    "message twice": {"messages": [ledger("m2"), ledger("m2")]},
-    "delivery twice": {"deliveries": [delivery("m2"), delivery("m2")]},
-}
-IMPOSSIBLE: Final[Mapping[str, Parts]] = {
-    "oversold when new": {"new_batches": [batch("b2", purchased=10, allocated=11)]},
-    "negative when new": {"new_batches": [batch("b2", allocated=-1)]},
-    "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
-    "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
-    "cut below the allocated quantity": {"batches": [batch("b1", purchased=3, allocated=4)]},
-    "more shipped than allocated": {"rewritten_batches": [batch("b1", allocated=1)._replace(shipped_quantity=2)]},
-    "less than nothing shipped": {"new_batches": [batch("b2")._replace(shipped_quantity=-1)]},
-    "more arrived than purchased": {"rewritten_batches": [in_parts(11, 0)]},
-    "less than nothing arrived": {"new_batches": [in_parts(-1, -1)._replace(ref="b2")]},
-    "more allocated of the arrived part than it has": {"rewritten_batches": [in_parts(3, 4)]},
-    "more shipped than allocated of the arrived part": {
-        "rewritten_batches": [in_parts(3, 1)._replace(shipped_quantity=2)]
-    },
-    "less than nothing in inspection": {"new_batches": [batch("b2")._replace(inspect_quantity=-1)]},
-    "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
-    "a line of nothing": {"new_lines": [line("o2", qty=0)]},
-}
