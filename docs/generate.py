@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from allocation import views
-from allocation.config import LEAST_KEPT_DAYS, PREFIX, Settings
+from allocation.config import LEAST_KEPT_DAYS, MAX_ADDRESSES, PREFIX, Settings
 from allocation.domain.events import Event
 from allocation.domain.fields import MAX_TEXT_LENGTH
 from allocation.entrypoints.bodies import MAX_BODY_BYTES
@@ -53,11 +53,18 @@ SETTINGS: Mapping[str, str] = {
     "time_zone": "the time zone of the business, such as `Europe/Berlin`: its days begin at midnight there",
     "overdue_days": "number of days after today for which an overdue delivery is promised; `0`: for today",
     "max_previews": "maximum number of previews at the same time; further ones are answered with 503",
+    "public_url": "the address at which people open the service, such as `https://stock.example.com`, for links in "
+    "mails. If empty, `http://`, the host and the port",
+    "stock_team": f"the addresses that mails are sent to, separated by commas, at most {MAX_ADDRESSES}. If empty, no "
+    "mail is sent",
+    "mail_digest_hour": "an hour of the business's day, 0 to 23: one mail a day, at this hour. If empty, mails are "
+    "sent at once",
     "smtp_host": "the mail server; if empty, mails are written to the log",
     "smtp_port": "its port",
     "smtp_user": "the user name at the mail server; if empty, there is no login",
     "smtp_password": "the password of that user",
-    "smtp_tls": "`true` uses STARTTLS, and checks the server's certificate",
+    "smtp_tls": "`starttls` or `true` encrypts the connection by STARTTLS, `implicit` from its first byte (port 465); "
+    "both check the server's certificate",
     "mail_from": "the sender of every mail",
     "webhooks_allow_private": "`true` allows webhooks to addresses in your own network, and without TLS",
     "lease_s": "seconds without a sign of life after which other processes take over the deliveries of a process",
@@ -322,7 +329,7 @@ def _command(name: str, command: Any) -> str:
 
 
 def _default(value: object) -> str:
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in {"", None} else "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in {"", None, ()} else "empty"
 
 
 def _doc(documented: Callable[..., Any]) -> str:

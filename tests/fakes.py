@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 
 from allocation.domain.lines import Today
 from allocation.domain.model import Product, Promise
+from allocation.service_layer.handlers import Mail
 from allocation.service_layer.unit_of_work import AbstractRepository, AbstractUnitOfWork
 
 
@@ -55,3 +56,10 @@ class FakeUnitOfWork(AbstractUnitOfWork):
 
     def rollback(self) -> None:
         """Plain objects have nothing to go back to; `committed` tells."""
+
+
+class FakeStockTeam:
+    """Informed by a mail without details."""
+
+    def mail(self, sku: str, message_id: str) -> Mail:
+        return Mail("stock@example.com", f"Out of stock for {sku}", "", message_id)

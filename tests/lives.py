@@ -14,16 +14,19 @@ from allocation.domain.events import (
     BatchCounted,
     BatchCreated,
     BatchEtaChanged,
+    BatchExpired,
     BatchQuantityChanged,
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
     DeliveryEtaChanged,
+    DeliveryOverdue,
     DeliveryReceived,
     Event,
     HoldConfirmed,
     HoldExpired,
     HoldReleased,
+    LineBecameLate,
     LinePinned,
     LineQuantityChanged,
     LineReturned,
@@ -107,7 +110,7 @@ def _batch_created(dice: random.Random, sku: str) -> Event:
         sku,
         dice.randint(1, 12),
         eta,
-        dice.choice((None, None, DAYS[-2], DAYS[-1])),
+        dice.choice((None, None, DAYS[1], DAYS[-2], DAYS[-1])),
         dice.choice(LOCATIONS),
         dice.choice((None, *DELIVERIES)),
         quarantine=dice.choice((*[None] * 9, "wet")),
@@ -195,6 +198,18 @@ def _released(dice: random.Random, sku: str) -> Event:
     return BatchReleased(_ref(dice, sku))
 
 
+def _batch_expired(dice: random.Random, sku: str) -> Event:
+    return BatchExpired(_ref(dice, sku))
+
+
+def _overdue(dice: random.Random, sku: str) -> Event:
+    return DeliveryOverdue(_ref(dice, sku))
+
+
+def _became_late(dice: random.Random, sku: str) -> Event:
+    return LineBecameLate(_orderid(dice), sku, dice.choice((1, 2, 2, 4, 6)), dice.choice(DAYS[:2]))
+
+
 def _cancelled(dice: random.Random, sku: str) -> Event:
     return AllocationCancelled(_orderid(dice), sku)
 
@@ -273,6 +288,9 @@ MAKERS: dict[type[Event], tuple[Maker, int]] = {  # each with how often it comes
     ProductReinstated: (_reinstated, 4),
     BatchQuarantined: (_quarantined, 1),
     BatchReleased: (_released, 2),
+    BatchExpired: (_batch_expired, 2),
+    DeliveryOverdue: (_overdue, 2),
+    LineBecameLate: (_became_late, 2),
     AllocationCancelled: (_cancelled, 2),
     LineQuantityChanged: (_resized, 3),
     LineShipped: (_shipped, 4),

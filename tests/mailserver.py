@@ -22,6 +22,8 @@ class MailServer:
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.encrypted: list[bool] = []  # for each mail, whether it came through TLS
+        self.recipients: list[list[str]] = []  # for each mail, the addresses that it was taken for
+        self.unknown: set[str] = set()  # addresses that are refused
         self.answer: Callable[[EmailMessage], str] = lambda _: TAKEN
         self.port = free_port()
         self._options = options
@@ -47,6 +49,14 @@ class MailServer:
     def subjects(self) -> list[str]:
         return [mail["Subject"] for mail in self.mails]
 
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            return "550 No such mailbox"
+        envelope.rcpt_tos.append(address)
+        return TAKEN
+
     async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
         assert isinstance(envelope.content, bytes)
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
@@ -54,5 +64,6 @@ class MailServer:
         answer = self.answer(mail)
         if answer == TAKEN:
             self.mails.append(mail)
-            self.encrypted.append(session.ssl is not None)
+            self.encrypted.append(session.ssl is not None or "ssl_context" in self._options)
+            self.recipients.append(envelope.rcpt_tos)
         return answer

@@ -14,8 +14,11 @@ from allocation.domain.events import (
     BatchCreated,
     BatchEtaChanged,
     BatchQuantityChanged,
+    BatchReceived,
     Deallocated,
+    DeliveryOverdue,
     Event,
+    HoldConfirmed,
     PromiseChanged,
 )
 from allocation.domain.lines import OrderLine, Today, part_id
@@ -222,11 +225,16 @@ def lines_on(product: Product, ref: str | None) -> list[OrderLine]:
 
 def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: PlainShop) -> None:
     after = shop.snapshot()
+    if isinstance(event, DeliveryOverdue):  # until now its lines were promised for the day it was due
+        before = before._replace(days={**before.days, event.ref: before.batches[event.ref].eta or after.today})
     told = [each for each in raised if isinstance(each, PromiseChanged)]
     due = list(_promises_due(before, after))
     assert sorted(told, key=repr) == sorted(due, key=repr), f"{event}: told {told}, due {due}"
     _check_closed(before, after)
     _check_called(event, raised)
+    _check_fresh(event, before, after)
+    if isinstance(event, BatchEtaChanged | BatchReceived | DeliveryOverdue):
+        _check_lasting(event, before, after)
     if isinstance(event, BatchCreated | BatchEtaChanged | BatchQuantityChanged):
         _check_moved_up(event, raised, before, after)
     check_stock(event, raised, before, after, shop.uow.products.on_hand_at)
@@ -273,6 +281,25 @@ def _check_called(event: Event, raised: Sequence[Event]) -> None:
     served = {each.orderid for each in raised if type(each).__name__ == "Allocated"}  # type: ignore[attr-defined]
     assert len(called) == len(set(called)), f"{event} called {called}"
     assert set(called) <= freed | served, f"{event} called {called} in vain"
+
+
+def _check_fresh(event: Event, before: Snapshot, after: Snapshot) -> None:
+    """Nobody gets or is shipped stock that expired; a hold that becomes a line keeps it until that is said."""
+    for key, (_, ref, closed) in after.lines.items():
+        expires_on = after.batches[ref].expires_on if ref is not None else None
+        if expires_on is not None and expires_on < after.today and not isinstance(event, HoldConfirmed):
+            known = before.lines.get(key)
+            assert known is not None, f"{event} gave {key} stock of {ref}, which expired on {expires_on}"
+            assert (known.batchref, known.closed) == (ref, closed)
+
+
+def _check_lasting(event: BatchEtaChanged | BatchReceived | DeliveryOverdue, before: Snapshot, after: Snapshot) -> None:
+    """On a batch that has another day, there is no line that it does not last for."""
+    ref = event.ref
+    if before.days[ref] == after.days[ref]:
+        return
+    for line in after.open_on(ref):
+        assert line.arrived or after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
 
 
 def _check_moved_up(

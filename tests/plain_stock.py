@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,12 @@ from allocation.domain.events import (
     BatchCorrected,
     BatchCounted,
     BatchEtaChanged,
+    BatchExpired,
     BatchQuantityChanged,
     BatchReceived,
     Deallocated,
     DeliveryEtaChanged,
+    DeliveryOverdue,
     DeliveryReceived,
     Event,
     HoldEnded,
@@ -78,8 +81,10 @@ class StockCheck:
         assert self.ended <= {line.orderid for line in self.stood if is_hold(line)} & set(self.freed)
 
     def check_left(self, leavers: Iterable[str]) -> None:
-        """Who leaves a late batch was too late there, and comes sooner on another."""
+        """Who leaves a late batch was too late there, and comes sooner on another; or it does not last any more."""
         for orderid in leavers:
+            if not self.after.lasts(replace(self.before.lines[self.was.sku, orderid].line, arrived=False), self.ref):
+                continue
             line, ref, _ = self.after.lines[self.was.sku, orderid]
             assert ref is not None, f"{self}: {orderid} left for nothing"
             assert ref != self.ref or line.arrived, f"{self}: {orderid} left for the same"
@@ -153,6 +158,21 @@ def _check_recount(check: StockCheck) -> None:
 def _check_delay(check: StockCheck) -> None:
     assert (check.was.eta is None, check.is_.eta) == (False, check.event.eta)
     check.check_left(check.freed)
+
+
+def _check_overdue(check: StockCheck) -> None:
+    """Its day is past; the batch is the same, as far as no line leaves it."""
+    assert check.is_.eta is not None
+    assert (check.is_.eta, check.is_.purchased_quantity) == (check.was.eta, check.was.purchased_quantity)
+    assert check.is_.eta < check.after.today
+    check.check_left(check.freed)
+
+
+def _check_expired(check: StockCheck) -> None:
+    """Its last day is past, and nobody has stock of it any more."""
+    assert check.is_.expires_on is not None
+    assert check.is_.expires_on < check.after.today
+    assert check.after.open_on(check.ref) == []
 
 
 def _check_receipt(check: StockCheck) -> None:
@@ -243,7 +263,7 @@ def _check_part_moved(check: StockCheck) -> None:
     assert check.freed == [line.orderid for line in lost]
     room = event.qty if event.keep_lines and part.quarantine is None else 0
     for line in sorted(lost, key=lambda line: check.rules.service_key(line, check.version)):
-        if line.qty <= room:
+        if line.qty <= room and check.after.lasts(replace(line, arrived=False), part.ref):
             room -= line.qty
             now = check.after.lines[was.sku, line.orderid]
             assert now.batchref == part.ref, f"{check}: {line} did not follow, it is on {now.batchref}"
@@ -272,6 +292,8 @@ def _check_transfer(check: StockCheck) -> None:
 CHECKS: Mapping[type[Event], Callable[[StockCheck], None]] = {
     BatchQuantityChanged: _check_recount,
     BatchEtaChanged: _check_delay,
+    BatchExpired: _check_expired,
+    DeliveryOverdue: _check_overdue,
     BatchReceived: _check_receipt,
     ReceiptUndone: _check_undone,
     StockAdjusted: lambda check: _check_difference(check, check.event.by),

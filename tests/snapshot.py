@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
 from allocation.domain.model import Batch
 from allocation.domain.rules import Rules
@@ -34,6 +35,16 @@ class Snapshot(NamedTuple):
     def day_of(self, line: OrderLine, ref: str) -> date:
         """From which the stock of a line on that batch is there."""
         return self.today if line.arrived else self.days[ref]
+
+    def lasts(self, line: OrderLine, ref: str) -> bool:
+        """Whether a batch can be used long enough when the line gets it; if it is pinned, at least on that day."""
+        batch, day = self.batches[ref], self.day_of(line, ref)
+        if batch.expires_on is None:
+            return True
+        if line.priority > MAX_PRIORITY:
+            return day <= batch.expires_on
+        used_from = max(day, line.need_by or date.min)
+        return (batch.expires_on - used_from).days >= self.products[batch.sku].rules.shelf_life_days
 
     def open_on(self, ref: str) -> list[OrderLine]:
         """The open lines on a batch."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, timedelta, tzinfo
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 PREFIX = "ALLOCATION_"
@@ -13,7 +15,12 @@ CHOICES: dict[str, tuple[str, ...]] = {"strategy": ("warehouse-first", "first-ex
 LEAST_KEPT_DAYS = 30  # of closed lines, so that repeated messages about them are still recognised
 MOST_OVERDUE_DAYS = 365
 LEAST = {"lease_s": 1, "max_attempts": 1, "max_previews": 1, "keep_closed_days": LEAST_KEPT_DAYS}  # all others: 0
-MOST = {"overdue_days": MOST_OVERDUE_DAYS}  # all others: no limit
+MOST = {"overdue_days": MOST_OVERDUE_DAYS, "mail_digest_hour": 23}  # all others: no limit
+MAX_ADDRESSES = 20  # of the stock team
+MAX_ADDRESS_LENGTH = 254
+MAX_URL_LENGTH = 200  # so that a link fits into a line of a mail
+ADDRESS = re.compile(r'[^@\s,;:<>"()]+@[^@\s,;:<>"()]+', re.ASCII)
+IMPLICIT: Final = "implicit"
 
 
 class InvalidSetting(ValueError):
@@ -33,11 +40,14 @@ class Settings:
     time_zone: str = "UTC"  # of the business, whose day ends at midnight there
     overdue_days: int = 1  # after today that stock of an overdue delivery is promised for; 0: today
     max_previews: int = 4  # previews at the same time; further ones are answered with 503
+    public_url: str = ""  # base of the links in mails; empty: made of host and port
+    stock_team: tuple[str, ...] = ()  # the addresses that mails are sent to; empty: no mail is sent
+    mail_digest_hour: int | None = None  # of the business's day, for one mail a day; None: mails are sent at once
     smtp_host: str = ""  # empty: mails are logged instead of sent
     smtp_port: int = 25
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
-    smtp_tls: bool = False  # STARTTLS before login and mail
+    smtp_tls: bool | Literal["implicit"] = False  # True: STARTTLS before login and mail; implicit: TLS from the start
     mail_from: str = "allocation@localhost"
     webhooks_allow_private: bool = False  # allow webhook targets in our own network, and without TLS
     lease_s: int = 5  # after this time without a sign of life, other processes take over its deliveries
@@ -56,6 +66,12 @@ class Settings:
         """The time zone. Raises `InvalidSetting`."""
         return _zone(PREFIX + "TIME_ZONE", self.time_zone)
 
+    @property
+    def base_url(self) -> str:
+        """Where people reach the service with a browser."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """The settings from the environment, and defaults for the others. Raises `InvalidSetting`."""
@@ -69,6 +85,8 @@ class Settings:
 
 def _parsed(name: str, text: str, default: object) -> object:
     variable = PREFIX + name.upper()
+    if name in PARSERS:
+        return PARSERS[name](variable, text)
     if isinstance(default, bool):
         return _switch(variable, text)
     if default is None and not text:
@@ -99,6 +117,41 @@ def _zone(variable: str, text: str) -> tzinfo:
         raise InvalidSetting(f"{variable} is {text!r}: use a name such as Europe/Berlin, or UTC") from None
 
 
+def _tls(variable: str, text: str) -> bool | str:
+    if text.lower() in {"starttls", IMPLICIT}:
+        return IMPLICIT if text.lower() == IMPLICIT else True
+    try:
+        return _switch(variable, text)
+    except InvalidSetting:
+        raise InvalidSetting(f"{variable} is {text!r}: use false, starttls (or true) or {IMPLICIT}") from None
+
+
+def _addresses(variable: str, text: str) -> tuple[str, ...]:
+    addresses = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip()))
+    if len(addresses) > MAX_ADDRESSES:
+        raise InvalidSetting(f"{variable} has {len(addresses)} addresses: use {MAX_ADDRESSES} or fewer")
+    for address in addresses:
+        usable = address.isascii() and address.isprintable() and len(address) <= MAX_ADDRESS_LENGTH
+        if not usable or not ADDRESS.fullmatch(address):
+            cure = "use addresses such as ann@example.com, separated by commas"
+            raise InvalidSetting(f"{variable} has {address!r}: {cure}")
+    return addresses
+
+
+def _url(variable: str, text: str) -> str:
+    cure = f"use http:// or https:// and a host, in {MAX_URL_LENGTH} ASCII characters or fewer"
+    usable = text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_URL_LENGTH
+    try:
+        parts = urlsplit(text)
+        usable = usable and parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = usable and parts.port != 0 and not (parts.query or parts.fragment or "@" in parts.netloc)
+    except ValueError:  # a port or an address in brackets that is none
+        usable = False
+    if text and not usable:
+        raise InvalidSetting(f"{variable} is {text!r}: {cure}")
+    return text.rstrip("/")
+
+
 def _number(variable: str, text: str, least: int, most: int | None) -> int:
     if not text.isascii() or not text.isdecimal():
         raise InvalidSetting(f"{variable} is {text!r}: use a whole number")
@@ -107,3 +160,10 @@ def _number(variable: str, text: str, least: int, most: int | None) -> int:
     if most is not None and int(text) > most:
         raise InvalidSetting(f"{variable} is {text!r}: use {most} or less")
     return int(text)
+
+
+PARSERS: Final[Mapping[str, Callable[[str, str], object]]] = {
+    "public_url": _url,
+    "smtp_tls": _tls,
+    "stock_team": _addresses,
+}

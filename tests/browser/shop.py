@@ -26,7 +26,7 @@ RIGHT_TO_LEFT = "שלום עולם " * 25 + "שלום!"  # 255 characters
 DIED = (
     "INSERT INTO deliveries (correlation_id, step, effect, sku, type, body, state, attempts, error, stack, settled_at)"
     " SELECT correlation_id, step, 'send_out_of_stock_notification', sku, type, body, 'dead', 10,"
-    " 'SMTPRecipientsRefused: 550 stock@made.com: mailbox is full',"
+    " 'SMTPRecipientsRefused: 550 stock@example.com: mailbox is full',"
     " 'Traceback (most recent call last):\n  …\nsmtplib.SMTPRecipientsRefused: 550 mailbox is full\n', recorded_at"
     " FROM messages AS told WHERE type = 'OutOfStock' AND sku = :sku AND NOT EXISTS ("
     "SELECT 1 FROM deliveries WHERE deliveries.correlation_id = told.correlation_id AND deliveries.step = told.step"

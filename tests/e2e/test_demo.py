@@ -52,8 +52,8 @@ def test_tells_both_stories_and_leaves_nothing(temporary_files: Path) -> None:
         ["gina", "3", "waits", "fork-express", "moved"],
     ]
     assert rows(done.output, "Mails, sent after the commit") == [
-        ["stock@made.com", "Out of stock for RELIABLE-FORK"],
-        ["stock@made.com", "Out of stock for RELIABLE-FORK"],
+        ["stock@example.com", "Out of stock for RELIABLE-FORK: 1 order line waits"],
+        ["stock@example.com", "Out of stock for RELIABLE-FORK: 2 order lines wait"],
     ]
     assert list(temporary_files.iterdir()) == []
 

@@ -24,19 +24,21 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.events import AllocationRequired, Backordered, BatchCreated, Event, OutOfStock
 from allocation.service_layer.delivering import relay as relay_module
-from allocation.service_layer.delivering.effects import Unreachable, among, bind
+from allocation.service_layer.delivering.effects import Delivery, Unreachable, among, bind
 from allocation.service_layer.delivering.leases import PARTITIONS
 from allocation.service_layer.delivering.relay import Policy, Relay
 from allocation.service_layer.handlers import EFFECTS, Notifications
 from allocation.service_layer.messages import new_message
 from tests import builders
 from tests.builders import select
+from tests.fakes import FakeStockTeam
 from tests.mailserver import TAKEN, MailServer
 from tests.servers import PostgresServer
 from tests.waiting import PATIENCE_S, until
 
 EFFECT = "send_out_of_stock_notification"
 SEED = 20_260_101
+STOCK_TEAM = ("stock@example.com",)
 
 # A service that takes order lines of CHAIR until it is killed.
 SERVICE = """
@@ -48,7 +50,8 @@ from allocation.service_layer.delivering.leases import PARTITIONS
 from allocation.service_layer.messages import new_message
 
 async def main(url, smtp_port, runs_effects):
-    settings = Settings(database_url=url, smtp_host="127.0.0.1", smtp_port=int(smtp_port), lease_s=1)
+    smtp = {"smtp_host": "127.0.0.1", "smtp_port": int(smtp_port), "stock_team": ("stock@example.com",)}
+    settings = Settings(database_url=url, lease_s=1, **smtp)
     async with await asyncio.to_thread(bootstrap, settings) as service:
         await service.writer.handle(new_message(BatchCreated("b1", "CHAIR", 1), "test"))
         await service.writer.handle(new_message(AllocationRequired("o1", "CHAIR", 2), "test"))
@@ -69,7 +72,9 @@ def server() -> Iterator[MailServer]:
 
 @pytest.fixture
 def settings(database_url: str, server: MailServer) -> Settings:
-    return Settings(database_url=database_url, smtp_host="127.0.0.1", smtp_port=server.port, lease_s=1)
+    return Settings(
+        database_url=database_url, smtp_host="127.0.0.1", smtp_port=server.port, lease_s=1, stock_team=STOCK_TEAM
+    )
 
 
 @pytest.fixture
@@ -98,11 +103,11 @@ def test_a_line_that_waits_is_told_by_mail(settings: Settings, server: MailServe
     async def scenario(service: Service) -> None:
         service.effects.start()
         await backorder(service, "CHAIR", "o1")
-        await until(lambda: server.subjects == ["Out of stock for CHAIR"])
+        await until(lambda: server.subjects == ["Out of stock for CHAIR: 1 order line waits"])
 
     run(settings, scenario)
     assert pending(settings) == []
-    assert server.subjects == ["Out of stock for CHAIR"]
+    assert server.subjects == ["Out of stock for CHAIR: 1 order line waits"]
 
 
 def test_kill_9_between_commit_and_mail_loses_no_mail(settings: Settings, server: MailServer) -> None:
@@ -110,7 +115,7 @@ def test_kill_9_between_commit_and_mail_loses_no_mail(settings: Settings, server
         os.kill(process.pid, signal.SIGKILL)
     assert server.subjects == []
     run(settings, run_pending)
-    assert server.subjects == ["Out of stock for CHAIR"]
+    assert server.subjects == ["Out of stock for CHAIR: 1 order line waits"]
 
 
 def test_kill_9_before_the_server_has_answered_repeats_the_mail(settings: Settings, server: MailServer) -> None:
@@ -134,7 +139,7 @@ def test_kill_9_before_the_server_has_answered_repeats_the_mail(settings: Settin
         await until(lambda: bool(server.mails[1:]))  # as soon as the lease has ended
 
     run(settings, scenario)
-    assert set(server.subjects) == {"Out of stock for CHAIR"}
+    assert set(server.subjects) == {"Out of stock for CHAIR: 1 order line waits"}
     assert len(server.subjects) >= 2  # the second one is the only one known to be taken
 
 
@@ -157,7 +162,7 @@ def test_mails_arrive_when_a_server_that_was_down_is_back(settings: Settings, se
         await until(lambda: len(server.mails) == len(skus))
 
     run(settings, scenario)
-    assert server.subjects == [f"Out of stock for {sku}" for sku in skus]
+    assert server.subjects == [f"Out of stock for {sku}: 1 order line waits" for sku in skus]
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -179,7 +184,7 @@ def test_a_mail_that_is_declined_holds_back_its_sku_only(settings: Settings, ser
         await until(lambda: len(server.mails) == 3)
 
     run(settings, scenario)
-    assert server.subjects == [f"Out of stock for {sku}" for sku in ("TABLE", "SOFA", "CHAIR")]
+    assert server.subjects == [f"Out of stock for {sku}: 1 order line waits" for sku in ("TABLE", "SOFA", "CHAIR")]
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -256,7 +261,7 @@ def test_a_message_that_cannot_be_read_becomes_a_dead_letter_at_once(settings: S
         assert [(line["sku"], line["reason"]) for line in lines] == [("CHAIR", reason)]
 
     run(settings, scenario)
-    assert server.subjects == ["Out of stock for TABLE"]
+    assert server.subjects == ["Out of stock for TABLE: 1 order line waits"]
     assert asyncio.run(states(settings)) == [("dead", 1)]
 
 
@@ -312,7 +317,7 @@ def test_what_another_process_committed_is_found_without_a_wake(settings: Settin
         service.effects.start()
         await asyncio.sleep(0.1)
         with service_process(settings, runs_effects="no"):
-            await until(lambda: server.subjects == ["Out of stock for CHAIR"])
+            await until(lambda: server.subjects == ["Out of stock for CHAIR: 1 order line waits"])
 
     run(settings, scenario)
 
@@ -339,7 +344,7 @@ def test_the_next_one_takes_over_when_a_relay_is_closed(settings: Settings, serv
 def test_effects_go_on_after_the_connection_was_lost(
     postgres_url: str, postgres_server: PostgresServer, server: MailServer
 ) -> None:
-    settings = Settings(database_url=postgres_url, smtp_host="127.0.0.1", smtp_port=server.port)
+    settings = Settings(database_url=postgres_url, smtp_host="127.0.0.1", smtp_port=server.port, stock_team=STOCK_TEAM)
     disconnect = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 
     async def scenario(service: Service) -> None:
@@ -461,22 +466,31 @@ class Postcards:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send_mail(self, to: str, subject: str) -> None:
-        self.sent.append(f"{to}: {subject}")
+    def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+        self.sent.append(f"{id_} to {to}: {subject} {text}")
 
 
 def test_bind_gives_each_effect_the_ports_it_names() -> None:
     postcards = Postcards()
-    bound = bind(EFFECTS, notifications=postcards, others="ignored")
+    bound = bind(EFFECTS, notifications=postcards, stock_team=FakeStockTeam(), others="ignored")
     bound[EFFECT](OutOfStock("CHAIR"))
-    assert postcards.sent == ["stock@made.com: Out of stock for CHAIR"]
+    assert postcards.sent == [" to stock@example.com: Out of stock for CHAIR "]
+
+
+def test_an_effect_gets_the_id_of_its_message_if_it_asks_for_it() -> None:
+    postcards = Postcards()
+    find = among(bind(EFFECTS, notifications=postcards, stock_team=FakeStockTeam()))
+    deliver = find(EFFECT)
+    assert deliver is not None
+    deliver(Delivery(1, "m1", 3, EFFECT, "CHAIR", "OutOfStock", '{"sku":"CHAIR"}', 0, None))
+    assert postcards.sent == ["m1~3 to stock@example.com: Out of stock for CHAIR "]
 
 
 def test_bind_refuses_an_effect_whose_port_is_missing() -> None:
     def call_the_buyer(event: OutOfStock, notifications: Notifications, telephone: object) -> None: ...
 
     with pytest.raises(TypeError, match=r"call_the_buyer asks for telephone: pass it to bind\(\)"):
-        bind({OutOfStock: [call_the_buyer]}, notifications=Postcards())
+        bind({OutOfStock: [call_the_buyer]}, notifications=Postcards(), stock_team=FakeStockTeam())
 
 
 def run(settings: Settings, scenario: Callable[[Service], Awaitable[None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import smtplib
 import socket
 import ssl
@@ -17,9 +18,10 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from allocation.adapters.email import LoggedNotifications, SmtpNotifications, notifications
 from allocation.config import Settings
 from allocation.domain.events import OutOfStock
-from allocation.service_layer.delivering.effects import Unreachable, bind
+from allocation.service_layer.delivering.effects import Hopeless, Unreachable, bind
 from allocation.service_layer.handlers import EFFECTS
 from allocation.testing import EffectTargetCompliance
+from tests.fakes import FakeStockTeam
 from tests.mailserver import TAKEN, MailServer
 
 SUBJECT = "Out of stock for SPRINGY-MATTRESS"
@@ -70,14 +72,13 @@ def server_tls(certificate: str) -> ssl.SSLContext:
 
 
 def test_out_of_stock_is_told_to_the_stock_team(server: MailServer) -> None:
-    send = bind(EFFECTS, notifications=notifications(settings_for(server)))
+    send = bind(EFFECTS, notifications=notifications(settings_for(server)), stock_team=FakeStockTeam())
     send["send_out_of_stock_notification"](OutOfStock("SPRINGY-MATTRESS"))
     [mail] = server.mails
-    assert mail["To"] == "stock@made.com"
+    assert mail["To"] == "stock@example.com"
     assert mail["From"] == "allocation@made.com"
     assert mail["Subject"] == SUBJECT
-    assert "SPRINGY-MATTRESS" in mail.get_content()
-    assert "buy a batch" in mail.get_content()
+    assert mail.get_content().splitlines() == [f"{SUBJECT}."]
     assert mail["Date"].datetime.tzinfo is not None
     assert mail["Message-ID"].endswith("@made.com>")
 
@@ -100,7 +101,7 @@ def test_out_of_stock_is_told_to_the_stock_team(server: MailServer) -> None:
     ids=lambda sku: f"{sku[:8]!a}-{len(sku)}",
 )
 def test_every_possible_sku_arrives_as_it_is(sku: str, server: MailServer) -> None:
-    notifications(settings_for(server)).send_mail("stock@made.com", f"Out of stock for {sku}")
+    notifications(settings_for(server)).send_mail("stock@example.com", f"Out of stock for {sku}")
     [mail] = server.mails
     assert mail["Subject"] == f"Out of stock for {sku}"
     assert sku in mail.get_content()
@@ -110,28 +111,46 @@ def test_every_possible_sku_arrives_as_it_is(sku: str, server: MailServer) -> No
 @pytest.mark.parametrize("subject", ["Out\r\nBcc: spy@example.com", "Out\nX: y", "Out\0", "x" * 10_000, "\ud800"])
 def test_a_subject_that_is_not_one_line_is_refused(subject: str, server: MailServer) -> None:
     with pytest.raises(ValueError, match="must be one short line of printable characters"):
-        notifications(settings_for(server)).send_mail("stock@made.com", subject)
+        notifications(settings_for(server)).send_mail("stock@example.com", subject)
     assert server.mails == []
 
 
 def test_with_tls_the_mail_is_encrypted(server_tls: ssl.SSLContext, certificate: str) -> None:
     trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
     with MailServer(tls_context=server_tls, require_starttls=True) as server:
-        SmtpNotifications(settings_for(server, smtp_tls=True), trusting).send_mail("stock@made.com", SUBJECT)
+        SmtpNotifications(settings_for(server, smtp_tls=True), trusting).send_mail("stock@example.com", SUBJECT)
     assert server.encrypted == [True]
 
 
-def test_with_tls_a_stranger_gets_neither_mail_nor_password(server_tls: ssl.SSLContext) -> None:
-    with MailServer(tls_context=server_tls) as server:
-        settings = settings_for(server, smtp_tls=True, smtp_user="alice", smtp_password="secret")
+@pytest.mark.parametrize("smtp_tls", [True, "implicit"])
+def test_with_tls_a_stranger_gets_neither_mail_nor_password(server_tls: ssl.SSLContext, smtp_tls: bool | str) -> None:
+    options = {"tls_context": server_tls} if smtp_tls is True else {"ssl_context": server_tls}
+    with MailServer(**options) as server:
+        settings = settings_for(server, smtp_tls=smtp_tls, smtp_user="alice", smtp_password="secret")
         with pytest.raises(Unreachable, match="certificate verify failed"):
-            notifications(settings).send_mail("stock@made.com", SUBJECT)
+            notifications(settings).send_mail("stock@example.com", SUBJECT)
     assert server.mails == []
 
 
-def test_with_tls_nothing_is_sent_to_a_server_without_it(server: MailServer) -> None:
-    with pytest.raises(Unreachable, match="STARTTLS"):
-        notifications(settings_for(server, smtp_tls=True)).send_mail("stock@made.com", SUBJECT)
+def test_with_implicit_tls_the_connection_is_encrypted_from_its_first_byte(
+    server_tls: ssl.SSLContext, certificate: str
+) -> None:
+    trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
+    with MailServer(ssl_context=server_tls) as server:
+        settings = Settings.from_environment({"ALLOCATION_SMTP_TLS": "implicit"})
+        settings = dataclasses.replace(settings, smtp_host="127.0.0.1", smtp_port=server.port)
+        SmtpNotifications(settings, trusting).send_mail("stock@example.com", SUBJECT)
+        assert server.subjects == [SUBJECT]
+        plain = dataclasses.replace(settings, smtp_tls=False)
+        with pytest.raises(Unreachable):
+            SmtpNotifications(plain, trusting).send_mail("stock@example.com", SUBJECT)
+    assert server.encrypted == [True]
+
+
+@pytest.mark.parametrize(("smtp_tls", "reason"), [(True, "STARTTLS"), ("implicit", "(?i)wrong.version")])
+def test_with_tls_nothing_is_sent_to_a_server_without_it(smtp_tls: bool | str, reason: str, server: MailServer) -> None:
+    with pytest.raises(Unreachable, match=reason):
+        notifications(settings_for(server, smtp_tls=smtp_tls)).send_mail("stock@example.com", SUBJECT)
     assert server.mails == []
 
 
@@ -145,10 +164,10 @@ def test_logs_in_as_the_user(password: str, mails: int, server_tls: ssl.SSLConte
         settings = settings_for(server, smtp_tls=True, smtp_user="alice", smtp_password=password)
         adapter = SmtpNotifications(settings, trusting)
         if mails:
-            adapter.send_mail("stock@made.com", SUBJECT)
+            adapter.send_mail("stock@example.com", SUBJECT)
         else:
             with pytest.raises(Unreachable, match="Authentication") as refusal:
-                adapter.send_mail("stock@made.com", SUBJECT)
+                adapter.send_mail("stock@example.com", SUBJECT)
             assert password not in str(refusal.value)
     assert len(server.mails) == mails
 
@@ -156,7 +175,42 @@ def test_logs_in_as_the_user(password: str, mails: int, server_tls: ssl.SSLConte
 def test_a_mail_that_is_declined_is_no_trouble_of_the_server(server: MailServer) -> None:
     server.answer = lambda _: "554 Not this one"
     with pytest.raises(smtplib.SMTPDataError, match="Not this one"):
-        notifications(settings_for(server)).send_mail("stock@made.com", SUBJECT)
+        notifications(settings_for(server)).send_mail("stock@example.com", SUBJECT)
+
+
+def test_one_mail_has_several_recipients(server: MailServer) -> None:
+    notifications(settings_for(server)).send_mail("ann@example.com, ben@example.com", SUBJECT)
+    assert server.recipients == [["ann@example.com", "ben@example.com"]]
+    assert [mail["To"] for mail in server.mails] == ["ann@example.com, ben@example.com"]
+
+
+def test_a_mail_that_only_some_get_is_given_up_and_names_the_others(server: MailServer) -> None:
+    """A repeat would send it to the first ones again, and again."""
+    server.unknown = {"ben@example.com"}
+    with pytest.raises(Hopeless, match=r"^sent, but not to ben@example.com: 550 No such mailbox$"):
+        notifications(settings_for(server)).send_mail("ann@example.com, ben@example.com", SUBJECT)
+    assert server.recipients == [["ann@example.com"]]
+
+
+def test_a_mail_that_nobody_gets_is_declined(server: MailServer) -> None:
+    server.unknown = {"ann@example.com", "ben@example.com"}
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        notifications(settings_for(server)).send_mail("ann@example.com, ben@example.com", SUBJECT)
+    assert server.mails == []
+
+
+def test_a_repeat_of_a_mail_has_the_same_id_and_the_text_arrives_as_it_is(server: MailServer) -> None:
+    text = "Sofa äöü 椅子\n.\nFrom here\n" + "x" * 900 + "\n"
+    for id_ in ("m1~3", "m1~3", "m2", ""):
+        notifications(settings_for(server)).send_mail("stock@example.com", SUBJECT, text, id_)
+    first, repeat, other, unnamed = [mail["Message-ID"] for mail in server.mails]
+    assert first == repeat
+    assert len({first, other, unnamed}) == 3
+    assert all(each.endswith("@made.com>") for each in (first, other, unnamed))
+    for mail in server.mails:
+        assert mail.get_content_type() == "text/plain"
+        assert mail.get_content() == text
+        assert mail["Auto-Submitted"] == "auto-generated"
 
 
 def test_a_server_that_is_down_is_named() -> None:
@@ -164,7 +218,7 @@ def test_a_server_that_is_down_is_named() -> None:
         taken.bind(("127.0.0.1", 0))  # and not listening
         port = taken.getsockname()[1]
         with pytest.raises(Unreachable, match=rf"127\.0\.0\.1:{port}: .*refused"):
-            notifications(Settings(smtp_host="127.0.0.1", smtp_port=port)).send_mail("stock@made.com", SUBJECT)
+            notifications(Settings(smtp_host="127.0.0.1", smtp_port=port)).send_mail("stock@example.com", SUBJECT)
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,15 +226,15 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(Unreachable, match="timed out"):
-            notifications(Settings(smtp_host="127.0.0.1", smtp_port=port)).send_mail("stock@made.com", SUBJECT)
+            notifications(Settings(smtp_host="127.0.0.1", smtp_port=port)).send_mail("stock@example.com", SUBJECT)
 
 
 def test_without_a_server_mails_are_logged() -> None:
     adapter = notifications(Settings())
     assert isinstance(adapter, LoggedNotifications)
     with structlog.testing.capture_logs() as lines:
-        adapter.send_mail("stock@made.com", SUBJECT)
-    assert lines == [{"event": "mail", "to": "stock@made.com", "subject": SUBJECT, "log_level": "info"}]
+        adapter.send_mail("stock@example.com", SUBJECT)
+    assert lines == [{"event": "mail", "to": "stock@example.com", "subject": SUBJECT, "log_level": "info"}]
 
 
 class TestSmtp(EffectTargetCompliance):
@@ -189,7 +243,7 @@ class TestSmtp(EffectTargetCompliance):
         self.server = server
 
     def send(self, text: str) -> None:
-        notifications(settings_for(self.server)).send_mail("stock@made.com", text)
+        notifications(settings_for(self.server)).send_mail("stock@example.com", text)
 
     def seen(self) -> Sequence[str]:
         return self.server.subjects

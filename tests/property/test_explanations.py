@@ -39,7 +39,7 @@ async def play(url: URL, events: list[Event]) -> list[Explanation]:
         except Refusal:
             continue
     lines = await select(url, "SELECT orderid, sku FROM order_lines")
-    found = [await reader.run(explain, *line, on(TODAY)) for line in lines]
+    found = [await reader.run(explain, orderid, sku, on(TODAY)) for orderid, sku in lines]
     await writer.close()
     await reader.close()
     await store.close()

@@ -14,6 +14,7 @@ from allocation.domain import events
 from allocation.domain.model import Product
 from allocation.service_layer import handlers, messagebus, unit_of_work
 from allocation.service_layer.delivering.effects import bind
+from tests.fakes import FakeStockTeam
 
 
 class FakeRepository(repository.AbstractRepository):
@@ -119,12 +120,14 @@ class TestAllocate:
         uow = UnitOfWorkWithALedger()
         messagebus.handle(events.BatchCreated("shelf-1", "RARE-DRAPES", 14, None), uow)
         messagebus.handle(events.AllocationRequired("order-a", "RARE-DRAPES", 15), uow)
-        effects = bind(handlers.EFFECTS, notifications=email.notifications(Settings()))
+        effects = bind(handlers.EFFECTS, notifications=email.notifications(Settings()), stock_team=FakeStockTeam())
         with structlog.testing.capture_logs() as log:
             for event in uow.ledger:
                 for effect in handlers.EFFECTS.get(type(event), []):
                     effects[effect.__name__](event)
-        assert [(mail["to"], mail["subject"]) for mail in log] == [("stock@made.com", "Out of stock for RARE-DRAPES")]
+        assert [(mail["to"], mail["subject"]) for mail in log] == [
+            ("stock@example.com", "Out of stock for RARE-DRAPES")
+        ]
 
 
 class TestChangeBatchQuantity:

@@ -28,7 +28,7 @@ from allocation.entrypoints.http.app import create_app
 from allocation.entrypoints.http.openapi import document
 from allocation.service_layer import flow, handlers, messagebus, messages, unit_of_work
 from allocation.service_layer.delivering.effects import bind
-from tests.fakes import FakeUnitOfWork
+from tests.fakes import FakeStockTeam, FakeUnitOfWork
 from tests.mailserver import MailServer
 
 ROWS = range(1, 15)
@@ -133,7 +133,7 @@ def test_S4_a_handler_takes_an_event_and_works_in_a_unit_of_work_that_it_commits
 
 
 def test_S4_a_notification_handler_takes_the_event() -> None:
-    effects = bind(handlers.EFFECTS, notifications=email.LoggedNotifications())
+    effects = bind(handlers.EFFECTS, notifications=email.LoggedNotifications(), stock_team=FakeStockTeam())
     assert list(effects) == ["send_out_of_stock_notification"]
     effects["send_out_of_stock_notification"](events.OutOfStock("POPULAR-CURTAINS"))
 
@@ -235,13 +235,23 @@ def test_S11_while_the_available_quantity_is_negative_a_line_is_deallocated_and_
     assert batch.deallocate_one() == OrderLine("o1", "INDIFFERENT-TABLE", 20)
 
 
-def test_S12_out_of_stock_is_mailed_to_the_stock_team() -> None:
+def test_S12_out_of_stock_is_mailed_to_the_stock_team(tmp_path: Path) -> None:
+    """The address is a setting; the subject also says how many lines wait."""
+
+    async def run_out_of_stock(settings: Settings) -> None:
+        async with await asyncio.to_thread(bootstrap, settings) as service:
+            for event in (
+                events.BatchCreated("b1", "POPULAR-CURTAINS", 9),
+                events.AllocationRequired("o1", "POPULAR-CURTAINS", 10),
+            ):
+                await service.writer.handle(messages.new_message(event, "test"))
+            await service.effects.run_pending()
+
     with MailServer() as server:
-        settings = Settings(smtp_host="127.0.0.1", smtp_port=server.port)
-        effects = bind(handlers.EFFECTS, notifications=email.notifications(settings))
-        effects["send_out_of_stock_notification"](events.OutOfStock("POPULAR-CURTAINS"))
+        smtp: dict[str, Any] = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "stock_team": ("stock@made.com",)}
+        asyncio.run(run_out_of_stock(Settings(database_url=f"sqlite:///{tmp_path / 'shop.db'}", **smtp)))
     assert [(mail["To"], mail["Subject"]) for mail in server.mails] == [
-        ("stock@made.com", "Out of stock for POPULAR-CURTAINS")
+        ("stock@made.com", "Out of stock for POPULAR-CURTAINS: 1 order line waits")
     ]
 
 

@@ -11,7 +11,7 @@ from allocation.domain import events
 from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, UnknownBatch
 from allocation.domain.model import Product
 from allocation.service_layer import handlers, messagebus
-from tests.fakes import FakeUnitOfWork
+from tests.fakes import FakeStockTeam, FakeUnitOfWork
 
 
 def play(history: Iterable[events.Event]) -> FakeUnitOfWork:
@@ -121,8 +121,9 @@ class TestOutOfStock:
         sent = []
 
         class FakeNotifications:
-            def send_mail(self, to: str, subject: str) -> None:
-                sent.append((to, subject))
+            def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+                sent.append((to, subject, text, id_))
 
-        handlers.send_out_of_stock_notification(events.OutOfStock("POPULAR-CURTAINS"), FakeNotifications())
-        assert sent == [("stock@made.com", "Out of stock for POPULAR-CURTAINS")]
+        event = events.OutOfStock("POPULAR-CURTAINS")
+        handlers.send_out_of_stock_notification(event, FakeNotifications(), FakeStockTeam(), "m1~2")
+        assert sent == [("stock@example.com", "Out of stock for POPULAR-CURTAINS", "", "m1~2")]

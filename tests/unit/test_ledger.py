@@ -71,3 +71,21 @@ def test_an_effect_has_all_it_needs_with_it() -> None:
     assert deliveries == [
         DeliveryRow("m1", 7, "send_out_of_stock_notification", "LAMP", "OutOfStock", '{"sku":"LAMP"}')
     ]
+
+
+def test_equal_events_of_a_cascade_are_one_delivery_of_a_declared_effect() -> None:
+    """A webhook gets each of them: its messages have ids, by which a receiver tells them apart."""
+    trail = [*CUT, (OutOfStock("LAMP"), 3), (OutOfStock("RUG"), 3)]
+    effects: dict[type[Event], list[str]] = {OutOfStock: ["send_out_of_stock_notification", "webhook/w1"]}
+
+    def sku_of(event: Event) -> str:
+        return event.sku if isinstance(event, OutOfStock) else "LAMP"
+
+    _, deliveries = fold(Message(ORDER, "m1", "test"), None, trail, sku_of, lambda kind: effects.get(kind, ()))
+    assert [(row.step, row.effect, row.sku) for row in deliveries] == [
+        (7, "send_out_of_stock_notification", "LAMP"),
+        (7, "webhook/w1", "LAMP"),
+        (8, "webhook/w1", "LAMP"),
+        (9, "send_out_of_stock_notification", "RUG"),
+        (9, "webhook/w1", "RUG"),
+    ]

@@ -40,6 +40,7 @@ SPELLINGS: Final = {
         "texts": "(SELECT value FROM json_each(:texts))",
         "rows": "(SELECT value AS fields FROM json_each(:rows))",
         "moment": "text",
+        "day": "text",
         "for_update": "",
         "for_share": "",
     },
@@ -54,6 +55,7 @@ SPELLINGS: Final = {
         "texts": "(SELECT value FROM json_array_elements_text(CAST(:texts AS json)) AS value)",
         "rows": "(SELECT value AS fields FROM json_array_elements(CAST(:rows AS json)) AS value)",
         "moment": "timestamptz",
+        "day": "date",
         "for_update": "FOR UPDATE",
         "for_share": "FOR SHARE",
     },
@@ -62,6 +64,11 @@ SPELLINGS: Final = {
 
 def numbers(values: Iterable[int]) -> str:
     """A list as the parameter for ``{numbers}``."""
+    return json.dumps(list(values))
+
+
+def texts(values: Iterable[str]) -> str:
+    """A list as the parameter for ``{texts}``."""
     return json.dumps(list(values))
 
 

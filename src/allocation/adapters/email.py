@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import smtplib
 import ssl
+import uuid
 from email.header import Header
 from email.message import Message
 from email.mime.text import MIMEText
@@ -17,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from allocation.config import Settings
-from allocation.service_layer.delivering.effects import Unreachable
+from allocation.config import IMPLICIT, Settings
+from allocation.service_layer.delivering.effects import Hopeless, Unreachable
 
 SMTP_TIMEOUT_S = 10.0
 MAX_HEADER_LENGTH = 500
@@ -48,21 +49,33 @@ class SmtpNotifications:
         self._settings = settings
         self._tls = tls or ssl.create_default_context()
 
-    def send_mail(self, to: str, subject: str) -> None:
-        """Send the mail to the server. Raises `Unreachable`, or an error of `smtplib` if the server declines it."""
-        mail = _mail(self._settings.mail_from, to, subject)
+    def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+        """Send the mail to the server. Raises `Unreachable`, or an error of `smtplib` if the server declines it.
+
+        Raises `Hopeless` if the server takes it for some of the addresses only: they would get every repeat.
+        """
+        mail = _mail(self._settings.mail_from, to, subject, text, id_)
         try:
-            with smtplib.SMTP(self._settings.smtp_host, self._settings.smtp_port, timeout=SMTP_TIMEOUT_S) as server:
+            with self._connection() as server:
                 self._introduce(server)
-                server.send_message(mail)
+                refused = server.send_message(mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError):  # of this mail
             raise
         except OSError as error:  # of the server: not there, not trusted, or it does not take our password
             address = f"{self._settings.smtp_host}:{self._settings.smtp_port}"
             raise Unreachable(f"{address}: {str(error) or type(error).__name__}") from error
+        if refused:
+            reasons = (f"{who}: {code} {said.decode(errors='replace')}" for who, (code, said) in refused.items())
+            raise Hopeless(f"sent, but not to {', '.join(reasons)}")
+
+    def _connection(self) -> smtplib.SMTP:
+        host, port = self._settings.smtp_host, self._settings.smtp_port
+        if self._settings.smtp_tls == IMPLICIT:
+            return smtplib.SMTP_SSL(host, port, timeout=SMTP_TIMEOUT_S, context=self._tls)
+        return smtplib.SMTP(host, port, timeout=SMTP_TIMEOUT_S)
 
     def _introduce(self, server: smtplib.SMTP) -> None:
-        if self._settings.smtp_tls:
+        if self._settings.smtp_tls is True:
             server.starttls(context=self._tls)
         if self._settings.smtp_user:
             server.login(self._settings.smtp_user, self._settings.smtp_password)
@@ -71,24 +84,30 @@ class SmtpNotifications:
 class LoggedNotifications:
     """Writes each mail into the log: for trying things out, and where people read logs instead of mails."""
 
-    def send_mail(self, to: str, subject: str) -> None:
-        log.info("mail", to=to, subject=subject)
+    def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+        more = {"text": text} if text else {}
+        log.info("mail", to=to, subject=subject, **more)
 
 
-def _mail(sender: str, to: str, subject: str) -> Message[Any, Any]:
-    for line in (sender, to, subject):
+def _mail(sender: str, to: str, subject: str, text: str, id_: str) -> Message[Any, Any]:
+    for line in (sender, *to.split(","), subject):
         if not line.isprintable() or len(line) > MAX_HEADER_LENGTH:
             raise ValueError(f"{line[:MAX_HEADER_LENGTH]!r} must be one short line of printable characters")
-    mail: Message[Any, Any] = MIMEText(
-        f"{subject}.\n\nA customer's order line waits for it. It is served by itself as soon as stock appears:"
-        " buy a batch, or correct the count of one.\n"
-    )
+    mail: Message[Any, Any] = MIMEText(text or f"{subject}.\n")
     mail["From"] = formataddr(parseaddr(sender))
     mail["To"] = to
     mail["Subject"] = _header(subject)
     mail["Date"] = formatdate(localtime=True)
-    mail["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
+    mail["Message-ID"] = _message_id(id_, parseaddr(sender)[1].rpartition("@")[2])
+    mail["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday is answered to us
     return mail
+
+
+def _message_id(id_: str, domain: str) -> str:
+    """The same for a repeat of the mail, so that mailboxes can drop it."""
+    if not id_:
+        return make_msgid(domain=domain or None)
+    return f"<{uuid.uuid5(uuid.NAMESPACE_OID, id_)}@{domain or 'localhost'}>"
 
 
 def _header(text: str) -> Header:

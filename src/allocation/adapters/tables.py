@@ -123,6 +123,8 @@ for _table in (products, batches):
 # The batches read to allocate a line, however many exhausted batches the product has.
 _partial_index("ix_batches_with_room", batches.c.sku, where="has_room")
 _partial_index("ix_batches_delivery", batches.c.delivery, where="delivery IS NOT NULL")
+_partial_index("ix_batches_expiring", batches.c.expires_on, batches.c.ref, where="expires_on IS NOT NULL")
+_partial_index("ix_batches_due", batches.c.eta, batches.c.ref, where="eta IS NOT NULL")
 
 order_lines = Table(
     "order_lines",
@@ -177,6 +179,13 @@ _partial_index(
 )
 _partial_index(
     "ix_order_lines_needed", order_lines.c.sku, order_lines.c.need_by, where="closed IS NULL AND need_by IS NOT NULL"
+)
+_partial_index(
+    "ix_order_lines_late",
+    order_lines.c.need_by,
+    order_lines.c.sku,
+    order_lines.c.orderid,
+    where="need_by IS NOT NULL AND batchref IS NULL AND closed IS NULL",
 )
 # A hold is known by its id alone, over all products.
 _partial_index("uq_order_lines_holdid", order_lines.c.orderid, unique=True, where="expires_at IS NOT NULL")
@@ -267,6 +276,15 @@ _partial_index(
 _partial_index("ix_deliveries_dead", deliveries.c.number, where="state = 'dead'")
 _partial_index("ix_deliveries_settled", deliveries.c.state, deliveries.c.settled_at, where="state <> 'pending'")
 
+# The last day whose beginning is done: one row, or none.
+clock = Table(
+    "clock",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("day", Date, nullable=False),
+    CheckConstraint("number = 1", name="one"),
+)
+
 # The relay that delivers a partition, the end of its lease, and the number of changes of the holder.
 leases = Table(
     "leases",
@@ -297,6 +315,17 @@ webhooks = Table(
     Column("disabled_at", UtcDateTime),
     Column("disabled_reason", Text, nullable=False),
     UniqueConstraint("url", "event_types"),
+)
+
+# The products for the next mail that lists all of a day: each with the first cascade since the last such mail that left
+# a line of it without stock.
+digest = Table(
+    "digest",
+    metadata,
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    PrimaryKeyConstraint("due_at", "sku"),
 )
 
 # A view: the ledger message by message, each row followed by the facts kept in it. ``kept_step`` is the step of that

@@ -54,6 +54,16 @@ class CallingLines(ProductState):
         if batch is not None:
             self._ask_to_move_up([batch])
 
+    def _lost_on(self, batch: Batch, lines: Iterable[OrderLine]) -> set[OrderLine]:
+        """The lines that the batch does not last for, as it is now."""
+        if batch.expires_on is None:
+            return set()
+        choice = self.choice()
+        return {line for line in lines if not choice.lasts_for(batch.source_of(line), line)}
+
+    def _may_be_sold(self, batch: Batch) -> bool:
+        return batch.quarantine is None and not batch.has_expired(self.today)
+
     def _place_hold(self, hold: OrderLine, source: BatchSource | None) -> None:
         known = self._changed_promises[hold.orderid]
         self._plan.pop(hold.orderid, None)
@@ -65,5 +75,5 @@ class CallingLines(ProductState):
             self._tell(events.Held(hold.orderid, hold.sku, hold.qty, source.reference, until, source.is_part), known)
 
     def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
-        if self.rules.move_up and any(batch.quarantine is None for batch in roomier):
+        if self.rules.move_up and any(self._may_be_sold(batch) for batch in roomier):
             self.events.append(events.MoveUpRequired(self.sku))

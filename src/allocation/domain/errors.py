@@ -358,6 +358,12 @@ class BatchArrived(Refusal):
         super().__init__(f"Batch {ref} cannot be due on {eta}: it is in the warehouse")
 
 
+class NotPast(Refusal):
+    """The day of the batch or order line is not over, or it does not matter to the batch or line."""
+
+    cure = "Look it up. The service tells by itself when a day is over."
+
+
 class HoldEndedAlready(Refusal):
     """A hold that was confirmed, released, lost or has expired is over, and is never revived."""
 

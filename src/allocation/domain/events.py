@@ -220,6 +220,36 @@ class BatchReleased(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchExpired(Event):
+    """The last day of a batch is over, so it must not be sold or shipped any more. Its order lines move, or wait.
+
+    The service says so by itself.
+    """
+
+    ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOverdue(Event):
+    """A delivery did not arrive on the day it was due. Its order lines are promised for later, or move.
+
+    The service says so by itself.
+    """
+
+    ref: BatchRef
+
+
+@dataclass(frozen=True, slots=True)
+class LineBecameLate(Notice):
+    """An order line waits for stock, and the day it was needed by is over. The service says so by itself."""
+
+    orderid: OrderId
+    sku: Sku
+    qty: LineQuantity
+    need_by: Annotated[date, Meaning("Day the customer needed the stock")]
+
+
+@dataclass(frozen=True, slots=True)
 class AllocationCancelled(Request):
     """The customer no longer wants the order line."""
 

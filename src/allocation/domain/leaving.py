@@ -5,7 +5,7 @@ Nothing is changed here: the result is a plan, for the product to carry out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from allocation.domain.batches import Batch, BatchSource
@@ -37,13 +37,18 @@ class Leaving(NamedTuple):
     service_key: Callable[[OrderLine], tuple[int, int]]
     placed: Sequence[Placing] = ()
 
-    def of_late(self, batch: Batch, lines: Iterable[OrderLine], solve: Solver) -> Sequence[Placing]:
-        """The lines that come too late on the batch and sooner on another one with room, in the order served."""
+    def of_late(
+        self, batch: Batch, lines: Iterable[OrderLine], solve: Solver, lost: Collection[OrderLine] = ()
+    ) -> Sequence[Placing]:
+        """The lines that come too late on the batch and sooner on another one with room, in the order served.
+
+        The ``lost`` lines leave it anyway.
+        """
         late = [line for line in lines if late_days(line, batch.day(self.today)) and not stays(line)]
-        if not late:
+        if not late and not lost:
             return []
-        greedy = self._greedy_late(batch, late)
-        if not self.rules.least_harm:
+        greedy = self._greedy_late(batch, late, lost)
+        if lost or not self.rules.least_harm:
             return greedy
         most = len(late) if self.rules.most_moved is None else self.rules.most_moved
         return least_harmful(Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today)), greedy, solve)
@@ -86,16 +91,18 @@ class Leaving(NamedTuple):
                 )
         return found
 
-    def _greedy_late(self, batch: Batch, late: Iterable[OrderLine]) -> Sequence[Placing]:
+    def _greedy_late(self, batch: Batch, late: Iterable[OrderLine], lost: Collection[OrderLine]) -> Sequence[Placing]:
         room = self._room()
         choice = Choice(self.sources, self.rules, self.today, room)
         placings: list[Placing] = []
-        for line in sorted(late, key=self.service_key):
+        for line in sorted({*late, *lost}, key=self.service_key):
             better = choice.of(line)
             is_sooner = better is not None and better.day(self.today) < batch.day(self.today)
-            if better is not None and is_sooner and len(placings) != self.rules.most_moved:
+            if better is not None and (line in lost or (is_sooner and len(placings) != self.rules.most_moved)):
                 room.take(better.key, line.qty)
                 placings.append(Placing(line, better.key))
+            elif line in lost:
+                placings.append(Placing(line, None))
         return placings
 
     def _greedy_cut(self, batch: Batch, lines: Iterable[OrderLine], missing: int) -> Sequence[Placing]:

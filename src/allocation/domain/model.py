@@ -49,15 +49,15 @@ from allocation.domain.lines import (
     is_pinned,
     own_priority,
 )
+from allocation.domain.passing import PassingDays
 from allocation.domain.records import NO_RECORDS, Records
 from allocation.domain.rules import Rules, is_hold
 from allocation.domain.splitting import parts_of
-from allocation.domain.warehouse import Warehouse
 
 __all__ = ["NO_RECORDS", "Batch", "Miscount", "OrderLine", "Product", "Promise", "Records", "Rules"]
 
 
-class Product(Warehouse):
+class Product(PassingDays):
     """The aggregate: one SKU, its batches and lines, and the rules by which promises are made and moved.
 
     Its methods decide: they look, refuse, and tell facts. The facts change it (`allocation.domain.state`).
@@ -166,6 +166,12 @@ class Product(Warehouse):
             raise NotShippable(line, f"batch {batchref} is {due(batch.eta)}", "Receive the batch first.")
         if batch.quarantine is not None:
             raise NotShippable(line, f"batch {batchref} is in quarantine", "Release the batch first, or move the line.")
+        if batch.has_expired(self.today):
+            why, cure = (
+                f"batch {batchref} expired on {batch.expires_on}",
+                "Pin the line to another batch, or correct the day.",
+            )
+            raise NotShippable(line, why, cure)
         self._tell(events.Shipped(orderid, self.sku, line.qty, batchref), known)
         return batchref
 
@@ -201,6 +207,8 @@ class Product(Warehouse):
             return
         if batch.quarantine is not None:
             raise NotPinnable(line, ref, "it is in quarantine", "Release the batch first.")
+        if batch.has_expired(self.today):
+            raise NotPinnable(line, ref, f"it expired on {batch.expires_on}", "Choose another batch.")
         displaced = [] if batchref == ref else self._leaving().for_pinned(batch, line)
         if batchref is not None:
             known = self._free(known, self._day_of(known))

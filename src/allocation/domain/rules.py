@@ -19,6 +19,7 @@ JUST_IN_TIME: Final = "just-in-time"
 
 NO_ROOM: Final = "no room"
 QUARANTINED: Final = "quarantined"
+OVER: Final = "expired"
 EXPIRES: Final = "expires too early"
 SAFETY_STOCK: Final = "safety stock"
 TOO_LATE: Final = "too late"
@@ -195,6 +196,12 @@ class Choice(Generic[B]):
         """Whether the batch can take the whole line, on time or not."""
         return self._obstacle(batch, line) in {"", TOO_LATE}
 
+    def lasts_for(self, batch: B, line: OrderLine) -> bool:
+        """Whether the batch does not expire too early for the line. For a pinned line, somebody decides that."""
+        if is_pinned(line.priority):
+            return batch.expires_on is None or batch.day(self._today) <= batch.expires_on
+        return self._lasts(batch, line.need_by)
+
     def fits(self, only: str | None = None) -> Sequence[Fit]:
         """The lines that find room: in the batch of that reference, or in any (None); ``day`` is the last one.
 
@@ -231,6 +238,8 @@ class Choice(Generic[B]):
     def _obstacle(self, batch: B, line: OrderLine) -> str:
         if batch.quarantine is not None:
             return QUARANTINED
+        if batch.expires_on is not None and batch.expires_on < self._today.day:
+            return OVER
         if not self._lasts(batch, line.need_by):
             return EXPIRES
         if self._room[batch.key] < line.qty:

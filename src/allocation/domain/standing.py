@@ -309,6 +309,11 @@ def inspected(product: Evolving, fact: events.StockInspected) -> None:
     product.stock(fact.batchref).inspect(fact.qty)
 
 
+def passed(product: Evolving, fact: events.BatchExpired | events.DeliveryOverdue) -> None:
+    """A day has passed: a change even if no line moves. The batch has the day already."""
+    product.version_number += 1
+
+
 def scrapped(product: Evolving, fact: events.StockScrapped) -> None:
     """Part of the change by which the stock came back."""
     product.stock(fact.batchref).adjust(-fact.qty)
@@ -378,6 +383,8 @@ STOCK: Final[Mapping[type[Event], Callable[..., None]]] = {
     events.BatchCorrected: corrected,
     events.StockTransferred: transferred,
     events.StockInspected: inspected,
+    events.BatchExpired: passed,
+    events.DeliveryOverdue: passed,
     events.StockScrapped: scrapped,
     events.ProductRetired: retired,
     events.ProductReinstated: reinstated,
@@ -407,6 +414,8 @@ GIVEN: Final = frozenset(
         events.StockTransferred,
         events.ProductRetired,
         events.ProductReinstated,
+        events.BatchExpired,
+        events.DeliveryOverdue,
         events.RulesChanged,
         events.MoveUpRequired,
     }

@@ -321,8 +321,8 @@ class Stock:
 class Arrived:
     """The part of a batch that has arrived while the rest is due: a source of its own for lines.
 
-    Its ``quantity`` includes the shipped quantity. As much of it is available as the batch has, since the lines on the rest
-    may need it on the day the rest is there.
+    Its ``quantity`` includes the shipped quantity. As much of it is available as the batch has, since the lines on the
+    rest may need it on the day the rest is there.
     """
 
     is_part: Literal[True] = True

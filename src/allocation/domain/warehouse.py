@@ -1,6 +1,7 @@
 """Stock as the warehouse knows it: bought, due, received, counted, corrected, moved, and blocked.
 
-Each method looks, refuses, and tells facts. It calls the lines that lose their stock, and the waiting lines that can get some.
+Each method looks, refuses, and tells facts. It calls the lines that lose their stock, and the waiting lines that can
+get some.
 """
 
 from __future__ import annotations
@@ -296,7 +297,8 @@ class Warehouse(CallingLines):
         before = self._tell_day_of(batch, fact)
         self._free_all(over, batch, day_of)
         self._serve_again(batch, fact)
-        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve)])
+        is_other = isinstance(fact, events.BatchCorrected)
+        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve, is_other=is_other)])
 
     def _change_days(self, facts: Mapping[str, events.Event], solve: Solver) -> None:
         """Several batches, by reference, are there on another day. Lines are called when all of them have theirs."""
@@ -318,17 +320,25 @@ class Warehouse(CallingLines):
         return before
 
     def _leave_late(
-        self, batch: Batch, before: Mapping[str, date], solve: Solver, placed: list[Placing] | None = None
+        self,
+        batch: Batch,
+        before: Mapping[str, date],
+        solve: Solver,
+        placed: list[Placing] | None = None,
+        *,
+        is_other: bool = False,
     ) -> Sequence[OrderLine]:
         """Free the lines that are late on the batch, and sooner on another; tell all others their new day.
 
-        Other batches are without the room of lines that are ``placed`` there already, to which these are added.
+        Lines that the batch does not last for leave it, too. Only lines with another day than before are looked at,
+        or all if it is another batch in other ways. Other batches are without the room of lines that are ``placed``
+        there already, to which these are added.
         """
         placed = [] if placed is None else placed
         after = self._days_on(batch)
-        staying = [line for line in batch.lines_to_lose() if after(line) != before[line.orderid]]
+        staying = [line for line in batch.lines_to_lose() if is_other or after(line) != before[line.orderid]]
         late = [line for line in staying if batch.source_of(line) is batch]
-        placings = self._leaving(placed).of_late(batch, late, solve)
+        placings = self._leaving(placed).of_late(batch, late, solve, self._lost_on(batch, staying))
         self._plan.add(placings)
         placed += placings
         leaving = {placing.line.orderid: placing.line for placing in placings}
@@ -373,15 +383,15 @@ class Warehouse(CallingLines):
         if (known := self.batch(part.reference)) is not None:
             raise BatchConflict(part.reference, known.created)
         before = self._days_on(batch)
-        self._plan.clear()
         left = batch.arrived_quantity - qty
         self._plan.clear()
         freed = batch.lines_over(batch.purchased_quantity - qty, self._is_spared, arrived=left)
         self._take(part, event)
         self._free_all(freed, batch, before)
         room = qty if event.keep_lines else 0
+        lost = self._lost_on(part, freed)
         for line in sorted(freed, key=self._service_key):
-            if line.qty <= room:
+            if line.qty <= room and line not in lost:
                 room -= line.qty
                 self._plan.add([Placing(line, part.key)])
         self._call_lines(None, freed)

@@ -14,16 +14,19 @@ from allocation.domain.events import (
     BatchCounted,
     BatchCreated,
     BatchEtaChanged,
+    BatchExpired,
     BatchQuantityChanged,
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
     DeliveryEtaChanged,
+    DeliveryOverdue,
     DeliveryReceived,
     Event,
     HoldConfirmed,
     HoldExpired,
     HoldReleased,
+    LineBecameLate,
     LinePinned,
     LineQuantityChanged,
     LineReturned,
@@ -141,6 +144,12 @@ class MoveUpAnswer(TypedDict):
     moved: list[Move]
 
 
+class LateAnswer(TypedDict):
+    """The line waits; ``late_days`` is the number of days since it was needed."""
+
+    late_days: int
+
+
 class Repair(TypedDict):
     """A counter that was off: of a batch, or the number of waiting lines (of none: null)."""
 
@@ -223,6 +232,10 @@ def move_up_answer(outcome: Outcome) -> MoveUpAnswer:
     return {"sku": outcome.result, "moved": moves(outcome.raised)}
 
 
+def late_answer(outcome: Outcome) -> LateAnswer:
+    return {"late_days": outcome.result}
+
+
 def repair_answer(outcome: Outcome) -> RepairAnswer:
     return {"sku": outcome.result, "repaired": list(_repairs(outcome.raised))}
 
@@ -244,6 +257,9 @@ ANSWERS: Mapping[type[Event], Callable[[Outcome], Mapping[str, Any]]] = {
     ProductReinstated: product_answer,
     BatchQuarantined: count_answer,
     BatchReleased: count_answer,
+    BatchExpired: count_answer,
+    DeliveryOverdue: day_answer,
+    LineBecameLate: late_answer,
     AllocationCancelled: end_answer,
     LineQuantityChanged: place_answer,
     LineShipped: line_answer,

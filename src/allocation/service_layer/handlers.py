@@ -1,7 +1,8 @@
 """The use cases, one function each, and the tables that connect them with events.
 
-A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event and its port.
-It touches the outside world, so it runs after the commit, at least once.
+A handler takes ``(event, uow)`` and changes state inside the unit of work. An effect takes the event and its ports, and
+the ``message_id`` of the event if it asks for that. It touches the outside world, so it runs after the commit, at least
+once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from allocation.domain import events, model
 from allocation.domain.errors import (
@@ -34,14 +35,28 @@ from allocation.domain.model import OrderLine, Product
 from allocation.domain.standing import transferred_as
 from allocation.service_layer.unit_of_work import AbstractUnitOfWork
 
-STOCK_TEAM = "stock@made.com"
+
+class Mail(NamedTuple):
+    """A mail to addresses separated by commas. A repeat of it has the same ``id``."""
+
+    to: str
+    subject: str
+    text: str
+    id: str
 
 
 class Notifications(Protocol):
     """Notifies people. An error means that the notification was not sent."""
 
-    def send_mail(self, to: str, subject: str) -> None:
-        """Send the mail, or raise an error."""
+    def send_mail(self, to: str, subject: str, text: str = "", id_: str = "") -> None:
+        """Send the mail, or raise an error. Without a text, its text is the subject."""
+
+
+class StockTeam(Protocol):
+    """The people who buy stock, and how they are informed."""
+
+    def mail(self, sku: str, message_id: str) -> Mail | None:
+        """The mail about a product that is out of stock, caused by this message; None: no mail is sent now."""
 
 
 def add_batch(event: events.BatchCreated, uow: AbstractUnitOfWork) -> str:
@@ -205,6 +220,33 @@ def release_batch(event: events.BatchReleased, uow: AbstractUnitOfWork) -> str:
     return event.ref
 
 
+def expire_batch(event: events.BatchExpired, uow: AbstractUnitOfWork) -> str:
+    """Stop selling a batch whose last day is over, and reallocate its order lines."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.expire_batch(ref=event.ref)
+        uow.commit()
+    return event.ref
+
+
+def mark_overdue(event: events.DeliveryOverdue, uow: AbstractUnitOfWork) -> str:
+    """Promise the lines of an overdue delivery for a later day, and reallocate late lines."""
+    with uow:
+        product = _of_batch(event.ref, uow)
+        product.mark_overdue(ref=event.ref, solve=uow.solve)
+        uow.commit()
+    return event.ref
+
+
+def mark_late(event: events.LineBecameLate, uow: AbstractUnitOfWork) -> int:
+    """Record that an order line waits although it was needed already."""
+    with uow:
+        product = _of_line(event.orderid, event.sku, uow)
+        late_days = product.mark_late(event)
+        uow.commit()
+    return late_days
+
+
 def cancel_allocation(event: events.AllocationCancelled, uow: AbstractUnitOfWork) -> None:
     """Cancel an order line and give its stock to backorders."""
     with uow:
@@ -322,9 +364,13 @@ def repair_counters(event: events.RepairRequired, uow: AbstractUnitOfWork) -> st
     return event.sku
 
 
-def send_out_of_stock_notification(event: events.OutOfStock, notifications: Notifications) -> None:
-    """Tell the stock team that an order line became a backorder."""
-    notifications.send_mail(STOCK_TEAM, f"Out of stock for {event.sku}")
+def send_out_of_stock_notification(
+    event: events.OutOfStock, notifications: Notifications, stock_team: StockTeam, message_id: str = ""
+) -> None:
+    """Tell the stock team by mail which order lines of a product wait."""
+    mail = stock_team.mail(event.sku, message_id)
+    if mail is not None:
+        notifications.send_mail(*mail)
 
 
 def _standing(part: Promise) -> dict[str, Any]:
@@ -406,6 +452,9 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.ProductReinstated: [reinstate_product],
     events.BatchQuarantined: [quarantine_batch],
     events.BatchReleased: [release_batch],
+    events.BatchExpired: [expire_batch],
+    events.DeliveryOverdue: [mark_overdue],
+    events.LineBecameLate: [mark_late],
     events.AllocationCancelled: [cancel_allocation],
     events.LineQuantityChanged: [change_line_quantity],
     events.LineShipped: [ship_line],
@@ -440,6 +489,9 @@ HANDLERS: Mapping[type[events.Event], Sequence[Handler]] = {
     events.WaitingLinesRepaired: [],
 }
 
+# Facts that the service says by itself when a day begins.
+BY_THE_CLOCK = frozenset({events.BatchExpired, events.DeliveryOverdue, events.LineBecameLate})
+
 # Events after a batch has more room, and after lines and holds lose their batch.
 _SERVES = frozenset({events.AllocationRequired, events.MoveUpRequired})
 _FREES = frozenset({events.Deallocated, events.AllocationRequired, events.Held, events.HoldEnded})
@@ -461,6 +513,9 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     reinstate_product: frozenset(),
     quarantine_batch: _FREES,
     release_batch: _SERVES | {events.PromiseChanged, events.Served},
+    expire_batch: _FREES,
+    mark_overdue: _FREES | _SERVES | {events.PromiseChanged},
+    mark_late: frozenset(),
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
@@ -490,6 +545,7 @@ NEEDS: Mapping[type[events.Event], Needs] = {
     events.BatchEtaChanged: Needs.MORE_AT_TIMES,
     events.BatchReceived: Needs.MORE_AT_TIMES,
     events.BatchReleased: Needs.MORE_AT_TIMES,
+    events.LineBecameLate: Needs.NAMED,
     events.AllocationCancelled: Needs.MORE_AT_TIMES,
     events.LineQuantityChanged: Needs.MORE_AT_TIMES,
     events.LineShipped: Needs.MORE_AT_TIMES,

@@ -139,7 +139,7 @@ def decode(kind: type[Event], body: bytes | str) -> Event:
 
 
 def recall(type_: str, body: str | bytes) -> Event:
-    """The event of a ledger row; fields that were added since have their defaults, or the value that older rows mean."""
+    """The event of a ledger row; fields added since have their defaults, or the value that older rows mean."""
     if type_ not in MEANT_BEFORE:
         return msgspec.json.decode(body, type=EVENTS[type_])
     return msgspec.convert(MEANT_BEFORE[type_] | msgspec.json.decode(body), EVENTS[type_])

@@ -17,6 +17,7 @@ from allocation.views.lines import (
     with_parts,
 )
 from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_PAGE, MAX_POSITION
+from allocation.views.shortage import shortage, shortages
 from allocation.views.stock import (
     BatchDetail,
     ProductDetail,
@@ -61,6 +62,8 @@ __all__ = [
     "opening",
     "product",
     "products",
+    "shortage",
+    "shortages",
     "told_priority",
     "unusual",
     "with_parts",

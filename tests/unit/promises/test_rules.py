@@ -21,6 +21,7 @@ from allocation.domain.rules import (
     FIRST_EXPIRED,
     JUST_IN_TIME,
     NO_ROOM,
+    OVER,
     PREFERRED_LOCATION,
     SAFETY_STOCK,
     TOO_LATE,
@@ -204,13 +205,20 @@ class TestStability:
 
 def test_each_batch_passed_over_says_why() -> None:
     shop = Shop(
-        *(bought("old", 9, expires_on=day(-1)), bought("kept", 9), bought("small", 1, due=1), bought("late", 9, due=9)),
+        *(
+            bought("old", 9, expires_on=day(-1)),
+            bought("soon", 9, due=1, expires_on=day(4)),
+            bought("kept", 9),
+            bought("small", 1, due=1),
+            bought("late", 9, due=9),
+        ),
         ruled(safety_stock=8),
     )
     shop.send(ordered("o1", 4, by=5))
     looked_at = shop.product.choice().candidates(shop.line("o1").line)
     assert {each.batch.reference: each.obstacle for each in looked_at} == {
-        "old": EXPIRES,
+        "old": OVER,
+        "soon": EXPIRES,
         "kept": SAFETY_STOCK,
         "small": NO_ROOM,
         "late": TOO_LATE,

@@ -3,4 +3,4 @@
 Revisions are numbered; the newest is named here, so that a database that is up to date needs no look at the files.
 """
 
-HEAD = "0008"
+HEAD = "0010"

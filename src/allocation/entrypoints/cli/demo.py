@@ -32,6 +32,7 @@ STOP_TIMEOUT_S = 10.0
 MAIL_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 POLL_S = 0.02
+STOCK_TEAM = "stock@example.com"
 CREATED = 201
 OK = 200
 
@@ -50,10 +51,9 @@ def play() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="allocation-demo-") as folder, Service(Path(folder)) as service:
             out.print(f"The service runs at {service.url}\n")
-            played = stories(datetime.now(UTC).date())
-            for story in played:
+            for story in stories(datetime.now(UTC).date()):
                 _tell(story, service, out)
-            _show_mails(played, service, out)
+            _show_mails(service, out)
             if sys.stdout.isatty():
                 _keep_serving(service, out)
     except DemoFailed as failure:
@@ -72,8 +72,9 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # The caller's settings are removed: a demo must not send mails.
+        # The caller's settings are removed: a demo must not send mails. Without a server they are only logged.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        environment[f"{PREFIX}STOCK_TEAM"] = STOCK_TEAM
         command = [sys.executable, "-m", "allocation.entrypoints.cli", "serve", "--port", "0"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
@@ -149,10 +150,12 @@ def _tell(story: Story, service: Service, out: Console) -> None:
     out.rule(f"{story.title}: {story.sku}", align="left")
     for step in story.beginning:
         _do(step, service, out)
+        _wait_for_mails(story.sku, service)
     _show_stock(story.sku, service, out)
     before = _standing(story, service)
     for step in story.trouble:
         _do(step, service, out)
+        _wait_for_mails(story.sku, service)
         after = _standing(story, service)
         _show_lines(story, before, after, out)
         before = after
@@ -206,18 +209,23 @@ def _show_stock(sku: str, service: Service, out: Console) -> None:
     out.print(table(f"Batches of {sku}", ("batch", "due", "purchased", "allocated", "available"), rows))
 
 
-def _show_mails(played: Sequence[Story], service: Service, out: Console) -> None:
-    """Mails are sent after the commit, so they appear a moment later; without a mail server they are in the log."""
-    expected = 0
-    for story in played:
-        _, ledger = service.request("GET", f"/events?sku={story.sku}")
-        expected += sum(event["type"] == "OutOfStock" for event in ledger["events"])
+def _wait_for_mails(sku: str, service: Service) -> None:
+    """Mails are sent after the commit, so they appear a moment later; they name the lines that wait then."""
+    _, ledger = service.request("GET", f"/events?sku={sku}")
+    expected = {event["correlation_id"] for event in ledger["events"] if event["type"] == "OutOfStock"}
     deadline = time.monotonic() + MAIL_TIMEOUT_S
-    while len(mails := list(service.logged("mail"))) < expected and time.monotonic() < deadline:
+    while len(_mails(service, sku)) < len(expected) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    out.print(
-        table("Mails, sent after the commit", ("to", "subject"), [(mail["to"], mail["subject"]) for mail in mails])
-    )
+
+
+def _mails(service: Service, sku: str = "") -> Sequence[Mapping[str, Any]]:
+    """The mails about a product, or all. Without a mail server they are in the log."""
+    return [mail for mail in service.logged("mail") if sku in mail["subject"]]
+
+
+def _show_mails(service: Service, out: Console) -> None:
+    rows = [(mail["to"], mail["subject"]) for mail in _mails(service)]
+    out.print(table("Mails, sent after the commit", ("to", "subject"), rows))
 
 
 def _keep_serving(service: Service, out: Console) -> None:

@@ -23,8 +23,8 @@ DOTS = {".", ".."}  # browsers remove these from a path, in any spelling
 LINKED = {"sku": "products", "ref": "batches", "batchref": "batches", "orderid": "orders"}
 TONES = {
     **dict.fromkeys(("Allocated", "Shipped"), "good"),
-    **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled"), "warn"),
-    **dict.fromkeys(("Backordered", "OutOfStock"), "bad"),
+    **dict.fromkeys(("Deallocated", "PromiseChanged", "Cancelled", "BatchExpired", "DeliveryOverdue"), "warn"),
+    **dict.fromkeys(("Backordered", "OutOfStock", "LineBecameLate"), "bad"),
 }
 # The fields whose value is a moment, which JSON has as text.
 MOMENTS = {rule.name for kind in EVENTS.values() for rule in field_rules(kind) if rule.base is datetime}

@@ -61,7 +61,10 @@ def _router(service: Service, stopping: asyncio.Event) -> Starlette:
         async with service, to_close:
             service.effects.start()
             service.expiry.start()
+            service.new_day.start()
             service.retention.start()
+            if service.settings.stock_team:
+                service.digest.start()
             yield
 
     async def is_alive(_: Request) -> Response:

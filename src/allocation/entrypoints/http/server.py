@@ -8,13 +8,14 @@ import logging
 import signal
 import socket
 import sys
+from dataclasses import replace
 
 import structlog
 import uvicorn
 from structlog.typing import Processor
 
 from allocation.bootstrap import bootstrap
-from allocation.config import Settings
+from allocation.config import PREFIX, Settings
 from allocation.entrypoints.http.app import create_app
 from allocation.entrypoints.http.protocol import short_way_protocol
 
@@ -39,7 +40,9 @@ def serve(settings: Settings) -> None:
     _log_to_stderr()
     listener = _listen(settings.host, settings.port)
     with listener:
-        service = bootstrap(settings)
+        service = bootstrap(replace(settings, port=listener.getsockname()[1]))
+        if not settings.stock_team:
+            log.info("no mail is sent", reason=f"{PREFIX}STOCK_TEAM is empty: it takes addresses, separated by commas")
         stopping = asyncio.Event()
         config = uvicorn.Config(
             create_app(service, stopping),

@@ -10,11 +10,13 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from allocation.domain.events import Event
 from allocation.service_layer.handlers import Effect
 from allocation.service_layer.messages import message_id, recall
+
+MESSAGE_ID: Final = "message_id"
 
 
 class Unreachable(Exception):
@@ -52,17 +54,27 @@ Deliver = Callable[[Delivery], None]
 FindEffect = Callable[[str], Deliver | None]
 
 
-def bind(effects: Mapping[type[Event], Sequence[Effect]], **ports: Any) -> Mapping[str, Callable[[Event], None]]:
-    """The effects by name, each bound to its ports, which are the names of its parameters after the event."""
+def bind(effects: Mapping[type[Event], Sequence[Effect]], **ports: Any) -> Mapping[str, Callable[..., None]]:
+    """The effects by name, each bound to its ports, which are the names of its parameters after the event.
+
+    Parameters with a default are no ports.
+    """
     return {effect.__name__: _bound(effect, ports) for several in effects.values() for effect in several}
 
 
-def among(effects: Mapping[str, Callable[[Event], None]]) -> FindEffect:
-    """Finds effects in this mapping at call time; each is called with the event of a delivery."""
+def among(effects: Mapping[str, Callable[..., None]]) -> FindEffect:
+    """Finds effects in this mapping at call time; each is called with the event of a delivery.
+
+    An effect with a parameter ``message_id`` gets the id of the event's message too.
+    """
 
     def find(name: str) -> Deliver | None:
         effect = effects.get(name)
-        return None if effect is None else lambda delivery: effect(_event(delivery))
+        if effect is None:
+            return None
+        if MESSAGE_ID in inspect.signature(effect).parameters:
+            return lambda delivery: effect(_event(delivery), **{MESSAGE_ID: delivery.id})
+        return lambda delivery: effect(_event(delivery))
 
     return find
 
@@ -84,7 +96,8 @@ def _event(delivery: Delivery) -> Event:
 
 
 def _bound(effect: Effect, ports: Mapping[str, Any]) -> Callable[[Event], None]:
-    _, *names = inspect.signature(effect).parameters
+    _, *parameters = inspect.signature(effect).parameters.values()
+    names = [each.name for each in parameters if each.default is each.empty]
     missing = [name for name in names if name not in ports]
     if missing:
         raise TypeError(f"{effect.__name__} asks for {', '.join(missing)}: pass it to bind()")

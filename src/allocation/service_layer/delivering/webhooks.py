@@ -26,7 +26,7 @@ import uuid_utils
 
 from allocation.domain.errors import InvalidWebhook
 from allocation.service_layer.delivering.effects import Deliver, Delivery, Hopeless, Unreachable
-from allocation.service_layer.handlers import HANDLERS
+from allocation.service_layer.handlers import BY_THE_CLOCK, HANDLERS
 from allocation.service_layer.writing.store import StoreUnavailable
 
 MAX_URL_LENGTH = 1_000
@@ -47,7 +47,9 @@ GONE = 410
 BUSY = frozenset({408, 425, 429})  # in addition to everything from 500 on
 
 EVENT_TYPES: Final[Sequence[str]] = tuple(sorted(kind.__name__ for kind in HANDLERS))
-FACT_TYPES: Final = frozenset(kind.__name__ for kind, handlers in HANDLERS.items() if not handlers)
+FACT_TYPES: Final = frozenset(
+    kind.__name__ for kind, handlers in HANDLERS.items() if not handlers or kind in BY_THE_CLOCK
+)
 
 LOCAL_NAME = "localhost"  # and all names below it: RFC 6761, section 6.3
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")

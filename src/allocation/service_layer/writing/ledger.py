@@ -25,6 +25,7 @@ EffectsOf = Callable[[type[Event]], Sequence[str]]
 _FACTS: Final = frozenset(kind for kind, handlers in HANDLERS.items() if not handlers)
 _OF_THE_PRODUCT: Final = frozenset(kind for kind in _FACTS if [rule.name for rule in field_rules(kind)] == ["sku"])
 _DECLARED: Final = {kind: [effect.__name__ for effect in effects] for kind, effects in EFFECTS.items()}
+_ONCE: Final = frozenset(effect for effects in _DECLARED.values() for effect in effects)
 
 
 def declared_effects(kind: type[Event]) -> Sequence[str]:
@@ -39,11 +40,16 @@ def fold(
     sku_of: Callable[[Event], str],
     effects_of: EffectsOf = declared_effects,
 ) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
-    """The rows of a message and all it set off, in the order handled, and the effects that they still have to have."""
+    """The rows of a message and all it set off, in the order handled, and the effects that they still have to have.
+
+    A declared effect has one delivery for equal events of a cascade, however often one is raised: five lines that wait
+    for a product are one mail. A webhook gets each event, since each has an id of its own.
+    """
     id_, actor = message.id, message.actor
     bodies: list[tuple[int, str]] = []
     facts: defaultdict[int, list[str]] = defaultdict(list)  # by the step of the row they are kept in
     deliveries = []
+    told: dict[tuple[str, str, str, str], int] = {}  # the step of each effect and event that is delivered
     orderids = [NAME_OF[type(event)](event) for event, _ in trail]
     for step, (event, cause) in enumerate(trail):
         kind = type(event)
@@ -54,14 +60,18 @@ def fold(
             bodies.append((step, body))
         if effects := effects_of(kind):
             about = (sku_of(event), kind.__name__, body)
-            deliveries += [DeliveryRow(id_, step, effect, *about) for effect in effects]
+            deliveries += [
+                DeliveryRow(id_, step, effect, *about)
+                for effect in effects
+                if effect not in _ONCE or told.setdefault((effect, *about), step) == step
+            ]
     rows = []
     for step, body in bodies:
         event, cause = trail[step]
         kept = f"[{','.join(facts[step])}]" if step in facts else None
-        told = None if step else msgspec.json.encode(result).decode()
+        answer = None if step else msgspec.json.encode(result).decode()
         name = type(event).__name__
-        rows.append(MessageRow(id_, step, cause, name, sku_of(event), orderids[step], body, kept, told, actor))
+        rows.append(MessageRow(id_, step, cause, name, sku_of(event), orderids[step], body, kept, answer, actor))
     return rows, deliveries
 
 
