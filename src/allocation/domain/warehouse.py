@@ -353,7 +353,7 @@ class Warehouse(CallingLines):
         """The lines have stock that has arrived as far as it has, while the rest is due."""
         if batch.arrived is None:
             self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived):
+        elif isinstance(fact, events.BatchReceived | events.BatchReleased):
             self._serve_arrived(batch, batch.arrived)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
