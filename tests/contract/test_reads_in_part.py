@@ -19,7 +19,7 @@ from allocation.adapters.postgresql import PostgresSession, PostgresStore, _boun
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.lines import Fit
 from allocation.service_layer.writing.store import PAGE_SIZE, UNUSUAL_PRIORITIES, Changes, Loaded, Session, Wanted
-from allocation.testing.store import batch, ledger, line, product
+from allocation.testing.rows import batch, ledger, line, product
 from tests.builders import on, select
 from tests.contract.conftest import MOMENT, Place
 
