@@ -17,9 +17,9 @@ from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
 from allocation.console_views.stock_then import stock_around
 from allocation.domain.days import Calendar
-from allocation.domain.errors import UnknownBatch, UnknownLine
+from allocation.domain.errors import UnknownBatch, UnknownDelivery, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.lines import Promise, Today
+from allocation.domain.lines import NO_DAY, Promise, Today
 from allocation.domain.rules import Rules
 from allocation.domain.standing import STOCK
 from allocation.domain.stock import Stock
@@ -46,6 +46,33 @@ class BatchState(NamedTuple):
     location: str | None
     expires_on: date | None
     quarantine: str | None
+    delivery: str | None
+    arrived_quantity: int | None
+    inspect_quantity: int
+
+    @property
+    def is_due(self) -> bool:
+        return self.eta is not None
+
+    @property
+    def shown_eta(self) -> date | None:
+        """The day it is due; None: it is not due, or on no known day."""
+        return None if self.eta == NO_DAY else self.eta
+
+    @property
+    def due(self) -> int:
+        """The quantity still due."""
+        return self.purchased_quantity - self.arrived
+
+    @property
+    def arrived(self) -> int:
+        """The purchased quantity that has arrived, with the shipped quantity."""
+        return (self.arrived_quantity or 0) if self.is_due else self.purchased_quantity
+
+    @property
+    def on_hand(self) -> int:
+        """The quantity in the warehouse, with the goods in inspection."""
+        return self.arrived - self.shipped_quantity + self.inspect_quantity
 
 
 class Touched(NamedTuple):
@@ -68,6 +95,19 @@ def batch_state(connection: Connection, ref: str) -> BatchState:
     if found is None:
         raise UnknownBatch(ref)
     return BatchState._make(found)
+
+
+def delivered(connection: Connection, delivery: str) -> Sequence[BatchState]:
+    """The batches of a delivery, by SKU; raises `UnknownDelivery`."""
+    found = [BatchState._make(row) for row in connection.execute(_DELIVERED, {"delivery": delivery})]
+    if not found:
+        raise UnknownDelivery(delivery)
+    return found
+
+
+def locations(connection: Connection, sku: str) -> Sequence[str]:
+    """The warehouses of a product's batches."""
+    return connection.execute(_LOCATIONS, {"sku": sku}).scalars().all()
 
 
 def line_state(connection: Connection, orderid: str, sku: str) -> OrderedLine:
@@ -107,10 +147,13 @@ def touched(connection: Connection, id_: str, calendar: Calendar) -> Touched:
     return Touched(first.type, msgspec.json.decode(first.body), first.sku, lines, stock, len(rows) > MOST_READ)
 
 
-_BATCH = text(
-    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, shipped_quantity, location, expires_on, quarantine"
-    " FROM batches WHERE ref = :ref"
-).columns(eta=Date, expires_on=Date)
+_STATES = (
+    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, shipped_quantity, location, expires_on, quarantine,"
+    " delivery, arrived_quantity, inspect_quantity FROM batches"
+)
+_BATCH = text(f"{_STATES} WHERE ref = :ref").columns(eta=Date, expires_on=Date)
+_DELIVERED = text(f"{_STATES} WHERE delivery = :delivery ORDER BY sku, ref").columns(eta=Date, expires_on=Date)
+_LOCATIONS = text("SELECT DISTINCT location FROM batches WHERE sku = :sku AND location IS NOT NULL ORDER BY location")
 _LINES = (
     text(f"{ORDERED} WHERE lines.sku = :sku AND lines.orderid IN :orderids")
     .bindparams(bindparam("orderids", expanding=True))

@@ -112,7 +112,7 @@ class Warehouse(CallingLines):
         self._change_day(batch, event, left - blocked, solve)
 
     def receive_delivery(self, refs: Iterable[str], solve: Solver = no_solver) -> None:
-        """All that is due of several batches arrived."""
+        """The whole quantity due of several batches arrived."""
         self._change_days({ref: events.BatchReceived(ref) for ref in refs}, solve)
 
     def undo_receipt(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:

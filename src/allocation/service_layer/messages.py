@@ -44,14 +44,15 @@ _USUAL_ENDS: dict[type[Event], tuple[str, int]] = {}  # by event, as they are as
 class Message(NamedTuple):
     """An event from outside with its envelope. ``keyed``: the id was chosen by the sender, so it may be a repeat.
 
-    ``at_version``: it is meant for its product as it is at this version, and refused at any other; None: at whichever.
+    ``at_versions``: it is meant for its products as they are at these versions, by SKU, and refused at any others;
+    None: at whichever.
     """
 
     event: Event
     id: str
     actor: str
     keyed: bool = False
-    at_version: int | None = None
+    at_versions: Mapping[str, int] | None = None
 
 
 class Outcome(NamedTuple):

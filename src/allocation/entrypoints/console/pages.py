@@ -373,6 +373,8 @@ def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None
     orderid, ref = touched.fields.get("orderid"), touched.fields.get("ref")
     if orderid is not None:
         return [("Orders", "orders", None), (orderid, "orders", orderid)]
+    if not touched.sku:  # a change of several products
+        return [_PRODUCTS]
     to_product = [_PRODUCTS, (touched.sku, "products", touched.sku)]
     return to_product if ref is None else [*to_product, (ref, "batches", ref)]
 
