@@ -357,10 +357,11 @@ class Warehouse(CallingLines):
             self._serve_arrived(batch, batch.arrived)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
-        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
+        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit and it lasts."""
         room = arrived.quantity - arrived.allocated_quantity
+        choice = self.choice()
         for line in sorted(batch.lines_to_lose(), key=self._service_key):
-            if not line.arrived and line.qty <= room:
+            if not line.arrived and line.qty <= room and choice.lasts_for(arrived, line):
                 room -= line.qty
                 self._serve([line], batch, arrived=True)
 
