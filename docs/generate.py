@@ -48,6 +48,8 @@ SETTINGS: Mapping[str, str] = {
     "actor": "your name on the command line; the ledger records it as `cli:anna` or `import:anna`. If empty, only the "
     "channel is recorded",
     "max_queued": "maximum number of pending messages; further ones are answered with 503",
+    "adjustment_reasons": "the reasons that the console offers for an adjustment or a count, separated by commas; "
+    "any other text is allowed, too",
     "strategy": "the order in which batches are considered, for products without rules of their own: "
     "`warehouse-first`, `first-expired` or `just-in-time`",
     "time_zone": "the time zone of the business, such as `Europe/Berlin`: its days begin at midnight there",

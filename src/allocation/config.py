@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, timedelta, tzinfo
 from typing import Any, Final, Literal, Self
@@ -36,6 +36,7 @@ class Settings:
     port: int = 8000
     actor: str = ""  # the user's name, which the ledger adds to the channel of a command
     max_queued: int = 20_000  # pending messages; further ones are answered with 503
+    adjustment_reasons: str = "damaged, lost, found, stolen, expired, sample"  # offered for adjustments and counts
     strategy: str = "warehouse-first"  # default for products without rules of their own
     time_zone: str = "UTC"  # of the business, whose day ends at midnight there
     overdue_days: int = 1  # after today that stock of an overdue delivery is promised for; 0: today
@@ -60,6 +61,11 @@ class Settings:
     @property
     def keep_closed(self) -> timedelta | None:
         return None if self.keep_closed_days is None else timedelta(days=self.keep_closed_days)
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """The reasons that are offered, in their order."""
+        return [reason.strip() for reason in self.adjustment_reasons.split(",") if reason.strip()]
 
     @property
     def zone(self) -> tzinfo:

@@ -46,7 +46,7 @@ PAGES = {
     "move_up": "/console/change/move_up?sku=POTTED-PALM",
     "quarantined": "/console/batches/elegant-sofa-1",
     "quantity": "/console/change/change_batch_quantity?ref=customs&qty=12&look=1",
-    "eta": "/console/change/change_batch_eta?ref=nursery&eta=2099-01-31&look=1",
+    "eta": "/console/change/change_batch_eta?ref=nursery&eta=2035-01-31&look=1",
     "receive": "/console/change/receive_batch?ref=customs",
     "quarantine": "/console/change/quarantine_batch?ref=reliable-fork-1&reason=a+leaking+roof&look=1",
     "release": "/console/change/release_batch?ref=elegant-sofa-1",

@@ -24,8 +24,8 @@ def sku(server: Server) -> str:
     sku = unique("sku/ü")
     for name, qty, more in [
         ("home", 10, {}),
-        ("march", 5, {"eta": "2099-03-01"}),
-        ("june", 8, {"eta": "2099-06-01"}),
+        ("march", 5, {"eta": "2035-03-01"}),
+        ("june", 8, {"eta": "2035-06-01"}),
         ("damp", 50, {}),
         ("spoiled", 50, {"expires_on": "2020-01-01"}),
     ]:
@@ -39,13 +39,14 @@ def sku(server: Server) -> str:
 
 
 def expected(sku: str, earliest: str | None = None, *, can_promise: bool | None = None) -> dict[str, Any]:
-    timeline = [(today(), 4), ("2099-03-01", 9), ("2099-06-01", 17)]
+    timeline = [(today(), 4), ("2035-03-01", 9), ("2035-06-01", 17)]
     return {
         "sku": sku,
         "available_now": 4,
         "timeline": [{"date": day, "quantity": quantity} for day, quantity in timeline],
         "earliest": earliest,
         "can_promise": can_promise,
+        "available_quantity": 19,
     }
 
 
@@ -53,8 +54,8 @@ def test_it_is_told_now_by_day_and_for_a_quantity(server: Server, sku: str) -> N
     path = f"/availability/{sku.replace('/', '%2F')}"
     assert server.get(path) == expected(sku)
     assert server.get(path, qty=4) == expected(sku, today(), can_promise=True)
-    assert server.get(path, qty=5, by="2099-02-28") == expected(sku, "2099-03-01", can_promise=False)
-    assert server.get(path, qty=5, by="2099-03-01") == expected(sku, "2099-03-01", can_promise=True)
+    assert server.get(path, qty=5, by="2035-02-28") == expected(sku, "2035-03-01", can_promise=False)
+    assert server.get(path, qty=5, by="2035-03-01") == expected(sku, "2035-03-01", can_promise=True)
     assert server.get(path, qty=9) == expected(sku, None, can_promise=False)
 
 
@@ -65,7 +66,7 @@ def test_many_products_are_told_in_one_call(server: Server, sku: str) -> None:
     found = server.get("/availability", sku=[other, unknown, sku, other])
     exhausted = {"sku": other, "available_now": 0, "timeline": [{"date": today(), "quantity": 0}]}
     assert found == {
-        "products": [{**exhausted, "earliest": None, "can_promise": None}, expected(sku)],
+        "products": [{**exhausted, "earliest": None, "can_promise": None, "available_quantity": 0}, expected(sku)],
         "unknown": [unknown],
     }
 
@@ -92,11 +93,11 @@ def test_a_product_nobody_knows_is_refused(server: Server) -> None:
 
 
 def test_the_command_line_tells_the_same(database_url: str) -> None:
-    given(database_url, BatchCreated("b1", "LAMP", 3), BatchCreated("b2", "LAMP", 9, date(2099, 3, 1)))
-    told = json.loads(run("availability", "LAMP", "--qty=5", "--by=2099-02-28", "--json", database=database_url).output)
-    assert (told["products"][0]["earliest"], told["products"][0]["can_promise"]) == ("2099-03-01", False)
-    done = run("availability", "LAMP", "SOFA", "--qty=5", "--by=2099-02-28", database=database_url)
+    given(database_url, BatchCreated("b1", "LAMP", 3), BatchCreated("b2", "LAMP", 9, date(2035, 3, 1)))
+    told = json.loads(run("availability", "LAMP", "--qty=5", "--by=2035-02-28", "--json", database=database_url).output)
+    assert (told["products"][0]["earliest"], told["products"][0]["can_promise"]) == ("2035-03-01", False)
+    done = run("availability", "LAMP", "SOFA", "--qty=5", "--by=2035-02-28", database=database_url)
     assert done.code == 3
     assert "SOFA: unknown" in done.errors
-    assert "3 available now\nA line of 5: from 2099-03-01; by 2099-02-28: no" in done.output
+    assert "3 available now\nA line of 5: from 2035-03-01; by 2035-02-28: no" in done.output
     assert run("availability", "LAMP", "--by=monday", "--qty=1", database=database_url).code == 2

@@ -16,7 +16,7 @@ def cut(server: Server, key: str) -> str:
     """A batch counted to nothing: one line moves, one waits."""
     sku, ref = unique("sku"), unique("b")
     server.add_batch(ref, sku, 10)
-    server.add_batch(unique("b"), sku, 5, "2099-01-31")
+    server.add_batch(unique("b"), sku, 5, "2035-01-31")
     for qty in (5, 4):
         server.allocate(unique("o"), sku, qty)
     answer = server.post("/change_batch_quantity", {"ref": ref, "qty": 0}, Idempotency_Key=key)

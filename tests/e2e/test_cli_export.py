@@ -19,22 +19,24 @@ from allocation.domain.events import AllocationRequired, BatchCreated, Event
 from allocation.entrypoints.cli import exporting
 from allocation.entrypoints.cli.options import What
 from allocation.views import exports
-from tests.builders import select
+from tests.builders import right_now, select
 from tests.e2e.program import PROGRAM, given, run, run_program
 
 NAMES = ("RUG", 'COMMA, "QUOTE"', "ÜMLAUT 雪", "-dash", "=1+1")
 QUERIES: Mapping[str, str] = {
     "batches": (
         "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity,"
-        " purchased_quantity - allocated_quantity, shipped_quantity, location, CAST(expires_on AS text), quarantine"
+        " purchased_quantity - allocated_quantity, shipped_quantity, location, CAST(expires_on AS text), quarantine,"
+        " CASE WHEN eta IS NULL THEN purchased_quantity ELSE 0 END,"
+        " CASE WHEN eta IS NULL THEN 0 ELSE purchased_quantity END, 0, 0, 1 = 2, 1 = 2"
         " FROM batches ORDER BY sku, ref"
     ),
     "allocations": (
         "SELECT orderid, sku, qty, batchref, 'allocated', CAST(need_by AS text), priority, CAST(expires_at AS text),"
-        " NULL FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
+        " NULL, 1 = 2, 0 FROM order_lines WHERE batchref IS NOT NULL ORDER BY orderid, sku"
     ),
     "backorders": (
-        "SELECT orderid, sku, qty, position, CAST(need_by AS text), priority, NULL"
+        "SELECT orderid, sku, qty, position, CAST(need_by AS text), priority, NULL, 1 = 2, 0"
         " FROM order_lines WHERE batchref IS NULL ORDER BY sku, position"
     ),
 }
@@ -55,6 +57,13 @@ def rows_of(url: str, query: str) -> list[tuple[Any, ...]]:
     return asyncio.run(select(make_url(url), query))
 
 
+def as_cell(value: object) -> str:
+    """A value of JSON as CSV has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
 def export(what: str, format_: str, url: str) -> str:
     done = run("export", what, f"--format={format_}", database=url)
     assert (done.code, done.errors) == (0, "")
@@ -69,7 +78,7 @@ def test_every_row_once_in_order_as_json_lines_and_as_csv(filled: str, what: str
     assert expected
     assert [tuple(row.values()) for row in told] == expected
     assert {tuple(row) for row in told} == {tuple(header)}
-    assert cells == [["" if value is None else str(value) for value in row] for row in expected]
+    assert cells == [[as_cell(value) for value in row.values()] for row in told]
 
 
 def test_the_ledger_tells_every_message_and_what_caused_it(filled: str) -> None:
@@ -116,7 +125,7 @@ def read_pages(
 
     async def read() -> None:
         reader = Reader(parse_url(url))
-        await reader.run(exporting.write_all, exports.TABLES[what], encode, io.BytesIO())
+        await reader.run(exporting.write_all, exports.TABLES[what], right_now(), encode, io.BytesIO())
         await reader.close()
 
     asyncio.run(read())
@@ -137,7 +146,7 @@ def test_rows_are_as_of_one_moment_however_long_it_takes(
 
 
 def test_an_empty_table_is_a_header_or_nothing(sqlite_url: str) -> None:
-    header = "orderid,sku,qty,batchref,state,need_by,priority,expires_at,part_of\n"
+    header = "orderid,sku,qty,batchref,state,need_by,priority,expires_at,part_of,late,late_days\n"
     assert export("allocations", "csv", sqlite_url) == header
     assert export("allocations", "jsonl", sqlite_url) == ""
 

@@ -148,7 +148,7 @@ def test_every_counter_is_named_and_mended_and_right_again(database_url: str) ->
     code, told = verify(database_url, "--repair")
     assert (code, told["found"], told["repaired"]) == (0, {}, [])
     now = run("show", "CHAIR", "--json", database=database_url)
-    assert run("at", "2099-01-01T00:00Z", "show", "CHAIR", "--json", database=database_url).output == now.output
+    assert run("at", "2035-01-01T00:00Z", "show", "CHAIR", "--json", database=database_url).output == now.output
 
 
 def test_repair_can_be_read(books: str) -> None:

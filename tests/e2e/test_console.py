@@ -145,7 +145,7 @@ def _skus(server: Server, path: str) -> list[str]:
 def test_an_order_explains_each_of_its_lines(server: Server) -> None:
     sku, stock, ship, first, second = (unique(name) for name in ("WHY", "stock", "ship", "first", "second"))
     server.add_batch(stock, sku, 5)
-    server.add_batch(ship, sku, 5, "2099-01-31")
+    server.add_batch(ship, sku, 5, "2035-01-31")
     server.allocate(first, sku, 4)
     server.allocate(second, sku, 2)
     page = server.client.get(f"/console/orders/{second}")
@@ -155,7 +155,7 @@ def test_an_order_explains_each_of_its_lines(server: Server) -> None:
     part = explained[explained.index('data-live="explanation"') : explained.index('data-live="history"')]
     cells = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)]
     assert cells[1] == [stock, "in", "the", "warehouse", "1", "no", "room", first, "4"]
-    assert cells[2] == [ship, "2099-01-31", "5", "taken"]
+    assert cells[2] == [ship, "2035-01-31", "5", "taken"]
     assert [row[1] for row in cells[4:]] == ["AllocationRequired", "Allocated"]
     assert server.client.get(f"/console/orders/{second}", params={"explain": unique("none")}).status_code == 404
 
@@ -163,12 +163,12 @@ def test_an_order_explains_each_of_its_lines(server: Server) -> None:
 def test_a_product_tells_by_day_what_can_be_promised(server: Server) -> None:
     sku = unique("PROMISABLE")
     server.add_batch(unique("stock"), sku, 5)
-    server.add_batch(unique("ship"), sku, 1_500, "2099-01-31")
+    server.add_batch(unique("ship"), sku, 1_500, "2035-01-31")
     server.allocate(unique("order"), sku, 2)
     page = server.client.get(f"/console/products/{sku}").text
     part = page[page.index('data-live="promisable"') : page.index('data-live="waiting"')]
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
-    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2099-01-31", "1,503", "+1,500"]]
+    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2035-01-31", "1,503", "+1,500"]]
     assert "3 now, up to 1,503" in part
 
 

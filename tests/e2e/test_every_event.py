@@ -59,14 +59,112 @@ def test_a_delivery_is_late(server: Server) -> None:
     api.refused("change_batch_eta", "unknown-batch", NOT_FOUND, ref=unique("b"), eta=LATER)
 
 
-def test_a_delivery_arrives(server: Server) -> None:
+def test_a_batch_arrives_in_parts(server: Server) -> None:
     api = Api(server)
-    ref = api.batch(9, eta=LATER)
+    ref = api.batch(9, eta=TOMORROW)
     first, second = api.order(4), api.order(5)
     answer = api.post("receive_batch", ref=ref, qty=4)
-    assert (answer["batchref"], answer["moved"]) == (ref, [api.move(second, 5, ref, None)])
-    assert {(each["orderid"], each["after"] is None) for each in answer["promises"]} == {(first, False), (second, True)}
+    assert (answer["batchref"], answer["moved"]) == (ref, [])
+    assert [each["orderid"] for each in answer["promises"]] == [first]
+    assert api.post("ship_line", orderid=first, sku=api.sku) == {"batchref": ref}
+    api.refused("ship_line", "not-shippable", CONFLICT, orderid=second, sku=api.sku)
+    assert [each["after"] for each in api.post("receive_batch", ref=ref, qty=1, rest_eta=LATER)["promises"]] == [LATER]
+    assert api.post("receive_batch", ref=ref, qty=0, rest="closed")["moved"] == [api.move(second, 5, ref, None)]
     api.refused("receive_batch", "unknown-batch", NOT_FOUND, ref=unique("b"))
+    api.refused("receive_batch", "nothing-due", CONFLICT, ref=ref)
+    other = api.batch(3, eta=TOMORROW)
+    api.refused("receive_batch", "invalid-message", 400, ref=other, qty=1, rest="closed", rest_eta=LATER)
+
+
+def test_a_receipt_is_undone(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9, eta=TOMORROW)
+    orderid = api.order(4)
+    api.post("receive_batch", ref=ref)
+    answer = api.post("undo_receipt", ref=ref)
+    assert [(each["orderid"], each["after"]) for each in answer["promises"]] == [(orderid, TOMORROW)]
+    api.post("receive_batch", ref=ref)
+    api.post("ship_line", orderid=orderid, sku=api.sku)
+    api.refused("undo_receipt", "shipped-already", CONFLICT, ref=ref)
+    assert api.post("undo_receipt", ref=ref, qty=5) == {"batchref": ref, "moved": [], "promises": []}
+
+
+def test_a_delivery_of_several_products_is_late_and_arrives(server: Server) -> None:
+    lamps, rugs, delivery = Api(server), Api(server), unique("PO")
+    places = [(api, api.batch(9, eta=TOMORROW, delivery=delivery), api.order(4)) for api in (lamps, rugs)]
+    answer = lamps.post("change_delivery_eta", delivery=delivery, eta=LATER)
+    assert answer["delivery"] == delivery
+    assert answer["moved"] == []
+    told = [(each["sku"], each["orderid"], each["after"]) for each in answer["promises"]]
+    assert sorted(told) == sorted((api.sku, orderid, LATER) for api, _, orderid in places)
+    answer = lamps.post("receive_delivery", delivery=delivery)
+    assert len(answer["promises"]) == 2
+    assert [server.get(f"/batches/{ref}")["eta"] for _, ref, _ in places] == [None, None]
+    lamps.refused("receive_delivery", "delivery-arrived", CONFLICT, delivery=delivery)
+    lamps.refused("change_delivery_eta", "unknown-delivery", NOT_FOUND, delivery=unique("PO"), eta=LATER)
+
+
+def test_stock_is_counted_and_adjusted(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9)
+    first, second = api.order(4), api.order(5)
+    unchanged = {"batchref": ref, "moved": [], "promises": []}
+    assert api.post("count_batch", ref=ref, on_hand=9) == unchanged
+    assert api.post("count_batch", ref=ref, on_hand=8)["moved"] == [api.move(second, 5, ref, None)]
+    assert api.post("adjust_batch", ref=ref, by=-4, reason="damaged", note="fell off") == unchanged
+    assert api.post("adjust_batch", ref=ref, by=5, reason="found")["moved"] == [api.move(second, 5, None, ref)]
+    api.refused("adjust_batch", "not-on-hand", CONFLICT, ref=ref, by=-10, reason="lost")
+    api.refused("count_batch", "not-arrived", CONFLICT, ref=api.batch(3, eta=TOMORROW), on_hand=1)
+    api.refused("count_batch", "count-outdated", CONFLICT, ref=ref, on_hand=1, counted_at="2020-01-01T00:00:00Z")
+    api.refused("adjust_batch", "invalid-message", 400, ref=ref, by=0, reason="lost")
+    assert first != second
+
+
+def test_a_batch_is_corrected_and_transferred(server: Server) -> None:
+    api = Api(server)
+    ref, part = api.batch(9), unique("part")
+    orderid = api.order(9)
+    assert api.post("correct_batch", ref=ref, location="OSLO", delivery="PO-1")["moved"] == []
+    assert server.get(f"/batches/{ref}")["location"] == "OSLO"
+    answer = api.post("transfer_stock", ref=ref, to_location="ROME", qty=9, new_ref=part, eta=LATER)
+    assert (answer["batchref"], answer["moved"]) == (part, [api.move(orderid, 9, ref, part)])
+    assert [each["after"] for each in answer["promises"]] == [LATER]
+    assert api.post("transfer_stock", ref=part, to_location="BERN", keep_lines=False)["batchref"] == part
+    api.refused("transfer_stock", "not-on-hand", CONFLICT, ref=part, to_location="ROME", qty=10)
+    api.refused("correct_batch", "invalid-message", 400, ref=ref)
+    api.refused("correct_batch", "unknown-batch", NOT_FOUND, ref=unique("b"), location="OSLO")
+
+
+def test_a_product_is_retired_and_reinstated(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(9)
+    assert api.post("retire_product", sku=api.sku) == {"sku": api.sku}
+    api.refused("allocate", "retired-product", CONFLICT, orderid=unique("o"), sku=api.sku, qty=1)
+    assert api.post("reinstate_product", sku=api.sku) == {"sku": api.sku}
+    assert api.post("allocate", orderid=unique("o"), sku=api.sku, qty=1) == {"batchref": ref}
+    api.refused("retire_product", "unknown-sku", NOT_FOUND, sku=unique("S"))
+    api.refused("reinstate_product", "unknown-sku", NOT_FOUND, sku=unique("S"))
+
+
+def test_returned_stock_is_inspected(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(5)
+    orderid, waiting = api.order(5), api.order(3)
+    line = {"orderid": orderid, "sku": api.sku}
+    api.post("ship_line", **line)
+    assert api.post("return_line", **line, qty=4, disposition="inspect") == {"moved": []}
+    assert api.post("release_batch", ref=ref) == {"batchref": ref, "moved": [api.move(waiting, 3, None, ref)]}
+    api.refused("return_line", "invalid-message", 400, **line, disposition="stock", scrapped=True)
+
+
+def test_stock_on_no_known_day_is_promised_for_none(server: Server) -> None:
+    api = Api(server)
+    ref = api.batch(5, eta_unknown=True)
+    orderid = api.order(5)
+    assert server.get(f"/batches/{ref}")["eta"] is None
+    api.refused("ship_line", "not-shippable", CONFLICT, orderid=orderid, sku=api.sku)
+    both = {"ref": unique("b"), "sku": api.sku, "qty": 1, "eta": TOMORROW, "eta_unknown": True}
+    api.refused("add_batch", "invalid-message", 400, **both)
 
 
 def test_a_batch_is_put_in_quarantine_and_released(server: Server) -> None:
@@ -177,7 +275,7 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
         assert done.output == ""
         return done.code, done.errors.splitlines()[0].removeprefix("error: ")
 
-    answer(f"add-batch --ref=b1 --sku=RUG --qty=9 --eta={TOMORROW} --location=OSLO --expires-on=2099-01-31")
+    answer(f"add-batch --ref=b1 --sku=RUG --qty=9 --eta={TOMORROW} --location=OSLO --expires-on=2035-01-31")
     answer(f"allocate --orderid=o1 --sku=RUG --qty=4 --need_by={LATER} --priority=3")
     assert answer(f"change-batch-eta --ref=b1 --eta={LATER}")["promises"][0]["after"] == LATER
     assert answer("receive-batch --ref=b1 --qty=8")["batchref"] == "b1"
@@ -205,3 +303,44 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
         EXIT_INVALID,
         'expires_at is "soon"',
     )
+
+
+def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:
+    def answer(*words: str) -> Any:
+        seen = run(*words, "--preview", "--json", database=sqlite_url)
+        done = run(*words, "--json", database=sqlite_url)
+        assert (seen.code, done.code) == (0, 0), done.errors
+        told = json.loads(done.output)["answer"]
+        assert json.loads(seen.output)["answer"] == told
+        return told
+
+    def refused(*words: str) -> tuple[int, str]:
+        done = run(*words, database=sqlite_url)
+        return done.code, done.errors.splitlines()[0].removeprefix("error: ")
+
+    unchanged = {"batchref": "b1", "moved": [], "promises": []}
+    delivered = {"delivery": "PO-1", "moved": [], "promises": []}
+    answer("add-batch", "b1", "RUG", "--qty", "20", "--eta", TOMORROW, "--delivery", "PO-1")
+    assert answer("change-delivery-eta", "PO-1", "--eta", LATER) == delivered
+    assert answer("receive-batch", "b1", "--qty", "10", "--rest-eta", TOMORROW) == unchanged
+    assert answer("adjust-batch", "b1", "--by", "-2", "--reason", "damaged") == unchanged
+    assert answer("adjust-batch", "b1", "--by=-1", "--reason=lost", "--note=again") == unchanged
+    assert answer("count-batch", "b1", "--on-hand", "8", "--reason", "stocktaking") == unchanged
+    assert answer("undo-receipt", "b1", "--qty", "3") == unchanged
+    assert answer("correct-batch", "b1", "--location", "OSLO") == unchanged
+    assert answer("transfer-stock", "b1", "--to-location", "ROME", "--qty", "1", "--keep-lines=false") == {
+        **unchanged,
+        "batchref": "b1@ROME",
+    }
+    assert answer("receive-batch", "b1", "--qty", "2", "--rest", "closed") == unchanged
+    assert refused("receive-delivery", "PO-1") == (EXIT_CONFLICT, "Nothing of delivery PO-1 is due")
+    assert answer("allocate", "o1", "RUG", "--qty", "2") == {"batchref": "b1"}
+    assert answer("ship-line", "o1", "RUG") == {"batchref": "b1"}
+    assert answer("return-line", "o1", "RUG", "--disposition", "inspect") == {"moved": []}
+    assert answer("retire-product", "RUG") == {"sku": "RUG"}
+    assert refused("allocate", "o2", "RUG", "--qty", "1") == (EXIT_CONFLICT, "Product RUG is retired")
+    assert answer("reinstate-product", "RUG") == {"sku": "RUG"}
+    answer("add-batch", "b2", "RUG", "--qty", "2", "--eta-unknown", "--delivery", "PO-1")
+    assert answer("receive-delivery", "PO-1") == delivered
+    assert refused("adjust-batch", "b2", "--by", "-9", "--reason", "lost")[0] == EXIT_CONFLICT
+    assert refused("receive-batch", "b2", "b3") == (EXIT_INVALID, "Got unexpected extra argument(s) (b3)")

@@ -19,7 +19,7 @@ from allocation.domain.events import (
 from tests.e2e.program import given, run
 from tests.services import Server, unique
 
-BOTH = {"location": "south", "expires_on": "2099-06-30"}
+BOTH = {"location": "south", "expires_on": "2035-06-30"}
 
 
 def explain(server: Server, orderid: str, sku: str) -> Any:
@@ -33,13 +33,13 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
         {"ref": full, "qty": 5},
         {"ref": damp, "qty": 50},
         {"ref": spoils, "qty": 50, "expires_on": "2098-01-31"},
-        {"ref": good, "qty": 50, "eta": "2099-01-15"},
-        {"ref": late, "qty": 50, "eta": "2099-03-01"},
+        {"ref": good, "qty": 50, "eta": "2035-01-15"},
+        {"ref": late, "qty": 50, "eta": "2035-03-01"},
     ]:
         assert server.post("/add_batch", {**body, "sku": sku}).status_code == 201
     server.post("/quarantine_batch", {"ref": damp, "reason": "damp"})
     server.allocate(other, sku, 4)
-    server.post("/allocate", {"orderid": orderid, "sku": sku, "qty": 3, "need_by": "2099-01-31"})
+    server.post("/allocate", {"orderid": orderid, "sku": sku, "qty": 3, "need_by": "2035-01-31"})
     found = explain(server, orderid, sku)
     assert [(each["batchref"], each["obstacle"], each["chosen"]) for each in found["considered"]] == [
         (full, "no room", False),
@@ -48,7 +48,7 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
         (good, None, True),
     ]
     assert found["considered"][0]["held_by"] == [{"orderid": other, "qty": 4, "state": "allocated"}]
-    assert (found["rule"], found["rules"], found["promised"]) == ("warehouse-first", {}, "2099-01-15")
+    assert (found["rule"], found["rules"], found["promised"]) == ("warehouse-first", {}, "2035-01-15")
     assert [(each["type"], each["cause"] is None) for each in found["history"]] == [
         ("AllocationRequired", True),
         ("Allocated", False),
@@ -67,17 +67,17 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
         (
             {"strategy": "preferred-location", "location": "south"},
             [
-                {"location": "south", "expires_on": "2099-06-30"},
+                {"location": "south", "expires_on": "2035-06-30"},
                 {"location": "north"},
-                {"expires_on": "2099-01-31"},
+                {"expires_on": "2035-01-31"},
                 {},
             ],
         ),
         (
             {"strategy": "first-expired"},
             [
-                {"expires_on": "2099-01-31"},
-                {"location": "south", "expires_on": "2099-06-30"},
+                {"expires_on": "2035-01-31"},
+                {"location": "south", "expires_on": "2035-06-30"},
                 {"location": "north"},
                 {},
             ],
@@ -86,7 +86,7 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
 )
 def test_what_batches_are_ordered_by_can_be_read_off(server: Server, rules: Any, expected: list[Any]) -> None:
     sku, orderid = unique("sku"), unique("o")
-    told: list[dict[str, str]] = [{"location": "north"}, {"expires_on": "2099-01-31"}, {}, BOTH]
+    told: list[dict[str, str]] = [{"location": "north"}, {"expires_on": "2035-01-31"}, {}, BOTH]
     for each in told:
         assert server.post("/add_batch", {"ref": unique("b"), "sku": sku, "qty": 1, **each}).status_code == 201
     assert server.post("/change_rules", {"sku": sku, **rules}).status_code == 201
@@ -114,7 +114,7 @@ def test_the_command_line_tells_it(database_url: str) -> None:
     given(
         database_url,
         BatchCreated("b1", "LAMP", 3),
-        BatchCreated("b2", "LAMP", 9, date(2099, 3, 1)),
+        BatchCreated("b2", "LAMP", 9, date(2035, 3, 1)),
         RulesChanged("LAMP", safety_stock=1),
         AllocationRequired("anna", "LAMP", 3),
         AllocationRequired("ben", "LAMP", 2),
@@ -137,11 +137,11 @@ def test_the_command_line_tells_it(database_url: str) -> None:
 
 
 def test_the_command_line_tells_where_batches_are_and_until_when_they_last(sqlite_url: str) -> None:
-    milk = BatchCreated("b1", "MILK", 3, expires_on=date(2099, 1, 31), location="north")
+    milk = BatchCreated("b1", "MILK", 3, expires_on=date(2035, 1, 31), location="north")
     given(sqlite_url, milk, BatchCreated("b2", "MILK", 9), AllocationRequired("anna", "MILK", 4))
     lines = run("explain", "anna", "MILK", database=sqlite_url).output.splitlines()
     assert [lines[number].split() for number in (4, 6, 7)] == [
         ["batch", "due", "location", "expires", "available", "held", "by"],
-        ["b1", "in", "the", "warehouse", "north", "2099-01-31", "3", "no", "room"],
+        ["b1", "in", "the", "warehouse", "north", "2035-01-31", "3", "no", "room"],
         ["b2", "in", "the", "warehouse", "–", "–", "9", "taken"],
     ]

@@ -26,12 +26,17 @@ def mattress(server: Server) -> dict[str, str]:
     return names
 
 
+def figures(*, on_hand: int, incoming: int) -> dict[str, int]:
+    """The figures of stock that is neither blocked, overdue nor shipped."""
+    others = dict.fromkeys(("blocked_quantity", "overdue_quantity", "shipped_quantity"), 0)
+    return {"on_hand_quantity": on_hand, "incoming_quantity": incoming, **others}
+
+
 def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
     server: Server, mattress: dict[str, str]
 ) -> None:
     def batch(name: str, eta: str | None, purchased: int, allocated: int) -> dict[str, Any]:
-        on_hand = {} if eta else {"on_hand_quantity": purchased}
-        return on_hand | {
+        return figures(on_hand=0 if eta else purchased, incoming=purchased if eta else 0) | {
             "batchref": mattress[name],
             "eta": eta,
             "purchased_quantity": purchased,
@@ -47,6 +52,7 @@ def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
         "purchased_quantity": 33,
         "allocated_quantity": 30,
         "available_quantity": 3,
+        **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
         "batches": [
             batch("warehouse", None, 10, 10),
@@ -80,6 +86,7 @@ def test_all_products_come_in_pages(server: Server, mattress: dict[str, str]) ->
         "purchased_quantity": 33,
         "allocated_quantity": 30,
         "available_quantity": 3,
+        **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
     }
     assert server.get("/products", limit=1_000) == {"products": found, "next_after": None}
@@ -195,13 +202,13 @@ def life(server: Server) -> dict[str, str]:
         return {"orderid": names[name], "sku": sku, **more}
 
     for path, body in [
-        ("/add_batch", {"ref": names["home"], "sku": sku, "qty": 20, "expires_on": "2099-06-30", "location": "north"}),
-        ("/add_batch", {"ref": names["ship"], "sku": sku, "qty": 20, "eta": "2099-03-01"}),
-        ("/allocate", line("early", qty=5, need_by="2099-01-01", priority=3)),
+        ("/add_batch", {"ref": names["home"], "sku": sku, "qty": 20, "expires_on": "2035-06-30", "location": "north"}),
+        ("/add_batch", {"ref": names["ship"], "sku": sku, "qty": 20, "eta": "2035-03-01"}),
+        ("/allocate", line("early", qty=5, need_by="2035-01-01", priority=3)),
         ("/allocate", line("gone", qty=4)),
         ("/allocate", line("pinned", qty=2)),
         ("/allocate", line("back", qty=1)),
-        ("/allocate", line("late", qty=15, need_by="2099-02-01")),
+        ("/allocate", line("late", qty=15, need_by="2035-02-01")),
         ("/ship_line", line("gone")),
         ("/ship_line", line("back")),
         ("/return_line", line("back")),
@@ -217,18 +224,19 @@ def life(server: Server) -> dict[str, str]:
 def test_a_line_tells_what_it_is_and_when_its_stock_is_due(server: Server, life: dict[str, str]) -> None:
     home, ship = life["home"], life["ship"]
     expected: dict[str, dict[str, Any]] = {
-        "early": {"qty": 5, "batchref": home, "state": "allocated", "need_by": "2099-01-01", "priority": 3},
+        "early": {"qty": 5, "batchref": home, "state": "allocated", "need_by": "2035-01-01", "priority": 3},
         "gone": {"qty": 4, "batchref": home, "state": "shipped"},
         "back": {"qty": 1, "batchref": None, "state": "returned"},
-        "pinned": {"qty": 2, "batchref": ship, "state": "pinned", "promised": "2099-03-01"},
+        "pinned": {"qty": 2, "batchref": ship, "state": "pinned", "promised": "2035-03-01"},
         "cart": {"qty": 3, "batchref": home, "state": "held", "expires_at": TOMORROW},
         "late": {
             "qty": 15,
             "batchref": ship,
             "state": "allocated",
-            "promised": "2099-03-01",
-            "need_by": "2099-02-01",
+            "promised": "2035-03-01",
+            "need_by": "2035-02-01",
             "late_days": 28,
+            "late": True,
         },
     }
     for name, line in expected.items():
@@ -243,7 +251,7 @@ def test_a_product_and_a_batch_tell_what_is_held_late_shipped_and_not_for_sale(
     assert (product["held_quantity"], product["late_lines"]) == (3, 1)
     batch = server.get(f"/batches/{life['home']}")
     told = {name: batch[name] for name in ("shipped_quantity", "on_hand_quantity", "location", "expires_on")}
-    assert told == {"shipped_quantity": 4, "on_hand_quantity": 16, "location": "north", "expires_on": "2099-06-30"}
+    assert told == {"shipped_quantity": 4, "on_hand_quantity": 16, "location": "north", "expires_on": "2035-06-30"}
     assert [(each["orderid"], each["state"]) for each in batch["lines"]] == [
         (life["cart"], "held"),
         (life["gone"], "shipped"),

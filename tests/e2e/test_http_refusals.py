@@ -74,7 +74,7 @@ def test_bodies_that_are_no_event_are_400(unchanged: Server) -> None:
             'Unknown field "more"',
             (
                 'Unknown field "more". BatchCreated has ref, sku, qty, eta (optional), expires_on (optional),'
-                " location (optional)."
+                " location (optional), delivery (optional), quarantine (optional), eta_unknown (optional)."
             ),
         ),
         (b'{"ref":"b"}', "Missing field sku", "Missing field sku. Send sku: 1 to 255 printable characters."),

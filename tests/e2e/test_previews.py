@@ -22,7 +22,7 @@ def names(server: Server) -> dict[str, str]:
     """Ten in the warehouse and as many due in a year, with two lines of five on the first batch."""
     names = {name: unique(name) for name in ("sku", "stock", "ship", "old", "new")}
     server.add_batch(names["stock"], names["sku"], 10)
-    server.add_batch(names["ship"], names["sku"], 10, "2099-01-31")
+    server.add_batch(names["ship"], names["sku"], 10, "2035-01-31")
     for name in ("old", "new"):
         server.allocate(names[name], names["sku"], 5)
     return names
@@ -42,18 +42,21 @@ def test_a_preview_has_the_answer_and_what_becomes_of_each_line(server: Server, 
     told = preview(server, "/change_batch_quantity", cut)
     [line] = told["lines"]
     today = line.pop("before")
-    assert today < "2099-01-31"
+    assert today < "2035-01-31"
     assert line == {
         "orderid": names["new"],
         "sku": names["sku"],
         "qty": 5,
         "from": names["stock"],
         "to": names["ship"],
-        "after": "2099-01-31",
+        "after": "2035-01-31",
         "late_days": 0,
         "state": "allocated",
+        "late": False,
+        "late_before": False,
     }
-    assert told["summary"] == {"moved": 1, "waiting": 0, "served": 0, "late": 0, "earlier": 0, "later": 1}
+    summary = {"moved": 1, "waiting": 0, "served": 0, "late": 0, "earlier": 0, "later": 1, "newly_late": 0}
+    assert told["summary"] == summary
     assert told["more"] is False
     assert server.post("/change_batch_quantity", cut).json() == told["answer"]
 
@@ -66,8 +69,8 @@ def test_who_waits_and_who_is_served_is_told_and_who_is_late(server: Server, nam
         1,
         "waiting",
     )
-    server.post("/allocate", {"orderid": orderid, "sku": sku, "qty": 50, "need_by": "2099-02-01"})
-    more = {"ref": unique("b"), "sku": sku, "qty": 60, "eta": "2099-02-05"}
+    server.post("/allocate", {"orderid": orderid, "sku": sku, "qty": 50, "need_by": "2035-02-01"})
+    more = {"ref": unique("b"), "sku": sku, "qty": 60, "eta": "2035-02-05"}
     served = preview(server, "/add_batch", more)
     assert (served["summary"]["served"], served["summary"]["late"]) == (1, 1)
     assert served["lines"][0]["late_days"] == 4
@@ -110,7 +113,15 @@ def test_a_list_is_previewed_one_after_the_other(server: Server, names: dict[str
     told = server.client.post("/preview", content=f"{body}\n\nnonsense\n", headers=NDJSON).json()
     assert server.ledger_position() == position
     assert [(each["line"], each["status"]) for each in told["answers"]] == [(1, 201), (2, 404), (3, 201), (5, 400)]
-    assert told["summary"] == {"moved": 1, "waiting": 1, "served": 0, "late": 0, "earlier": 0, "later": 1}
+    assert told["summary"] == {
+        "moved": 1,
+        "waiting": 1,
+        "served": 0,
+        "late": 0,
+        "earlier": 0,
+        "later": 1,
+        "newly_late": 0,
+    }
     real = server.client.post("/bulk", content=body, headers=NDJSON).text.splitlines()
     assert list(map(json.loads, real)) == told["answers"][:3]
 

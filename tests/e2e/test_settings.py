@@ -52,7 +52,7 @@ def test_products_without_rules_of_their_own_go_by_the_strategy_of_the_settings(
     server = start_server(ALLOCATION_STRATEGY="first-expired")
     for sku in ("SOUP", "BREAD"):
         server.add_batch(f"{sku}-keeps", sku, 10)
-        body = {"ref": f"{sku}-spoils", "sku": sku, "qty": 10, "eta": None, "expires_on": "2099-01-31"}
+        body = {"ref": f"{sku}-spoils", "sku": sku, "qty": 10, "eta": None, "expires_on": "2035-01-31"}
         assert server.post("/add_batch", body).status_code == 201
     assert server.post("/change_rules", {"sku": "BREAD", "strategy": "warehouse-first"}).status_code == 201
     assert server.allocate("o1", "SOUP", 1) == "SOUP-spoils"

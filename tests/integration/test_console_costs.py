@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import product
 from typing import Any
@@ -44,10 +44,18 @@ LINES = """
     {fill} SELECT 'O-' || name, 'SKU-' || name, 1, 1, CASE WHEN kind <> 4 THEN 'B-' || name END,
     CASE kind WHEN 3 THEN {past} END FROM named
 """
+HOT_LINES = """
+    INSERT INTO order_lines (orderid, sku, qty, position)
+    {fill} SELECT 'O-' || name, 'HOT', 1, n FROM named
+"""
+HISTORY = """
+    INSERT INTO ledger (correlation_id, step, type, sku, orderid, body, actor, recorded_at)
+    {fill} SELECT 'M-' || name, 0, 'AllocationRequired', 'HOT', 'O-' || name, '{{}}', 'test', {moment} FROM named
+"""
 ROWS_READ = """
     SELECT CAST(sum(pg_stat_get_xact_tuples_returned(pg_class.oid)) AS BIGINT) FROM pg_class
     LEFT JOIN pg_index ON indexrelid = pg_class.oid WHERE coalesce(indrelid, pg_class.oid)
-    IN ('products'::regclass, 'batches'::regclass, 'order_lines'::regclass)
+    IN ('products'::regclass, 'batches'::regclass, 'order_lines'::regclass, 'ledger'::regclass)
 """
 
 
@@ -59,7 +67,7 @@ def pages(products: int) -> Iterator[dict[str, Any]]:
     """Every filter and order with every kind of search: the first page, one in the middle and one near the end."""
     middle, end = products // 2, products - NEAR_THE_END
     searches: tuple[dict[str, Any], ...] = ({}, {"search": "sku-"}, {"search": "7", "anywhere": True})
-    for only, search in product(("", "waiting", "short", "late", "overdue"), searches):
+    for only, search in product(("", "waiting", "short", "late", "overdue", "blocked"), searches):
         for sort, after in product(("sku", "-sku"), ("", sku(middle), sku(end))):
             yield {"only": only, "sort": sort, "after": after, **search}
     yield {"search": sku(1_000)[:-3]}
@@ -142,6 +150,38 @@ def test_the_overview_costs_no_more_for_a_product_because_there_are_others(datab
         assert of_many / MANY <= ABOUT_THE_SAME * of_few / FEW, (of_few, of_many)
 
     asyncio.run(compare())
+
+
+def test_the_lines_that_wait_longest_cost_the_same_however_long_the_history_of_their_product_is(
+    database_url: str,
+) -> None:
+    moment = "'2026-05-01T12:00:00+00:00'"
+
+    async def add(first: int, last: int) -> None:
+        numbered = FILL.format(first=first, last=last, every=EVERY)
+        await change(parse_url(database_url), HISTORY.format(fill=numbered, moment=moment))
+        await change(parse_url(database_url), "ANALYZE")
+
+    async def compare() -> None:
+        reader = Reader(parse_url(database_url))
+        url = parse_url(database_url)
+        await change(url, "INSERT INTO products (sku, version_number, waiting_lines) VALUES ('HOT', 1, 9)")
+        numbered = FILL.format(first=1, last=9, every=EVERY)
+        await change(url, f"{HOT_LINES.format(fill=numbered)}")
+        await add(1, FEW)
+        of_few = await reader.run(cost, oldest)
+        await add(FEW + 1, MANY)
+        of_many = await reader.run(cost, oldest)
+        found = await reader.run(oldest)
+        await reader.close()
+        assert len(found) == overview.MOST_SHOWN
+        assert of_many <= ABOUT_THE_SAME * of_few + A_HANDFUL, (of_few, of_many)
+
+    asyncio.run(compare())
+
+
+def oldest(connection: Connection) -> Sequence[overview.WaitingLine]:
+    return overview._oldest(connection)
 
 
 def test_lines_that_were_cancelled_wait_no_longer(database_url: str) -> None:

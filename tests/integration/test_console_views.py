@@ -15,9 +15,17 @@ from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
 from allocation.console_views import deliveries, ledger, overview, product, stock
 from allocation.domain.errors import UnknownMessage, UnknownOrder, UnknownSku
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, RepairRequired
+from allocation.domain.events import (
+    AllocationCancelled,
+    AllocationRequired,
+    BatchCreated,
+    BatchQuantityChanged,
+    RepairRequired,
+)
+from allocation.domain.figures import Figures, Shelf
 from allocation.entrypoints.console.tally import Tally
 from allocation.service_layer.writing.store import as_moment
+from allocation.views.figures import Total
 from tests.builders import on
 from tests.e2e.program import given
 from tests.waiting import until
@@ -67,8 +75,8 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 def test_the_totals_are_the_sums(database: str) -> None:
     found = read(database, overview.totals, TODAY)
-    assert found.stock == stock.Stock(7, 6, 12, 5)
-    assert (found.stock.purchased, found.stock.allocated, found.stock.available) == (19, 11, 8)
+    assert found.stock.figures == Figures(19, 11, 8, 7, 12, 0, 5, 0)
+    assert found.stock.shelf == Shelf(6, 1, 5, 7)
     assert (found.products, found.batches, found.waiting_lines, found.waiting_qty) == (2, 3, 2, 17)
     assert [(batch.ref, batch.eta) for batch in found.overdue_batches] == [("late", date(2026, 5, 31))]
     assert found.overdue == 1
@@ -79,9 +87,22 @@ def test_the_totals_are_the_sums(database: str) -> None:
     ]
 
 
+def test_the_lines_that_wait_longest_are_the_oldest_of_all_products(database_url: str) -> None:
+    ordered = [("a1", "A"), ("a2", "A"), ("b1", "B"), ("a3", "A"), ("c1", "C"), ("b2", "B"), ("a4", "A")]
+    given(
+        database_url,
+        *(BatchCreated(f"batch-{sku}", sku, 1) for sku in "CBA"),
+        *(AllocationRequired(orderid, sku, 5) for orderid, sku in ordered),
+        AllocationCancelled("a2", "A"),
+    )
+    oldest = read(database_url, overview.totals, TODAY).oldest_waiting
+    assert [line.orderid for line in oldest] == ["a1", "b1", "a3", "c1", "b2"]
+    assert [line.since for line in oldest] == sorted(line.since for line in oldest)
+
+
 def test_totals_of_nothing_are_nothing(database_url: str) -> None:
     found = read(database_url, overview.totals, TODAY)
-    assert (found.products, found.stock, found.waiting_lines, found.overdue) == (0, stock.Stock(), 0, 0)
+    assert (found.products, found.stock, found.waiting_lines, found.overdue) == (0, Total(), 0, 0)
 
 
 def test_counts_of_causes_agree_with_the_messages_one_by_one(database: str) -> None:
@@ -152,7 +173,7 @@ def test_pages_of_the_ledger_have_every_message_newest_first(database: str, aske
 def test_a_product_is_seen_as_its_parts_are(database: str) -> None:
     seen = read(database, product.look, "CHAIR", TODAY, batches_after="", waiting_after=0, before=2**63 - 1)
     assert [batch.batchref for batch in seen.product.batches] == ["stock", "late"]
-    assert seen.stock == stock.Stock(7, 6, 5, 4)
+    assert seen.stock == Total(Figures(12, 10, 2, 7, 5, 0, 5, 0), Shelf(6, 1, 4, 1))
     assert [each.quantity for each in seen.promisable] == [1, 2]
     assert (seen.late, seen.holds, seen.rules) == ((), (), None)
     newest = read(database, ledger.latest, sku="CHAIR", limit=ledger.HISTORY)
@@ -225,7 +246,7 @@ def test_a_line_of_an_overdue_batch_is_late_although_it_was_promised_in_time(dat
         AllocationRequired("o3", "CHAIR", 1, date(2026, 6, 2)),
     )
     lines = read(database_url, stock.late_lines, "CHAIR", today=TODAY, limit=10)
-    assert [(line.orderid, line.late_days(TODAY)) for line in lines] == [("o1", 8), ("o2", 1)]
+    assert [(line.orderid, line.lateness(TODAY).late_days) for line in lines] == [("o1", 8), ("o2", 1)]
     assert [each.sku for each in read(database_url, stock.products, only="late", today=TODAY).rows] == ["CHAIR"]
     [of_order] = read(database_url, stock.order, "o1")
-    assert of_order.late_days(TODAY) == 8
+    assert of_order.lateness(TODAY).late_days == 8

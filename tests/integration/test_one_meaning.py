@@ -16,6 +16,7 @@ from allocation.adapters.long_reader import LongReader
 from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.reader import Reader
 from allocation.adapters.sqlite import SqliteStore
+from allocation.console_views import stock_then
 from allocation.console_views.steering import touched
 from allocation.domain.days import UTC_DAYS
 from allocation.domain.errors import Refusal
@@ -28,13 +29,17 @@ from allocation.domain.events import (
     HoldReleased,
     LinePinned,
     LineQuantityChanged,
+    LineShipped,
     RulesChanged,
     StockHeld,
 )
+from allocation.domain.figures import Figures
+from allocation.domain.lines import Today
 from allocation.entrypoints.answers import answer
 from allocation.service_layer.messages import Message
 from allocation.service_layer.previewing.line_changes import LineChange
 from allocation.service_layer.previewing.preview import Previews
+from allocation.service_layer.previewing.stock_changes import StockChange
 from allocation.service_layer.writing.writer import Writer
 from allocation.views.audit import audit_all
 from allocation.views.explain import explain
@@ -54,6 +59,7 @@ class Seen(NamedTuple):
     answer: Any
     preview: Sequence[LineChange]
     outcome: Sequence[LineChange]
+    stock: Sequence[StockChange]
 
     @property
     def moved(self) -> list[tuple[str, str | None, str | None]]:
@@ -66,6 +72,7 @@ class Shop:
     def __init__(self, database_url: str) -> None:
         self.url = parse_url(database_url)
         self.now = BEGIN
+        self.changes: list[tuple[str, Sequence[StockChange]]] = []
         self.reader = Reader(self.url)
         self.store = self._open()
         self.writer = Writer(self.store, clock=lambda: self.now)
@@ -101,9 +108,23 @@ class Shop:
         found = await self.reader.run(touched, asked.id, UTC_DAYS)
         assert answer(foreseen) == answer(outcome)
         assert sorted(found.lines, key=by_line) == sorted(preview.lines, key=by_line)
-        seen = Seen(answer(outcome), preview.lines, found.lines)
+        assert found.stock is not None
+        assert sorted(found.stock) == sorted(preview.stock)
+        await self.reader.run(check_stock, found.stock, UTC_DAYS.at(self.now))
+        self.changes.append((asked.id, preview.stock))
+        seen = Seen(answer(outcome), preview.lines, found.lines, found.stock)
         check_moved(seen, asked)
         return seen
+
+    async def check_counted_back(self) -> None:
+        """The stock around each change, counted back from now, is the same as it was then."""
+        known = 0
+        for id_, stock in self.changes:
+            found = await self.reader.run(touched, id_, UTC_DAYS)
+            if found.stock is not None:
+                assert sorted(found.stock) == sorted(stock), id_
+                known += 1
+        assert known > 0
 
     async def check_books(self) -> None:
         report, differences = await LongReader(self.url).run(audit_all)
@@ -114,6 +135,14 @@ class Shop:
 def by_line(change: LineChange) -> tuple[str, str]:
     """The ledger has what happened to a message's own line first, so the order may differ."""
     return change.orderid, change.sku
+
+
+def check_stock(connection: Connection, changes: Sequence[StockChange], today: Today) -> None:
+    """The stock after a change is the one that is stored."""
+    for ref, sku, _, after in changes:
+        stored = find(connection, ref, today).batch
+        assert stored is not None
+        assert (stored.sku, Figures(*(getattr(stored, name) for name in Figures._fields))) == (sku, after)
 
 
 def check_moved(seen: Seen, asked: Message) -> None:
@@ -179,6 +208,31 @@ def test_a_cut_that_a_hold_does_not_survive(database_url: str) -> None:
     assert (line.start, line.end, line.was, line.state) == ("b1", None, "held", "lost")
 
 
+def test_a_recount_that_changes_nothing_names_the_stock_as_it_is(database_url: str) -> None:
+    history = [BatchCreated("b1", SKU, 5), AllocationRequired("o1", SKU, 2), LineShipped("o1", SKU)]
+    seen = see(database_url, *history, then=BatchQuantityChanged("b1", 5))
+    assert seen.stock == [StockChange("b1", SKU, Figures(5, 0, 3, 3, 0, 0, 0, 2), Figures(5, 0, 3, 3, 0, 0, 0, 2))]
+
+
+def test_the_stock_of_an_outcome_is_left_out_if_too_much_led_there(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = message(BatchQuantityChanged("b1", 4))
+
+    async def play() -> Any:
+        async with Shop(database_url) as shop:
+            await shop.send(BatchCreated("b1", SKU, 5), *(AllocationRequired(f"o{n}", SKU, 1) for n in range(3)))
+            await shop.writer.handle(asked)
+            await shop.send(AllocationRequired("o9", SKU, 1), LineShipped("o1", SKU))
+            return await shop.reader.run(touched, asked.id, UTC_DAYS)
+
+    whole = asyncio.run(play())
+    monkeypatch.setattr(stock_then, "MAX_REPLAYED", 3)
+    assert asyncio.run(play()) == whole
+    monkeypatch.setattr(stock_then, "MAX_SINCE", 0)
+    assert asyncio.run(play()).stock is None
+
+
 def test_a_hold_that_is_released_and_serves_nobody(database_url: str) -> None:
     seen = see(
         database_url, BatchCreated("b1", SKU, 5), BatchCreated("b2", SKU, 4), held("h1", 5), then=HoldReleased("h1")
@@ -239,13 +293,15 @@ def test_a_delay_that_makes_a_hold_and_a_line_move(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_happens_all_agree(database_url: str, seed: int) -> None:
+def test_whatever_happens_all_agree(database_url: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> int:
         accepted = 0
         async with Shop(database_url) as shop:
-            for shop.now, event in random_life(seed, 120):
+            for shop.now, event in random_life(seed, 180):
                 accepted += await shop.see(event) is not None
             await shop.check_books()
+            monkeypatch.setattr(stock_then, "MAX_REPLAYED", 0)
+            await shop.check_counted_back()
         return accepted
 
     assert asyncio.run(play()) > 40

@@ -22,7 +22,7 @@ from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.rules import JUST_IN_TIME, TOO_LATE
 from allocation.service_layer.writing.writer import Writer
-from allocation.views.explain import Explanation, explain
+from allocation.views.explain import Considered, Explanation, explain
 from tests.builders import change, message, new_database, on, select
 from tests.property.strategies import BEGINNING, NOW, TODAY, TROUBLE
 
@@ -59,11 +59,14 @@ def check(found: Explanation) -> None:
         just_in_time = found.rule == JUST_IN_TIME and found.need_by is not None
         assert chosen == [free[-1 if just_in_time else 0].batchref], found
     elif late:
-        assert [each.eta for each in found.considered if each.chosen] == [
-            min((each.eta or date.min) for each in late) if all(each.eta for each in late) else None
-        ], found
+        assert [due(each) for each in found.considered if each.chosen] == [min(map(due, late))], found
     else:
         assert chosen == [], found
+
+
+def due(batch: Considered) -> date:
+    """The day that a batch is due, for a comparison: the warehouse first, stock of no known day last."""
+    return batch.eta or (date.max if batch.eta_unknown else date.min)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -22,7 +22,7 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.adapters.tables import metadata
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
-from allocation.domain.lines import days_late, part_id, state_of
+from allocation.domain.lines import NO_DAY, days_late, part_id, state_of
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.previewing.line_changes import LineChange
 from allocation.service_layer.previewing.preview import Previews
@@ -94,9 +94,17 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
         was, is_ = standing(old.get(origin(row, old)), before), standing(row, after)
         if key not in old or was != is_:
             need_by = row[6] and date.fromisoformat(row[6])
-            late = days_late(need_by, is_[2])
-            found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], was[2], is_[2], late, is_[0] or "", was[0])
+            late, was_late = lateness(need_by, is_), lateness(need_by, was)
+            days = (was[2], is_[2], late, is_[0] or "", was[0], late > 0, was_late > 0)
+            found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], *days)
     return found
+
+
+def lateness(need_by: date | None, stands: tuple[str | None, str | None, date | None, int]) -> int:
+    """By how many days an open line is late: where it stands, or since it was needed if it waits."""
+    state, _, day, _ = stands
+    is_open = state in {"allocated", "pinned", "held", "waiting"}
+    return days_late(need_by, day or TODAY) if is_open else 0
 
 
 def origin(row: Any, old: Mapping[tuple[str, str], Any]) -> tuple[str, str]:
@@ -113,10 +121,10 @@ def standing(row: Any, kept: Contents) -> tuple[str | None, str | None, date | N
     """Its state, where it stands, its day and its quantity."""
     if row is None:
         return None, None, None, 0
-    _, _, qty, batchref, _, priority, _, closed, *_ = row
+    _, _, qty, batchref, _, priority, _, closed, _, _, arrived, *_ = row
     etas = {batch[0]: batch[2] for batch in kept.batches}
-    eta = batchref and etas[batchref]
-    day = None if batchref is None else date.fromisoformat(eta) if eta else TODAY
+    eta = None if batchref is None or (arrived and closed is None) else etas[batchref]
+    day = None if batchref is None or eta == NO_DAY.isoformat() else date.fromisoformat(eta) if eta else TODAY
     return state_of(batchref, closed, priority), batchref, day, qty
 
 

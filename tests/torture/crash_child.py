@@ -55,7 +55,7 @@ GROUPS = (1, 2, 3)
 GROUP_SIZE = 12
 ANSWERED = 2  # of a group, when the process is killed between two answers
 COUNTED = 30
-DUE, LATE = date(2099, 1, 31), date(2099, 2, 28)
+DUE, LATE = date(2035, 1, 31), date(2035, 2, 28)
 HELD_UNTIL = datetime(2030, 1, 31, 12, tzinfo=UTC)
 LOOK_INTERVAL_S = 0.01
 LEASE_S = 0.5  # what the next process waits for what the killed one had

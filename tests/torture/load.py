@@ -32,7 +32,7 @@ SHARES = {
 PATHS = {"ship": "/ship_line", "cancel": "/cancel_allocation", "resize": "/change_line_quantity", "pin": "/pin_line"}
 RECENT = 200  # lines, of which one is chosen
 INBOUND = 0.4  # of all batches
-DAYS = ("2099-01-31", "2099-02-28", "2099-03-31")
+DAYS = ("2035-01-31", "2035-02-28", "2035-03-31")
 HASTY = 0.03  # of all messages are sent by somebody who is gone before the answer, and then again
 
 

@@ -57,7 +57,7 @@ def a_longer_run() -> Run:
     """The same; then a cart holds the last one and orders it, o1 leaves, o2 is cancelled, and cannot be shipped."""
     run = a_right_run()
     cart = {"holdid": "h1", "sku": SKU, "qty": 1}
-    until, line = {"expires_at": "2099-01-31T12:00:00Z"}, {"orderid": "o3", "sku": SKU, "qty": 1}
+    until, line = {"expires_at": "2035-01-31T12:00:00Z"}, {"orderid": "o3", "sku": SKU, "qty": 1}
     o1, o2 = {"orderid": "o1", "sku": SKU}, {"orderid": "o2", "sku": SKU}
     run.stored.events = [
         *run.stored.events,

@@ -13,7 +13,7 @@ import pytest
 
 from allocation.adapters.database import parse_url
 from allocation.adapters.reader import Reader
-from allocation.console_views.stock import Stock
+from allocation.domain.figures import Figures, Shelf
 from allocation.entrypoints.console import live
 from allocation.entrypoints.console.drawing import Curve, chart, step_curve, stock_bar
 from allocation.entrypoints.console.live import Hub, Rendered, Topics
@@ -23,6 +23,7 @@ from allocation.entrypoints.refusals import TooManyStreams
 from allocation.service_layer import flow
 from allocation.service_layer.writing.meter import Meter, Second
 from allocation.views.availability import Promisable
+from allocation.views.figures import Total
 from tests.waiting import until
 
 
@@ -252,10 +253,20 @@ def as_fields(values: dict[str, object]) -> str:
     return str(parts.module.fields(values)).strip()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("stock", [Stock(10, 4, 30, 1), Stock(1, 1, 10**9, 10**9), Stock(10**9, 1, 1, 0), Stock()])
-def test_a_bar_shows_every_part_and_is_never_longer_than_it_is(stock: Stock) -> None:
-    parts = stock_bar(stock)
-    assert sum(part.qty for part in parts) == stock.purchased
+@pytest.mark.parametrize(
+    ("blocked", "incoming", "shelf"),
+    [
+        (0, 30, Shelf(4, 6, 1, 29)),
+        (5, 10**9, Shelf(1, 0, 10**9, 0)),
+        (10**9, 1, Shelf(1, 10**9, 0, 0)),
+        (0, 0, Shelf()),
+    ],
+)
+def test_a_bar_shows_every_part_and_is_never_longer_than_it_is(blocked: int, incoming: int, shelf: Shelf) -> None:
+    on_hand = blocked + shelf.on_hand_allocated + shelf.on_hand_available
+    figures = Figures(on_hand_quantity=on_hand, incoming_quantity=incoming, blocked_quantity=blocked)
+    parts = stock_bar(Total(figures, shelf))
+    assert sum(part.qty for part in parts) == on_hand + incoming
     assert all(part.length > 0.5 for part in parts)
     assert sum(part.length for part in parts) <= 100.0001
     for before, after in pairwise(parts):

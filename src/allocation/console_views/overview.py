@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Date, text
 
-from allocation.console_views.stock import LATE, SUMS, LateLine, Stock
+from allocation.console_views.stock import FIRST_NEEDED, LATE_LINES, LateLine
 from allocation.console_views.waiting import spelled, steps
 from allocation.domain.lines import Today
 from allocation.service_layer.writing.store import as_moment
+from allocation.views.figures import EXPRESSIONS, IS_OVERDUE, LATE, SUMS, Total, total_of
 from allocation.views.paging import days_of, with_days
 
 MOST_SHOWN = 5
 MOST_COUNTED = 10_000  # limit of long counts; more is shown as "10,000+"
-OLDEST_OF = 2_000  # products whose oldest waiting line is looked up to find the oldest of all
 
 
 class OverdueBatch(NamedTuple):
-    """A batch that should have come."""
+    """A batch with stock that should have come."""
 
     ref: str
     sku: str
     eta: date
-    purchased_quantity: int
+    overdue_quantity: int
 
 
 class WaitingProduct(NamedTuple):
@@ -49,7 +50,7 @@ class Totals(NamedTuple):
 
     products: int
     batches: int
-    stock: Stock
+    stock: Total
     waiting_lines: int
     waiting_qty: int
     overdue: int
@@ -76,18 +77,17 @@ def totals(connection: Connection, today: Today) -> Totals:
     past = connection.execute(_OVERDUE, {"limit": MOST_SHOWN, **days}) if overdue else ()
     late_count = connection.execute(_LATE_COUNT, {"most": MOST_COUNTED + 1, **days}).scalar_one()
     late_lines = connection.execute(_LATE, {"limit": MOST_SHOWN, **days}) if late_count else ()
-    most = _waiting(connection, _MOST_WAITING, MOST_COUNTED) if waiting_lines else ()
-    oldest = _waiting(connection, _OLDEST_WAITING, OLDEST_OF) if waiting_lines else ()
+    most = _stepped(connection, _MOST_WAITING, most=MOST_COUNTED) if waiting_lines else ()
     return Totals(
         products,
         batches,
-        Stock(*sums),
+        total_of(sums),
         waiting_lines,
         waiting_qty,
         overdue,
         [OverdueBatch._make(row) for row in past],
         [WaitingProduct._make(row) for row in most],
-        [WaitingLine(orderid, sku, qty, as_moment(since)) for orderid, sku, qty, since in oldest],
+        _oldest(connection) if waiting_lines else (),
         late_count,
         [LateLine._make(row) for row in late_lines],
     )
@@ -98,19 +98,26 @@ def deliveries(connection: Connection) -> Deliveries:
     return Deliveries(*(connection.execute(text(_COUNT.format(state))).scalar_one() for state in ("pending", "dead")))
 
 
-def _waiting(connection: Connection, statement: str, most: int) -> Sequence[Any]:
-    return connection.execute(text(spelled(statement, connection)), {"limit": MOST_SHOWN, "most": most}).all()
+def _stepped(connection: Connection, statement: str, **values: int) -> Sequence[Any]:
+    return connection.execute(text(spelled(statement, connection)), {"limit": MOST_SHOWN, **values}).all()
 
 
-_BATCHES = with_days(f"SELECT count(*), count(CASE WHEN eta < :today THEN 1 END), {SUMS} FROM batches")
+def _oldest(connection: Connection) -> Sequence[WaitingLine]:
+    """The lines that wait longest. They are among the first lines of the products whose first line is oldest."""
+    found = []
+    for (sku,) in _stepped(connection, _OLDEST_PRODUCTS):
+        rows = connection.execute(text(_OLDEST_LINES), {"sku": sku, "limit": MOST_SHOWN})
+        found += [WaitingLine(orderid, sku, qty, as_moment(since)) for orderid, sku, qty, since in rows]
+    return sorted(found, key=attrgetter("since"))[:MOST_SHOWN]
+
+
+_BATCHES = with_days(f"SELECT count(*), count(CASE WHEN {IS_OVERDUE} THEN 1 END), {SUMS} FROM batches")
 _OVERDUE = with_days(
-    "SELECT ref, sku, eta, purchased_quantity FROM batches WHERE eta < :today ORDER BY eta, ref LIMIT :limit"
+    f"SELECT ref, sku, eta, {EXPRESSIONS['incoming_quantity']} FROM batches WHERE {IS_OVERDUE}"
+    " ORDER BY eta, ref LIMIT :limit"
 ).columns(eta=Date)
 _LATE_COUNT = with_days(f"SELECT count(*) FROM (SELECT 1 {LATE} LIMIT :most) AS counted")
-_LATE = with_days(
-    f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE}"
-    " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
-).columns(need_by=Date, eta=Date)
+_LATE = with_days(f"{LATE_LINES} {FIRST_NEEDED}").columns(need_by=Date, eta=Date)
 _WAITING = (
     "SELECT count(*), CAST(coalesce(sum(qty), 0) AS BIGINT) FROM order_lines WHERE batchref IS NULL AND closed IS NULL"
 )
@@ -120,19 +127,22 @@ _MOST_WAITING = f"""
         FROM steps WHERE sku IS NOT NULL LIMIT :most
     ) SELECT sku, waiting_lines FROM counted ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
-_OLDEST_WAITING = f"""
-    {steps()}, eldest (sku, position) AS (
-        SELECT sku, (SELECT min(position) FROM order_lines
-            WHERE batchref IS NULL AND closed IS NULL AND order_lines.sku = steps.sku)
-        FROM steps WHERE sku IS NOT NULL LIMIT :most
-    ), ordered (orderid, sku, qty, place) AS (
-        SELECT lines.orderid, lines.sku, lines.qty, (
-            SELECT min(ledger.position) FROM ledger
-            WHERE ledger.orderid = lines.orderid AND ledger.sku = lines.sku
-        ) FROM eldest JOIN order_lines AS lines
-            ON lines.batchref IS NULL AND lines.closed IS NULL
-            AND lines.sku = eldest.sku AND lines.position = eldest.position
-    ) SELECT ordered.orderid, ordered.sku, ordered.qty, ledger.recorded_at
-    FROM ordered JOIN ledger ON ledger.position = place ORDER BY place LIMIT :limit
+_FIRST = "lines.batchref IS NULL AND lines.closed IS NULL ORDER BY lines.position LIMIT"
+# A line is as old as its first message. That is found by the order, not among all messages of a product.
+_SINCE = """
+    SELECT min(ledger.position) FROM ledger WHERE ledger.orderid = {orderid} AND ledger.sku || '' = {sku}
+"""
+_OLDEST_PRODUCTS = f"""
+    {steps()}, eldest (sku, orderid) AS (
+        SELECT sku, (SELECT orderid FROM order_lines AS lines WHERE lines.sku = steps.sku AND {_FIRST} 1)
+        FROM steps WHERE sku IS NOT NULL
+    ), dated (sku, place) AS (SELECT sku, ({_SINCE.format(orderid="eldest.orderid", sku="eldest.sku")}) FROM eldest)
+    SELECT sku FROM dated WHERE place IS NOT NULL ORDER BY place LIMIT :limit
+"""
+_OLDEST_LINES = f"""
+    SELECT dated.orderid, dated.sku, qty, ledger.recorded_at FROM (
+        SELECT orderid, sku, qty, ({_SINCE.format(orderid="lines.orderid", sku="lines.sku")}) AS place
+        FROM order_lines AS lines WHERE lines.sku = :sku AND {_FIRST} :limit
+    ) AS dated JOIN ledger ON ledger.position = place
 """
 _COUNT = f"SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE state = '{{}}' LIMIT {MOST_COUNTED + 1}) AS counted"

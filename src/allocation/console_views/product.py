@@ -12,13 +12,14 @@ from allocation.console_views import ledger, steering, stock
 from allocation.domain.lines import Today
 from allocation.domain.rules import Rules
 from allocation.views.availability import Promisable, availability
+from allocation.views.figures import Total, totals_of
 
 
 class ProductLook(NamedTuple):
     """A product; ``rules`` are its own, None: the usual ones. ``promisable`` is by day, from today on."""
 
     product: views.ProductDetail
-    stock: stock.Stock
+    stock: Total
     promisable: Sequence[Promisable]
     late: Sequence[stock.LateLine]
     holds: Sequence[stock.Hold]
@@ -35,7 +36,7 @@ def look(
     )
     return ProductLook(
         found,
-        stock.stock_of(connection, [sku]).get(sku, stock.Stock()),
+        totals_of(connection, [sku], today).get(sku, Total()),
         availability(connection, sku, today).timeline,
         stock.late_lines(connection, sku, today) if found.late_lines else (),
         stock.holds(connection, sku) if found.held_quantity else (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from itertools import groupby
@@ -14,15 +15,18 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation import views
 from allocation.console_views.stock import ORDERED, OrderedLine
+from allocation.console_views.stock_then import stock_around
 from allocation.domain.days import Calendar
-from allocation.domain.errors import UnknownBatch, UnknownLine
+from allocation.domain.errors import UnknownBatch, UnknownDelivery, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.lines import Promise
+from allocation.domain.lines import NO_DAY, Promise, Today
 from allocation.domain.rules import Rules
 from allocation.domain.standing import STOCK
+from allocation.domain.stock import Stock
 from allocation.service_layer.messages import recall, split_id
-from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
-from allocation.service_layer.proving.books import Books
+from allocation.service_layer.previewing.line_changes import Key, LineChange, keys_of, line_changes
+from allocation.service_layer.previewing.stock_changes import StockChange
+from allocation.service_layer.proving.books import Books, Fact
 from allocation.views.facts import batch_facts_before, line_facts_before
 from allocation.views.look_alikes import unknown_sku
 
@@ -42,15 +46,46 @@ class BatchState(NamedTuple):
     location: str | None
     expires_on: date | None
     quarantine: str | None
+    delivery: str | None
+    arrived_quantity: int | None
+    inspect_quantity: int
+
+    @property
+    def is_due(self) -> bool:
+        return self.eta is not None
+
+    @property
+    def shown_eta(self) -> date | None:
+        """The day it is due; None: it is not due, or on no known day."""
+        return None if self.eta == NO_DAY else self.eta
+
+    @property
+    def due(self) -> int:
+        """The quantity still due."""
+        return self.purchased_quantity - self.arrived
+
+    @property
+    def arrived(self) -> int:
+        """The purchased quantity that has arrived, with the shipped quantity."""
+        return (self.arrived_quantity or 0) if self.is_due else self.purchased_quantity
+
+    @property
+    def on_hand(self) -> int:
+        """The quantity in the warehouse, with the goods in inspection."""
+        return self.arrived - self.shipped_quantity + self.inspect_quantity
 
 
 class Touched(NamedTuple):
-    """The lines that a message changed; ``more``: it set off more messages than were read."""
+    """The lines and batches that a message changed; ``more``: it set off more messages than were read.
+
+    ``stock`` is None if too many messages led there and followed, or some were deleted.
+    """
 
     type: str
     fields: Mapping[str, Any]
     sku: str
     lines: Sequence[LineChange]
+    stock: Sequence[StockChange] | None
     more: bool
 
 
@@ -60,6 +95,19 @@ def batch_state(connection: Connection, ref: str) -> BatchState:
     if found is None:
         raise UnknownBatch(ref)
     return BatchState._make(found)
+
+
+def delivered(connection: Connection, delivery: str) -> Sequence[BatchState]:
+    """The batches of a delivery, by SKU; raises `UnknownDelivery`."""
+    found = [BatchState._make(row) for row in connection.execute(_DELIVERED, {"delivery": delivery})]
+    if not found:
+        raise UnknownDelivery(delivery)
+    return found
+
+
+def locations(connection: Connection, sku: str) -> Sequence[str]:
+    """The warehouses of a product's batches."""
+    return connection.execute(_LOCATIONS, {"sku": sku}).scalars().all()
 
 
 def line_state(connection: Connection, orderid: str, sku: str) -> OrderedLine:
@@ -79,34 +127,53 @@ def rules_of(connection: Connection, sku: str) -> Rules | None:
 
 
 def touched(connection: Connection, id_: str, calendar: Calendar) -> Touched:
-    """The lines changed by this message from outside, in the form of a preview; raises `UnknownMessage`.
+    """The changes by this message from outside, in the form of a preview; raises `UnknownMessage`.
 
     Lines that were deleted since are missing.
     """
     correlation_id, _ = split_id(id_)
     first = views.event(connection, correlation_id)
     rows = connection.execute(_CASCADE, {"correlation_id": correlation_id, "limit": MOST_READ + 1}).all()
-    told = [recall(type_, body) for type_, body in rows[:MOST_READ]]
-    lines = _line_states(connection, first.sku, [orderid for orderid, _ in keys_of(told)])
-    before = _before(connection, first.sku, lines, first.position)
-    etas = _etas(connection, first.sku, first.position, told)
-    changes = line_changes(told, before, *etas, calendar.at(first.recorded_at))
-    kept = [change for change in changes if change.orderid in lines]
-    return Touched(first.type, msgspec.json.decode(first.body), first.sku, kept, len(rows) > MOST_READ)
+    by_sku: dict[str, list[Fact]] = {}
+    for row in rows[:MOST_READ]:
+        by_sku.setdefault(row.sku, []).append(Fact._make(row))
+    today = calendar.at(first.recorded_at)
+    lines: list[LineChange] = []
+    stock: list[StockChange] | None = []
+    for sku, facts in by_sku.items():
+        lines += _lines_touched(connection, sku, facts, first.position, today)
+        changed = stock_around(connection, sku, facts, today)
+        stock = None if stock is None or changed is None else [*stock, *changed]
+    return Touched(first.type, msgspec.json.decode(first.body), first.sku, lines, stock, len(rows) > MOST_READ)
 
 
-_BATCH = text(
-    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, shipped_quantity, location, expires_on, quarantine"
-    " FROM batches WHERE ref = :ref"
-).columns(eta=Date, expires_on=Date)
+_STATES = (
+    "SELECT ref, sku, eta, purchased_quantity, allocated_quantity, shipped_quantity, location, expires_on, quarantine,"
+    " delivery, arrived_quantity, inspect_quantity FROM batches"
+)
+_BATCH = text(f"{_STATES} WHERE ref = :ref").columns(eta=Date, expires_on=Date)
+_DELIVERED = text(f"{_STATES} WHERE delivery = :delivery ORDER BY sku, ref").columns(eta=Date, expires_on=Date)
+_LOCATIONS = text("SELECT DISTINCT location FROM batches WHERE sku = :sku AND location IS NOT NULL ORDER BY location")
 _LINES = (
     text(f"{ORDERED} WHERE lines.sku = :sku AND lines.orderid IN :orderids")
     .bindparams(bindparam("orderids", expanding=True))
     .columns(eta=Date, need_by=Date)
 )
 _CASCADE = text(
-    "SELECT type, body FROM messages WHERE correlation_id = :correlation_id ORDER BY kept_step, place LIMIT :limit"
+    "SELECT position, sku, type, orderid, body FROM messages WHERE correlation_id = :correlation_id"
+    " ORDER BY kept_step, place LIMIT :limit"
 )
+
+
+def _lines_touched(
+    connection: Connection, sku: str, facts: Sequence[Fact], position: int, today: Today
+) -> Sequence[LineChange]:
+    """The lines of a product that these facts changed."""
+    told = [recall(fact.type, fact.body) for fact in facts]
+    lines = _line_states(connection, sku, [orderid for orderid, _ in keys_of(told)])
+    before = _before(connection, sku, lines, position)
+    changes = line_changes(told, before, *_batches(connection, sku, position, told), today)
+    return [change for change in changes if change.orderid in lines]
 
 
 def _line_states(connection: Connection, sku: str, orderids: Sequence[str]) -> Mapping[str, OrderedLine]:
@@ -130,13 +197,15 @@ def _before(connection: Connection, sku: str, lines: Mapping[str, OrderedLine], 
     return found
 
 
-def _etas(connection: Connection, sku: str, position: int, told: Iterable[Event]) -> tuple[Etas, Etas]:
-    """The ETA of each batch before and after that position of the ledger."""
+def _batches(
+    connection: Connection, sku: str, position: int, told: Iterable[Event]
+) -> tuple[Mapping[str, Stock], Mapping[str, Stock]]:
+    """The batches before and after that position of the ledger, without the quantities that their lines have."""
     books = Books(sku)
     for fact in batch_facts_before(connection, sku, position):
         books.book(fact)
-    before = {ref: batch.eta for ref, batch in books.batches.items()}
+    before = {ref: copy(batch) for ref, batch in books.batches.items()}
     for event in told:
         if type(event) in STOCK:
             STOCK[type(event)](books, event)
-    return before, {ref: batch.eta for ref, batch in books.batches.items()}
+    return before, books.batches

@@ -11,38 +11,19 @@ from sqlalchemy import Connection, Date, TextClause, bindparam, text
 from allocation import views
 from allocation.console_views.waiting import spelled, steps
 from allocation.domain.errors import UnknownOrder
-from allocation.domain.lines import HELD_PRIORITY, Today, days_late, later_parts, state_of, stock_day
+from allocation.domain.figures import is_expired, is_overdue, marks
+from allocation.domain.lines import HELD_PRIORITY, NO_DAY, Today, later_parts, state_of
 from allocation.service_layer.writing.store import as_moment
-from allocation.views.paging import STOCK_DAY, days_of, with_days
+from allocation.views.figures import HAS_BLOCKED, IS_AVAILABLE, IS_OVERDUE, LATE, LINE_ETA, Total, totals_of
+from allocation.views.paging import days_of, with_days
 
 PAGE = 50
 WINDOW = 20_000  # products examined for one page, with any filter
 WAITING_WINDOW = 2_000  # the same for products with waiting lines, which are found one by one
 MOST_WAITING = 2_000  # products with waiting lines that are sorted by their number
 
-Only = Literal["", "waiting", "short", "late", "overdue"]
+Only = Literal["", "waiting", "short", "late", "overdue", "blocked"]
 Sort = Literal["sku", "-sku", "waiting"]
-
-
-class Stock(NamedTuple):
-    """Quantities of a product, a batch, or everything: on hand, and incoming."""
-
-    on_hand: int = 0
-    on_hand_allocated: int = 0
-    incoming: int = 0
-    incoming_allocated: int = 0
-
-    @property
-    def purchased(self) -> int:
-        return self.on_hand + self.incoming
-
-    @property
-    def allocated(self) -> int:
-        return self.on_hand_allocated + self.incoming_allocated
-
-    @property
-    def available(self) -> int:
-        return self.purchased - self.allocated
 
 
 class ProductRow(NamedTuple):
@@ -50,7 +31,7 @@ class ProductRow(NamedTuple):
 
     sku: str
     waiting_lines: int
-    stock: Stock
+    stock: Total
 
 
 class ProductPage(NamedTuple):
@@ -80,29 +61,45 @@ class OrderedLine(NamedTuple):
     closed: str | None
     part: int | None
     rest: int | None
+    quarantine: str | None
+    expires_on: date | None
 
     @property
     def state(self) -> str:
         return state_of(self.batchref, self.closed, self.priority)
 
-    def late_days(self, today: Today) -> int:
-        """By how many days its promise is later than it is needed; 0 while it waits, and once it has ended."""
-        day = None if self.batchref is None or self.closed else stock_day(self.eta, today)
-        return days_late(self.need_by, day)
+    def lateness(self, today: Today) -> views.Lateness:
+        return views.lateness(self.batchref, self.closed, self.need_by, self.eta, today)
+
+    def marks(self, today: Today) -> Sequence[str]:
+        """The words for stock that it holds and that is not as it should be; none once the line has ended."""
+        if self.closed is not None:
+            return ()
+        return marks(
+            quarantined=self.quarantine is not None,
+            expired=is_expired(self.expires_on, today),
+            overdue=is_overdue(self.eta, today),
+            eta_unknown=self.eta == NO_DAY,
+        )
+
+    def can_ship(self, today: Today) -> bool:
+        """Whether its stock is in the warehouse, and nothing blocks it."""
+        blocked = self.quarantine is not None or is_expired(self.expires_on, today)
+        return self.batchref is not None and self.eta is None and not blocked
 
 
 class LateLine(NamedTuple):
-    """A line that is promised for a later day than it is needed by; ``eta`` is None where its stock is on hand."""
+    """A late line; ``batchref`` is None while it waits, ``eta`` also where its stock is on hand."""
 
     orderid: str
     sku: str
     qty: int
     need_by: date
-    batchref: str
+    batchref: str | None
     eta: date | None
 
-    def late_days(self, today: Today) -> int:
-        return days_late(self.need_by, stock_day(self.eta, today))
+    def lateness(self, today: Today) -> views.Lateness:
+        return views.lateness(self.batchref, None, self.need_by, self.eta, today)
 
 
 class Hold(NamedTuple):
@@ -127,8 +124,8 @@ def products(  # noqa: PLR0913 - the filters of the list
 ) -> ProductPage:
     """Products whose SKU begins with ``search``, or contains it (``anywhere``), in upper or lower case.
 
-    ``waiting``: with waiting lines; ``short``: with nothing available; ``late``: with a line promised for a later day
-    than needed; ``overdue``: with a batch whose ETA is past.
+    ``waiting``: with waiting lines; ``short``: with nothing available; ``late``: with a late line; ``overdue``: with
+    stock that is overdue; ``blocked``: with stock on hand that must not be sold.
     """
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
@@ -136,23 +133,13 @@ def products(  # noqa: PLR0913 - the filters of the list
     found = connection.execute(_prepared(asked.statement(), connection), values).all()
     if len(found) > limit:
         rows, next_after = found[:limit], str(found[limit - 1].sku)
-        return ProductPage(_with_stock(connection, rows), next_after)
+        return ProductPage(_with_stock(connection, rows, today), next_after)
     if sort == "waiting":
-        return ProductPage(_with_stock(connection, found), None)
+        return ProductPage(_with_stock(connection, found, today), None)
     looked_at = f"SELECT count(*), {asked.last} FROM ({asked.looked_at()}) AS looked"
     last = connection.execute(_prepared(looked_at, connection), values).one()
     cut = last[0] >= window
-    return ProductPage(_with_stock(connection, found), last[1] if cut else None, looked_through=cut)
-
-
-def stock_of(connection: Connection, skus: Sequence[str]) -> Mapping[str, Stock]:
-    """The stock of each of these products."""
-    if not skus:
-        return {}
-    statement = text(f"SELECT sku, {SUMS} FROM batches WHERE sku IN :skus GROUP BY sku").bindparams(
-        bindparam("skus", expanding=True)
-    )
-    return {row[0]: Stock(*row[1:]) for row in connection.execute(statement, {"skus": list(skus)})}
+    return ProductPage(_with_stock(connection, found, today), last[1] if cut else None, looked_through=cut)
 
 
 def late_lines(connection: Connection, sku: str, today: Today, limit: int = PAGE) -> Sequence[LateLine]:
@@ -182,38 +169,25 @@ def with_parts(connection: Connection, orderid: str, lines: Sequence[OrderedLine
     return views.with_parts(lines, map(OrderedLine._make, found))
 
 
-SUMS = """
-    CAST(coalesce(sum(CASE WHEN eta IS NULL THEN purchased_quantity END), 0) AS BIGINT),
-    CAST(coalesce(sum(CASE WHEN eta IS NULL THEN allocated_quantity END), 0) AS BIGINT),
-    CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN purchased_quantity END), 0) AS BIGINT),
-    CAST(coalesce(sum(CASE WHEN eta IS NOT NULL THEN allocated_quantity END), 0) AS BIGINT)
-"""
-# Open lines promised for a later day than needed; found by an index of the lines with a need-by day.
-LATE = (
-    "FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
-    " WHERE lines.closed IS NULL AND lines.need_by IS NOT NULL"
-    f" AND lines.need_by < {STOCK_DAY}"
-)
-_LATE = with_days(
-    f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, place.ref, place.eta {LATE} AND lines.sku = :sku"
-    " ORDER BY lines.need_by, lines.orderid LIMIT :limit"
-).columns(need_by=Date, eta=Date)
+LATE_LINES = f"SELECT lines.orderid, lines.sku, lines.qty, lines.need_by, lines.batchref, {LINE_ETA} AS eta {LATE}"
+FIRST_NEEDED = "ORDER BY lines.need_by, lines.orderid LIMIT :limit"
+_LATE = with_days(f"{LATE_LINES} AND lines.sku = :sku {FIRST_NEEDED}").columns(need_by=Date, eta=Date)
 _HOLDS = text(
     "SELECT orderid, qty, batchref, expires_at FROM order_lines WHERE sku = :sku AND closed IS NULL"
     f" AND priority <> 0 AND priority = {HELD_PRIORITY} ORDER BY expires_at, orderid LIMIT :limit"
 )
 ORDERED = (
-    "SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, batches.eta, lines.need_by, lines.priority,"
-    " lines.closed, lines.part, lines.rest"
-    " FROM order_lines AS lines LEFT JOIN batches ON batches.sku = lines.sku AND batches.ref = lines.batchref"
+    f"SELECT lines.orderid, lines.sku, lines.qty, lines.batchref, {LINE_ETA} AS eta, lines.need_by, lines.priority,"
+    " lines.closed, lines.part, lines.rest, place.quarantine, place.expires_on"
+    " FROM order_lines AS lines LEFT JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref"
 )
 _ORDER = text(
     f"{ORDERED} WHERE lines.orderid = :orderid AND lines.sku > :after ORDER BY lines.sku LIMIT :limit"
-).columns(eta=Date, need_by=Date)
+).columns(eta=Date, need_by=Date, expires_on=Date)
 _PARTS = (
     text(f"{ORDERED} WHERE lines.orderid IN :orderids AND lines.sku IN :skus AND lines.part > 1")
     .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
-    .columns(eta=Date, need_by=Date)
+    .columns(eta=Date, need_by=Date, expires_on=Date)
 )
 _ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
 _WAITING = """
@@ -226,13 +200,15 @@ _MOST_WAITING = """
         SELECT -last.waiting_lines, last.sku FROM products AS last WHERE last.sku = :after
     )) ORDER BY waiting_lines DESC, sku LIMIT :limit
 """
+_OF_PRODUCT = "SELECT 1 FROM batches WHERE batches.sku = looked.sku"
 # As values and not by EXISTS, because PostgreSQL may answer EXISTS for all products together and read whole tables.
 _CONDITIONS: Mapping[Only, str] = {
     "": "",
     "waiting": "",
-    "short": " AND (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.has_room LIMIT 1) IS NULL",
+    "short": f" AND ({_OF_PRODUCT} AND {IS_AVAILABLE} LIMIT 1) IS NULL",
     "late": f" AND (SELECT 1 {LATE} AND lines.sku = looked.sku LIMIT 1) = 1",
-    "overdue": " AND (SELECT 1 FROM batches WHERE batches.sku = looked.sku AND batches.eta < :today LIMIT 1) = 1",
+    "overdue": f" AND ({_OF_PRODUCT} AND {IS_OVERDUE} LIMIT 1) = 1",
+    "blocked": f" AND ({_OF_PRODUCT} AND {HAS_BLOCKED} LIMIT 1) = 1",
 }
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -317,6 +293,6 @@ def _prepared(statement: str, connection: Connection) -> TextClause:
     return with_days(spelled(statement, connection))
 
 
-def _with_stock(connection: Connection, rows: Sequence[Any]) -> Sequence[ProductRow]:
-    stock = stock_of(connection, [row.sku for row in rows])
-    return [ProductRow(row.sku, row.waiting_lines, stock.get(row.sku, Stock())) for row in rows]
+def _with_stock(connection: Connection, rows: Sequence[Any], today: Today) -> Sequence[ProductRow]:
+    stock = totals_of(connection, [row.sku for row in rows], today)
+    return [ProductRow(row.sku, row.waiting_lines, stock.get(row.sku, Total())) for row in rows]

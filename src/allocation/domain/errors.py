@@ -269,7 +269,7 @@ class CountBelowShipped(Refusal):
 class NothingDue(Refusal):
     """Nothing of the batch is due, so nothing can be received."""
 
-    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of one that was cancelled."
+    cure = "Count or adjust a batch in the warehouse; change the purchased quantity of a cancelled batch."
 
     def __init__(self, ref: str) -> None:
         super().__init__(f"Batch {ref} cannot be received: nothing of it is due")

@@ -111,9 +111,7 @@ class BatchReceived(Event):
     """A batch arrived in the warehouse, or some of it did: then the rest is still due, unless it is closed."""
 
     ref: BatchRef
-    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if the whole quantity still due did")] = (
-        None
-    )
+    qty: Annotated[Count | None, Meaning("Quantity that arrived; leave it out if all of the rest did")] = None
     rest: Annotated[Rest, Meaning("Whether the rest is still expected, or closed, because it will not come")] = EXPECTED
     rest_eta: Annotated[date | None, Meaning("Day the rest is due, if that is another day")] = None
     quarantine: Annotated[Reference | None, Meaning("Reason why the goods that arrived must not be sold yet")] = None

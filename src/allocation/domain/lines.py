@@ -139,6 +139,19 @@ def days_late(need_by: date | None, day: date | None) -> int:
     return max(0, (day - need_by).days) if day is not None and need_by is not None else 0
 
 
+def is_late(need_by: date | None, day: date | None, today: Today) -> bool:
+    """Whether an open line is late: its stock is there after the day it is needed by, or on no known day.
+
+    A line that waits (``day`` is None) is late once it was needed before today.
+    """
+    return need_by is not None and need_by < (today.day if day is None else day)
+
+
+def late_by(need_by: date | None, day: date | None, today: Today) -> int:
+    """By how many days an open line is late, as far as is known: without a day, counted until today."""
+    return days_late(need_by, today.day if day is None or day == NO_DAY else day)
+
+
 class Promise(NamedTuple):
     """A line and its place: a batch, or the queue of backorders (``batchref`` is None), unless the line is closed.
 

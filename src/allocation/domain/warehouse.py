@@ -112,7 +112,7 @@ class Warehouse(CallingLines):
         self._change_day(batch, event, left - blocked, solve)
 
     def receive_delivery(self, refs: Iterable[str], solve: Solver = no_solver) -> None:
-        """All that is due of several batches arrived."""
+        """The whole quantity due of several batches arrived."""
         self._change_days({ref: events.BatchReceived(ref) for ref in refs}, solve)
 
     def undo_receipt(self, ref: str, qty: int | None, solve: Solver = no_solver) -> None:
@@ -123,10 +123,10 @@ class Warehouse(CallingLines):
         batch = self._known_batch(ref)
         came = batch.arrived_quantity + batch.inspect_quantity
         undone = came if qty is None else qty
+        if came == 0:
+            raise NotArrived(ref)
         if undone > batch.on_hand_quantity:
             raise ShippedAlready(ref, undone, batch.on_hand_quantity, batch.shipped_quantity)
-        if undone == 0:
-            raise NotArrived(ref)
         fact = events.ReceiptUndone(ref, qty)
         if undone == came:
             self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity, solve)

@@ -171,7 +171,7 @@ def correct_batch(event: events.BatchCorrected, uow: AbstractUnitOfWork) -> str:
 
 
 def transfer_stock(event: events.StockTransferred, uow: AbstractUnitOfWork) -> str:
-    """Move stock of a batch to another warehouse; a part becomes a batch of its own. Return the batch that moved."""
+    """Move stock of a batch to another warehouse; a part becomes a batch of its own."""
     with uow:
         product = _of_batch(event.ref, uow)
         if event.qty is not None:

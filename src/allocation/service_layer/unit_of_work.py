@@ -91,10 +91,15 @@ class AbstractUnitOfWork(abc.ABC):
     def collect_new_events(self) -> Iterator[Event]:
         """Yield the events of every product seen since the last call, by SKU, each once, in the order raised."""
         seen = self.products.seen
-        for product in sorted(seen, key=attrgetter("sku")) if len(seen) > 1 else seen:
+        products = sorted(seen, key=attrgetter("sku")) if len(seen) > 1 else seen
+        given: list[Event] = []  # of all of them, since they have one cause
+        for product in products:
             if product.given:
-                given, product.given = product.given, []
-                self.record_given(given)
+                given += product.given
+                product.given = []
+        if given:
+            self.record_given(given)
+        for product in products:
             raised, product.events = product.events, []
             yield from raised
         seen.clear()

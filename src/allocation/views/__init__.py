@@ -8,11 +8,12 @@ from allocation.service_layer.writing.store import as_moment
 from allocation.views.ledger import MAX_STEP, Events, RecordedEvent, event, events, opening
 from allocation.views.letters import DeadLetter, DeadLetterDetail, DeadLetters, dead_letter, dead_letters
 from allocation.views.lines import (
+    Lateness,
     Line,
     PromisedLine,
     allocations,
     expired_holds,
-    late_and_due,
+    lateness,
     told_priority,
     with_parts,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "DeadLetterDetail",
     "DeadLetters",
     "Events",
+    "Lateness",
     "Line",
     "ProductDetail",
     "ProductSummary",
@@ -58,7 +60,7 @@ __all__ = [
     "events",
     "expired_holds",
     "is_ready",
-    "late_and_due",
+    "lateness",
     "opening",
     "product",
     "products",

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.domain.errors import InvalidMessage
+from allocation.domain.figures import figures
 from allocation.domain.lines import NO_DAY, OrderLine, Today
 from allocation.domain.rules import USUAL, Choice, Room, Rules
 from allocation.domain.stock import Source, Stock, sources_of
@@ -36,6 +37,8 @@ class Promisable(msgspec.Struct):
 class Availability(msgspec.Struct):
     """The quantities of a product that can be promised now and by day, over all its batches.
 
+    ``available_quantity`` is that of the product: the stock that is neither allocated nor blocked, on hand or incoming,
+    with the part that the rules keep back.
     ``earliest`` is the first day for a whole line of ``qty``, null if no batch has enough stock; ``can_promise`` says
     whether that is in time for ``by``. Both are null without ``qty``.
     """
@@ -45,6 +48,7 @@ class Availability(msgspec.Struct):
     timeline: list[Promisable]
     earliest: date | None
     can_promise: bool | None
+    available_quantity: int
 
 
 class Availabilities(msgspec.Struct):
@@ -98,7 +102,8 @@ _STOCK = (
 def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, by: date | None) -> Availability:
     stored = rows[0][1]
     rules = USUAL if stored is None else msgspec.json.decode(stored, type=Rules)
-    sources = sources_of(_batch(row) for row in rows if row.ref is not None)
+    batches = [_batch(row) for row in rows if row.ref is not None]
+    sources = sources_of(batches)
     choice = Choice(sources, rules, today, Room(sources))
     sellable = [source for source, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
     timeline = _timeline(choice, sellable, rules.safety_stock, today)
@@ -106,7 +111,9 @@ def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, 
     can_promise = None if qty is None else earliest is not None
     if qty is not None and by is not None:
         can_promise = choice.on_time(OrderLine("", sku, qty, need_by=by)) is not None
-    return Availability(sku, _now(sellable, rules.safety_stock), timeline[:MAX_PAGE], earliest, can_promise)
+    available = sum(figures(batch, today).available_quantity for batch in batches)
+    now = _now(sellable, rules.safety_stock)
+    return Availability(sku, now, timeline[:MAX_PAGE], earliest, can_promise, available)
 
 
 def _batch(row: Any) -> Stock:

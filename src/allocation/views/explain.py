@@ -17,12 +17,14 @@ from sqlalchemy import Connection, Date, bindparam, text
 from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import UnknownLine
 from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned
-from allocation.domain.lines import OrderLine, Today, state_of
+from allocation.domain.figures import is_expired, is_overdue, marks, may_be_sold
+from allocation.domain.lines import NO_DAY, OrderLine, Today, state_of
 from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Room, Rules
 from allocation.domain.stock import Source, Stock, sources_of
 from allocation.service_layer.messages import message_id
-from allocation.views import as_moment, late_and_due, opening, unusual
+from allocation.views import as_moment, lateness, opening, unusual
 from allocation.views.facts import LedgerPlace, facts_before
+from allocation.views.figures import LINE_ETA
 from allocation.views.past import replayed, rules_of
 
 MAX_REPLAYED = 10_000  # messages of a product
@@ -64,6 +66,7 @@ class Holder(msgspec.Struct):
 class Considered(msgspec.Struct, omit_defaults=True):
     """A considered batch; with ``location`` and ``expires_on`` if it has them, since some rules sort batches by these.
 
+    ``quarantine`` is the reason why it must not be sold. With ``eta_unknown`` it is due on no known day.
     ``obstacle`` is the reason why it was not chosen, and ``held_by`` has the first few lines that had its stock.
     """
 
@@ -75,6 +78,20 @@ class Considered(msgspec.Struct, omit_defaults=True):
     held_by: list[Holder]
     location: str | None = None
     expires_on: date | None = None
+    quarantine: str | None = None
+    expired: bool = False
+    overdue: bool = False
+    eta_unknown: bool = False
+
+    @property
+    def marks(self) -> list[str]:
+        """The words for stock that is not as it should be."""
+        return marks(
+            quarantined=self.quarantine is not None,
+            expired=self.expired,
+            overdue=self.overdue,
+            eta_unknown=self.eta_unknown,
+        )
 
 
 class Explanation(msgspec.Struct):
@@ -101,6 +118,8 @@ class Explanation(msgspec.Struct):
     decision: Happening | None
     history: list[Happening]
     more_history: bool
+    late: bool
+    eta_unknown: bool
 
 
 def explain(
@@ -124,21 +143,21 @@ def explain(
     as_of = NOW if state is None or decision is None else decision.id
     if state is None:
         state = _as_it_is(connection, line, found, usual_rules, today)
-    chosen = _chosen(placed, found.batchref if placed is None else None)
+    chosen = _Chosen.of(placed, found)
     by_rule = decision is None or decision.cause is None or decision.cause.type not in BY_HAND
     asked = line if placed is None else _as_placed(line, placed)
     considered = list(_considered(state, asked, chosen, all_of_them=not by_rule))
     happened = [_happening(row) for row in connection.execute(_HISTORY, {**about, "most": MAX_HISTORY + 1})]
-    promised, late_days = late_and_due(found.batchref, found.closed, found.need_by, found.eta, today)
+    state_now = lateness(found.batchref, found.closed, found.need_by, found.eta, today)
     return Explanation(
         orderid,
         sku,
         found.qty,
         state_of(found.batchref, found.closed, found.priority),
         found.batchref,
-        promised,
+        state_now.due,
         found.need_by,
-        late_days,
+        state_now.late_days,
         as_of,
         state.rules.strategy if by_rule else None,
         unusual(state.rules),
@@ -147,6 +166,8 @@ def explain(
         decision,
         happened[:MAX_HISTORY][::-1],
         len(happened) > MAX_HISTORY,
+        state_now.late,
+        state_now.eta_unknown,
     )
 
 
@@ -156,11 +177,12 @@ class _State(NamedTuple):
     rules: Rules
     choice: Choice[Source]
     holders: Mapping[str, Sequence[Holder]]
+    today: Today
 
 
 def _state(batches: Iterable[Stock], rules: Rules, today: Today, holders: Mapping[str, Sequence[Holder]]) -> _State:
     in_order = sorted(sources_of(batches), key=rules.order)
-    return _State(rules, Choice(in_order, rules, today, Room(in_order)), holders)
+    return _State(rules, Choice(in_order, rules, today, Room(in_order)), holders, today)
 
 
 def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules, calendar: Calendar) -> _State | None:
@@ -216,10 +238,10 @@ def _holders(connection: Connection, ref: str) -> list[Holder]:
     return [Holder(orderid, qty, state_of(ref, closed, priority)) for orderid, qty, closed, priority in rows]
 
 
-def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_them: bool) -> Iterable[Considered]:
+def _considered(state: _State, line: OrderLine, chosen: _Chosen, *, all_of_them: bool) -> Iterable[Considered]:
     """The batches in order, up to the chosen one; all of them if another could still have been chosen."""
     for candidate in state.choice.candidates(line):
-        is_chosen = candidate.batch.reference == chosen
+        is_chosen = chosen.is_source(candidate.batch)
         yield _looked_at(state, candidate, is_chosen=is_chosen)
         if is_chosen and not candidate.obstacle and not all_of_them and state.rules.strategy != JUST_IN_TIME:
             return
@@ -228,23 +250,40 @@ def _considered(state: _State, line: OrderLine, chosen: str | None, *, all_of_th
 def _looked_at(state: _State, candidate: Candidate[Source], *, is_chosen: bool) -> Considered:
     batch, obstacle = candidate
     holders = state.holders.get(batch.reference, ()) if obstacle in {NO_ROOM, SAFETY_STOCK} else ()
+    is_unknown = batch.eta == NO_DAY
     return Considered(
         batch.reference,
-        batch.eta,
-        batch.available_quantity,
+        None if is_unknown else batch.eta,
+        batch.available_quantity if may_be_sold(batch, state.today) else 0,
         obstacle or None,
         is_chosen,
         list(holders),
         batch.location,
         batch.expires_on,
+        batch.quarantine,
+        is_expired(batch.expires_on, state.today),
+        is_overdue(batch.eta, state.today),
+        is_unknown,
     )
 
 
-def _chosen(placed: Any, otherwise: str | None) -> str | None:
-    if placed is None:
-        return otherwise
-    body: Mapping[str, Any] = msgspec.json.decode(placed.body)
-    return body.get("batchref")
+class _Chosen(NamedTuple):
+    """The batch of a line, None: it waits; ``arrived``: of a batch in parts, the part that has arrived."""
+
+    batchref: str | None
+    arrived: bool
+
+    @classmethod
+    def of(cls, placed: Any, found: Any) -> _Chosen:
+        """That of the fact that placed the line, or of the line as it is stored."""
+        if placed is None:
+            return cls(found.batchref, bool(found.arrived))
+        body: Mapping[str, Any] = msgspec.json.decode(placed.body)
+        return cls(body.get("batchref"), body.get("arrived", False))
+
+    def is_source(self, source: Source) -> bool:
+        in_parts = source.is_part or source.arrived is not None
+        return source.reference == self.batchref and (not in_parts or source.is_part == self.arrived)
 
 
 def _as_placed(line: OrderLine, placed: Any) -> OrderLine:
@@ -264,11 +303,11 @@ def _happening(row: Any) -> Happening:
     return Happening(message_id(correlation_id, step), row.type, moment, row.actor, cause, first, body)
 
 
-_LINE = text("""
-    SELECT qty, batchref, closed, priority, need_by, eta, arrived, arrived_quantity
-    FROM order_lines AS line LEFT JOIN batches ON ref = batchref
-    WHERE orderid = :orderid AND line.sku = :sku
-""").columns(need_by=Date, eta=Date)
+_LINE = text(f"""
+    SELECT qty, batchref, closed, priority, need_by, {LINE_ETA} AS eta, arrived
+    FROM order_lines AS lines LEFT JOIN batches AS place ON place.ref = lines.batchref
+    WHERE orderid = :orderid AND lines.sku = :sku
+""").columns(need_by=Date, eta=Date)  # noqa: S608 - a constant
 _HAPPENED = """
     SELECT position, place, correlation_id, step, causation_step, type, actor, recorded_at, body, (
         SELECT type FROM ledger WHERE correlation_id = told.correlation_id AND step = told.causation_step

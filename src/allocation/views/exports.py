@@ -7,10 +7,13 @@ from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from allocation.domain.lines import own_priority, part_of, state_of
+from allocation.domain.lines import NO_DAY, Today, own_priority, part_of, state_of
 from allocation.service_layer.messages import message_id
+from allocation.views.figures import COLUMNS, IS_EXPIRED, LINE_ETA
+from allocation.views.lines import lateness
+from allocation.views.paging import days_of, typed
 
 PAGE_ROWS = 5_000
 
@@ -29,24 +32,36 @@ class Table(NamedTuple):
     where: str = "TRUE"
 
 
+_LINES = f"""
+    SELECT orderid, sku, qty, batchref, position, closed, priority, need_by, expires_at, part, eta FROM (
+        SELECT lines.*, {LINE_ETA} AS eta FROM order_lines AS lines
+        LEFT JOIN batches AS place ON place.sku = lines.sku AND place.ref = lines.batchref
+    ) AS placed
+"""  # noqa: S608 - a constant
 TABLES: Mapping[str, Table] = {
     "batches": Table(
         (
             *("ref", "sku", "eta", "purchased_quantity", "allocated_quantity", "available_quantity"),
             *("shipped_quantity", "location", "expires_on", "quarantine"),
+            *("on_hand_quantity", "incoming_quantity", "blocked_quantity", "overdue_quantity"),
+            *("expired", "eta_unknown", "delivery", "inspect_quantity"),
         ),
-        "SELECT *, purchased_quantity - allocated_quantity AS available_quantity FROM batches",
+        f"SELECT ref, sku, eta, {COLUMNS}, location, expires_on, quarantine, {IS_EXPIRED} AS expired,"  # noqa: S608
+        " delivery, inspect_quantity FROM batches",
         {"sku": "", "ref": ""},
     ),
     "allocations": Table(
-        ("orderid", "sku", "qty", "batchref", "state", "need_by", "priority", "expires_at", "part_of"),
-        "SELECT * FROM order_lines",
+        (
+            *("orderid", "sku", "qty", "batchref", "state", "need_by", "priority", "expires_at", "part_of"),
+            *("late", "late_days"),
+        ),
+        _LINES,
         {"orderid": "", "sku": ""},
         "batchref IS NOT NULL",
     ),
     "backorders": Table(
-        ("orderid", "sku", "qty", "position", "need_by", "priority", "part_of"),
-        "SELECT * FROM order_lines",
+        ("orderid", "sku", "qty", "position", "need_by", "priority", "part_of", "late", "late_days"),
+        _LINES,
         {"sku": "", "position": 0},
         "batchref IS NULL AND closed IS NULL",
     ),
@@ -62,21 +77,21 @@ TABLES: Mapping[str, Table] = {
 }
 
 
-def pages(connection: Connection, table: Table) -> Iterator[list[Row]]:
-    """The rows in the order of their key; each row has the table's columns."""
+def pages(connection: Connection, table: Table, today: Today) -> Iterator[list[Row]]:
+    """The rows in the order of their key; each row has the table's columns. Figures are those of today."""
     names = ", ".join(table.key)
     values = ", ".join(f":{name}" for name in table.key)
-    statement = text(
+    statement = typed(
         f"{table.select} WHERE {table.where} AND ({names}) > ({values}) ORDER BY {names} LIMIT {PAGE_ROWS}"
     )
     after = dict(table.key)
-    while page := [dict(row) for row in connection.execute(statement, after).mappings()]:
+    while page := [dict(row) for row in connection.execute(statement, {**after, **days_of(today)}).mappings()]:
         after = {name: page[-1][name] for name in table.key}
-        yield [_told(row, table.columns) for row in page]
+        yield [_told(row, table.columns, today) for row in page]
 
 
-def _told(row: Row, columns: Sequence[str]) -> Row:
-    """The row in its public form: ids instead of steps, times in UTC."""
+def _told(row: Row, columns: Sequence[str], today: Today) -> Row:
+    """The row in its public form: ids instead of steps, times in UTC, no day where nobody knows it."""
     if "step" in row:
         correlation_id, cause = row["correlation_id"], row["causation_step"]
         row["id"] = message_id(correlation_id, row["step"])
@@ -86,6 +101,11 @@ def _told(row: Row, columns: Sequence[str]) -> Row:
         row["state"] = state_of(row["batchref"], row["closed"], row["priority"])
         row["priority"] = own_priority(row["priority"])
         row["part_of"] = part_of(row["orderid"], row["part"]) if (row["part"] or 0) > 1 else None
+        found = lateness(row["batchref"], row["closed"], row["need_by"], row["eta"], today)
+        row["late"], row["late_days"] = found.late, found.late_days
+    if "expired" in row:
+        row["expired"], row["eta_unknown"] = bool(row["expired"]), row["eta"] == NO_DAY
+        row["eta"] = None if row["eta_unknown"] else row["eta"]
     return {name: _iso(row[name]) if isinstance(row[name], date) else row[name] for name in columns}
 
 

@@ -70,7 +70,7 @@ def batch_facts_before(connection: Connection, sku: str, position: int) -> Itera
 
 
 def were_inbound(connection: Connection, refs: Iterable[str]) -> Mapping[str, str]:
-    """The SKUs of those batches that were bought with an ETA; the others never had one."""
+    """The SKUs of those batches that have, had or were bought with an ETA; the others never had one."""
     return {row.ref: row.sku for row in connection.execute(_INBOUND, {"refs": list(refs)})}
 
 
@@ -114,9 +114,10 @@ _OF_LINES_BEFORE = text(
 _OF_BATCHES_BEFORE = text(
     f"{_FACTS} WHERE sku = :sku AND orderid IS NULL AND {_BOOKED} AND position < :position ORDER BY position, place"
 ).bindparams(_TYPES)
-_INBOUND = text("SELECT ref, sku FROM batches WHERE ref IN :refs AND initial_eta IS NOT NULL").bindparams(
-    bindparam("refs", type_=Text, expanding=True)
-)
+_INBOUND = text(
+    "SELECT ref, sku FROM batches WHERE ref IN :refs"
+    " AND (initial_eta IS NOT NULL OR eta IS NOT NULL OR last_eta IS NOT NULL OR created_as IS NOT NULL)"
+).bindparams(bindparam("refs", type_=Text, expanding=True))
 _POSITIONS = text("SELECT orderid, position FROM order_lines WHERE orderid IN :orderids AND sku = :sku").bindparams(
     bindparam("orderids", type_=Text, expanding=True)
 )

@@ -24,10 +24,6 @@ def page_of(connection: Connection, statement: str, limit: int, **values: Any) -
     return rows[:limit], len(rows) > limit
 
 
-# The day from which a batch's stock is there, as `stock_day` says it.
-STOCK_DAY = "CASE WHEN eta IS NULL THEN :today WHEN eta >= :today THEN eta ELSE :overdue END"
-
-
 def days_of(today: Today) -> dict[str, date]:
     """The values of a statement that asks for the days."""
     return {"today": today.day, "overdue": today.overdue}

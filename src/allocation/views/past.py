@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
 from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import LedgerBeginsLater
-from allocation.domain.lines import PART_MARK, Promise, Today, days_late, part_of, state_of, stock_day
+from allocation.domain.figures import figures, in_sum, is_expired
+from allocation.domain.lines import NO_DAY, PART_MARK, Promise, Today, is_late, late_by, part_of, state_of
 from allocation.domain.rules import USUAL, Rules
 from allocation.domain.stock import Stock
 from allocation.service_layer.proving.books import Fact, Opening, PastProduct, parts_cut_off, past_order
@@ -24,7 +25,7 @@ from allocation.views.facts import (
     were_inbound,
 )
 from allocation.views.ledger import opening
-from allocation.views.lines import Line, PromisedLine, late_and_due, told_priority
+from allocation.views.lines import Line, PromisedLine, lateness, told_priority
 from allocation.views.named import Found
 from allocation.views.paging import MAX_COUNTED
 from allocation.views.stock import BatchDetail, ProductDetail, StockedBatch, unusual
@@ -75,18 +76,14 @@ def rules_of(product: PastProduct, usual_rules: Rules) -> Rules:
 
 def _product(product: PastProduct, today: Today, usual_rules: Rules) -> ProductDetail:
     batches = sorted(product.books.batches.values(), key=lambda batch: (batch.eta or date.min, batch.position))
-    purchased = sum(batch.purchased_quantity for batch in batches)
-    allocated = sum(batch.allocated_quantity for batch in batches)
-    waiting = [_line(promise, None) for promise in product.lines_on(None)]
+    waiting = [_line(promise, None, today) for promise in product.lines_on(None)]
     still_open = [promise for promise in product.lines.values() if promise.closed is None]
     rules = rules_of(product, usual_rules)
     return ProductDetail(
         product.sku,
-        purchased,
-        allocated,
-        purchased - allocated,
+        *in_sum(figures(batch, today) for batch in batches),
         len(waiting),
-        [StockedBatch(batch.reference, *_stock(batch)) for batch in batches],
+        [StockedBatch(batch.reference, *_stock(batch, today)) for batch in batches],
         None,
         waiting,
         None,
@@ -98,44 +95,36 @@ def _product(product: PastProduct, today: Today, usual_rules: Rules) -> ProductD
 
 def _is_late(product: PastProduct, promise: Promise, today: Today) -> bool:
     batch = product.books.batches.get(promise.batchref or "")
-    return batch is not None and days_late(promise.line.need_by, batch.day(today)) > 0
+    day = None if batch is None else batch.source_of(promise.line).day(today)
+    return is_late(promise.line.need_by, day, today)
 
 
 def _batch(product: PastProduct, ref: str, today: Today) -> BatchDetail:
     batch = product.books.batches[ref]
-    newest_first = [_line(promise, stock_day(batch.eta, today)) for promise in product.lines_on(ref)[::-1]]
-    return BatchDetail(ref, *_stock(batch), sku=product.sku, lines=newest_first, next_before=None)
+    newest_first = [
+        _line(promise, batch.source_of(promise.line).day(today), today) for promise in product.lines_on(ref)[::-1]
+    ]
+    return BatchDetail(ref, *_stock(batch, today), sku=product.sku, lines=newest_first, next_before=None)
 
 
-class _Stocked(NamedTuple):
-    eta: date | None
-    purchased_quantity: int
-    allocated_quantity: int
-    available_quantity: int
-    shipped_quantity: int
-    on_hand_quantity: int
-    location: str | None
-    expires_on: date | None
-    quarantine: str | None
-
-
-def _stock(batch: Stock) -> _Stocked:
-    on_hand = batch.purchased_quantity - batch.shipped_quantity if batch.eta is None else 0
-    return _Stocked(
-        batch.eta,
-        batch.purchased_quantity,
-        batch.allocated_quantity,
-        batch.available_quantity,
-        batch.shipped_quantity,
-        on_hand,
+def _stock(batch: Stock, today: Today) -> tuple[Any, ...]:
+    """The values of a `StockedBatch` after its reference."""
+    is_unknown = batch.eta == NO_DAY
+    return (
+        None if is_unknown else batch.eta,
+        *figures(batch, today),
         batch.location,
         batch.expires_on,
         batch.quarantine,
+        is_expired(batch.expires_on, today),
+        is_unknown,
+        batch.delivery,
+        batch.inspect_quantity,
     )
 
 
-def _line(promise: Promise, day: date | None) -> Line:
-    """``day`` is that of its stock."""
+def _line(promise: Promise, day: date | None, today: Today) -> Line:
+    """``day`` is that of its stock, None while it waits."""
     line, batchref, closed = promise
     return Line(
         line.orderid,
@@ -143,9 +132,10 @@ def _line(promise: Promise, day: date | None) -> Line:
         line.position,
         state_of(batchref, closed, line.priority),
         line.need_by,
-        0 if closed else days_late(line.need_by, day),
+        0 if closed else late_by(line.need_by, day, today),
         told_priority(line.priority),
         line.expires_at,
+        closed is None and is_late(line.need_by, day, today),
     )
 
 
@@ -160,8 +150,8 @@ def _order(connection: Connection, orderid: str, moment: datetime, today: Today)
             others = [part for (of, _), part in lines.items() if of == sku and part.line.part > 1]
             parts = [part for part in others if part_of(part.line.orderid, part.line.part) == orderid]
             wanted += sorted(parts, key=lambda part: part.line.part)
-    etas = _etas(connection, wanted, moment)
-    return [_promised(promise, etas.get(promise.batchref or ""), today) for promise in wanted]
+    batches = _batches(connection, wanted, moment)
+    return [_promised(promise, batches.get(promise.batchref or ""), today) for promise in wanted]
 
 
 def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fact]:
@@ -176,28 +166,31 @@ def _facts_of(connection: Connection, orderid: str, moment: datetime) -> list[Fa
     return sorted(facts, key=attrgetter("position"))
 
 
-def _etas(connection: Connection, lines: Iterable[Promise], moment: datetime) -> Mapping[str, date | None]:
-    """The due days of their batches, for batches that were bought inbound."""
+def _batches(connection: Connection, lines: Iterable[Promise], moment: datetime) -> Mapping[str, Stock]:
+    """Their batches, without the quantities of lines, for batches that were inbound at some time."""
     inbound = were_inbound(connection, {promise.batchref for promise in lines if promise.batchref is not None})
     books = {sku: PastProduct(sku, batch_facts(connection, sku, moment)).books for sku in set(inbound.values())}
-    return {ref: books[sku].batches[ref].eta for ref, sku in inbound.items()}
+    return {ref: books[sku].batches[ref] for ref, sku in inbound.items()}
 
 
-def _promised(promise: Promise, eta: date | None, today: Today) -> PromisedLine:
+def _promised(promise: Promise, batch: Stock | None, today: Today) -> PromisedLine:
     line, batchref, closed = promise
     is_later = line.part > 1
-    promised, late_days = late_and_due(batchref, closed, line.need_by, eta, today)
+    eta = None if batch is None else batch.source_of(line).eta
+    found = lateness(batchref, closed, line.need_by, eta, today)
     return PromisedLine(
         line.sku,
         line.qty,
         batchref,
         state_of(batchref, closed, line.priority),
-        promised,
+        found.due,
         line.need_by,
-        late_days,
+        found.late_days,
         told_priority(line.priority),
         line.expires_at,
         line.rest,
         line.orderid if is_later else None,
         part_of(line.orderid, line.part) if is_later else None,
+        found.late,
+        found.eta_unknown,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
@@ -10,20 +11,30 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from allocation.domain.errors import UnknownBatch
-from allocation.domain.lines import HELD_PRIORITY, Today, stock_day
+from allocation.domain.figures import marks
+from allocation.domain.lines import HELD_PRIORITY, NO_DAY, Today, stock_day
 from allocation.domain.rules import USUAL, Rules
+from allocation.views.figures import COLUMNS, IS_EXPIRED, LATE, LINE_ETA, Total, totals_of
 from allocation.views.lines import LINE_COLUMNS, Line, line_of
 from allocation.views.look_alikes import unknown_sku
-from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, STOCK_DAY, AnyRow, days_of, page_of, typed
+from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, days_of, page_of, typed
 
 
 class ProductSummary(msgspec.Struct):
-    """A product's stock over all its batches, and how many lines wait for more."""
+    """A product's stock over all its batches, and how many lines wait for more.
+
+    The quantities are those of each batch, summed up; the allocated quantity is not shipped yet.
+    """
 
     sku: str
     purchased_quantity: int
     allocated_quantity: int
     available_quantity: int
+    on_hand_quantity: int
+    incoming_quantity: int
+    blocked_quantity: int
+    overdue_quantity: int
+    shipped_quantity: int
     waiting_lines: int
 
 
@@ -35,10 +46,11 @@ class Products(msgspec.Struct):
 
 
 class StockedBatch(msgspec.Struct, omit_defaults=True):
-    """A batch of a product; ``eta`` is null when it is in the warehouse.
+    """A batch of a product; ``eta`` is null when it is in the warehouse, or with ``eta_unknown``, due on no known day.
 
-    The shipped quantity is part of the allocated quantity. On hand is purchased minus shipped, once the batch
-    is in the warehouse. ``quarantine`` is the reason why the batch may not be sold now.
+    Shipped stock is in ``shipped_quantity`` and in no other quantity but the purchased one. Blocked stock is on hand
+    and must not be sold: in quarantine for the reason ``quarantine``, ``expired``, or in inspection. Overdue stock is
+    incoming, and its day is past. ``delivery`` is the purchase order or container it comes with.
     """
 
     batchref: str
@@ -46,17 +58,36 @@ class StockedBatch(msgspec.Struct, omit_defaults=True):
     purchased_quantity: int
     allocated_quantity: int
     available_quantity: int
-    shipped_quantity: int = 0
-    on_hand_quantity: int = 0
+    on_hand_quantity: int
+    incoming_quantity: int
+    blocked_quantity: int
+    overdue_quantity: int
+    shipped_quantity: int
     location: str | None = None
     expires_on: date | None = None
     quarantine: str | None = None
+    expired: bool = False
+    eta_unknown: bool = False
+    delivery: str | None = None
+    inspect_quantity: int = 0
+
+    @property
+    def marks(self) -> list[str]:
+        """The words for stock that is not as it should be."""
+        return marks(
+            quarantined=self.quarantine is not None,
+            expired=self.expired,
+            overdue=self.overdue_quantity > 0,
+            eta_unknown=self.eta_unknown,
+            inspected=self.inspect_quantity > 0,
+            in_parts=self.incoming_quantity > 0 and self.purchased_quantity > self.incoming_quantity,
+        )
 
 
 class ProductDetail(ProductSummary, omit_defaults=True):
     """A product: its batches, in the warehouse first and then as they are due, and its waiting lines, oldest first.
 
-    ``rules`` are its own, where they are not as usual. Of the lines promised too late at most 1,000 are counted.
+    ``rules`` are its own, where they are not as usual. Of the late lines at most 1,000 are counted.
     """
 
     batches: list[StockedBatch]
@@ -76,10 +107,11 @@ class BatchDetail(StockedBatch, kw_only=True):
     next_before: int | None
 
 
-def products(connection: Connection, *, after: str = "", limit: int = DEFAULT_PAGE) -> Products:
+def products(connection: Connection, today: Today, *, after: str = "", limit: int = DEFAULT_PAGE) -> Products:
     """A page of the products."""
-    rows, more = page_of(connection, f"{_SUMMARIES} WHERE sku > :after ORDER BY sku", limit, after=after)
-    found = [ProductSummary(*_summed(row)) for row in rows]
+    rows, more = page_of(connection, f"{_PRODUCTS} WHERE sku > :after ORDER BY sku", limit, after=after)
+    totals = totals_of(connection, [row.sku for row in rows], today)
+    found = [ProductSummary(sku, *totals.get(sku, Total()).figures, waiting) for sku, waiting in rows]
     return Products(found, found[-1].sku if more else None)
 
 
@@ -93,20 +125,22 @@ def product(
     limit: int = DEFAULT_PAGE,
 ) -> ProductDetail:
     """A product with a page of its batches and one of its waiting lines; raises `UnknownSku`."""
-    summary = connection.execute(text(f"{_SUMMARIES} WHERE sku = :sku"), {"sku": sku}).one_or_none()
-    if summary is None:
+    waiting_lines = connection.execute(text(_WAITING_NUMBER), {"sku": sku}).scalar_one_or_none()
+    if waiting_lines is None:
         raise unknown_sku(connection, sku)
-    batch_rows, more_batches = page_of(
-        connection, _BATCHES_FROM if batches_after else _BATCHES, limit, sku=sku, after=batches_after
-    )
+    batches_from = _BATCHES_FROM if batches_after else _BATCHES
+    about = {"sku": sku, "after": batches_after, **days_of(today)}
+    batch_rows, more_batches = page_of(connection, batches_from, limit, **about)
     waiting_rows, more_waiting = page_of(connection, _WAITING_LINES, limit, sku=sku, after=waiting_after)
-    batches = [StockedBatch(*row) for row in batch_rows]
-    waiting = [line_of(row, None) for row in waiting_rows]
+    batches = [StockedBatch(*_told(row)) for row in batch_rows]
+    waiting = [line_of(row, None, today) for row in waiting_rows]
     rules, held_quantity, late_lines = connection.execute(
         typed(_LIFE), {"sku": sku, "most": MAX_COUNTED, **days_of(today)}
     ).one()
     return ProductDetail(
-        *_summed(summary),
+        sku,
+        *totals_of(connection, [sku], today).get(sku, Total()).figures,
+        waiting_lines,
         batches,
         batches[-1].batchref if more_batches else None,
         waiting,
@@ -121,13 +155,13 @@ def batch(
     connection: Connection, ref: str, today: Today, *, before: int = MAX_POSITION, limit: int = DEFAULT_PAGE
 ) -> BatchDetail:
     """A batch with a page of its lines; raises `UnknownBatch`."""
-    found = connection.execute(typed(_BATCH), {"ref": ref}).one_or_none()
+    found = connection.execute(typed(_BATCH), {"ref": ref, **days_of(today)}).one_or_none()
     if found is None:
         raise UnknownBatch(ref)
     rows, more = page_of(connection, _LINES, limit, ref=ref, before=before)
     *stock, sku = found
-    lines = [line_of(row, stock_day(found.eta, today)) for row in rows]
-    return BatchDetail(*stock, sku=sku, lines=lines, next_before=lines[-1].position if more else None)
+    lines = [line_of(row, stock_day(row.eta, today), today) for row in rows]
+    return BatchDetail(*_told(stock), sku=sku, lines=lines, next_before=lines[-1].position if more else None)
 
 
 def is_ready(connection: Connection) -> bool:
@@ -144,23 +178,19 @@ def unusual(rules: Rules) -> dict[str, Any]:
     return {name: value for name, value in asdict(rules).items() if name == "strategy" or value != usual[name]}
 
 
-def _summed(row: AnyRow) -> tuple[str, int, int, int, int]:
-    sku, purchased, allocated, waiting_lines = row
-    return sku, purchased, allocated, purchased - allocated, waiting_lines
+def _told(row: Sequence[Any]) -> Sequence[Any]:
+    """The values of a `StockedBatch`, from those of its columns: a day that is not known is none."""
+    batchref, eta, *others = row
+    is_unknown = eta == NO_DAY
+    *others, expired, delivery, inspected = others
+    return batchref, None if is_unknown else eta, *others, bool(expired), is_unknown, delivery, inspected
 
 
 _BATCH_COLUMNS = (
-    "ref, eta, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available_quantity,"
-    " shipped_quantity, CASE WHEN eta IS NULL THEN purchased_quantity - shipped_quantity ELSE 0 END AS on_hand,"
-    " location, expires_on, quarantine"
+    f"ref, eta, {COLUMNS}, location, expires_on, quarantine, {IS_EXPIRED} AS expired, delivery, inspect_quantity"
 )
-_SUMMARIES = """
-    SELECT sku,
-        (SELECT CAST(sum(purchased_quantity) AS BIGINT) FROM batches WHERE batches.sku = products.sku),
-        (SELECT CAST(sum(allocated_quantity) AS BIGINT) FROM batches WHERE batches.sku = products.sku),
-        waiting_lines
-    FROM products
-"""
+_PRODUCTS = "SELECT sku, waiting_lines FROM products"
+_WAITING_NUMBER = "SELECT waiting_lines FROM products WHERE sku = :sku"
 _BATCH = f"SELECT {_BATCH_COLUMNS}, sku FROM batches WHERE ref = :ref"  # noqa: S608 - a constant
 # By preference, as lines are allocated: the warehouse first, then by ETA.
 _BATCHES = (
@@ -179,8 +209,9 @@ _WAITING_LINES = (
     " ORDER BY position"
 )
 _LINES = (
-    f"SELECT {LINE_COLUMNS} FROM order_lines"  # noqa: S608 - a constant
-    " WHERE batchref = :ref AND position < :before ORDER BY position DESC"
+    f"SELECT orderid, qty, lines.position, batchref, closed, priority, need_by, expires_at, {LINE_ETA} AS eta"  # noqa: S608
+    " FROM order_lines AS lines JOIN batches AS place ON place.sku = lines.sku AND place.ref = batchref"
+    " WHERE batchref = :ref AND lines.position < :before ORDER BY lines.position DESC"
 )
 _LIFE = f"""
     SELECT rules, (
@@ -188,10 +219,7 @@ _LIFE = f"""
         WHERE order_lines.sku = products.sku AND closed IS NULL AND priority <> 0 AND priority = {HELD_PRIORITY}
     ), (
         SELECT count(*) FROM (
-            SELECT 1 FROM order_lines AS line JOIN batches ON ref = batchref
-            WHERE line.sku = :sku AND closed IS NULL AND need_by IS NOT NULL
-                AND need_by < {STOCK_DAY}
-            LIMIT :most
+            SELECT 1 {LATE} AND lines.sku = :sku LIMIT :most
         ) AS late
     ) FROM products WHERE sku = :sku
 """  # noqa: S608 - a constant

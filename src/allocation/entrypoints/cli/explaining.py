@@ -14,6 +14,7 @@ from allocation.domain.rules import usual_rules
 from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import calendar_of, read, today_of
+from allocation.entrypoints.cli.showing import due, noted
 from allocation.views.explain import NOW, Considered, Explanation, Happening, explain
 
 MORE = "There are more batches."
@@ -46,10 +47,12 @@ def _print(found: Explanation) -> None:
 
 def _state(found: Explanation) -> str:
     place = f" on {found.batchref}" if found.batchref else ""
-    due = f", due {found.promised}" if found.promised else ""
-    late = f", {found.late_days} days late" if found.late_days else ""
+    when = f", due {found.promised}" if found.promised else ", due on no known day" if found.eta_unknown else ""
+    late = ", late" if found.late else ""
+    if found.late_days:
+        late = f", {found.late_days} day{'' if found.late_days == 1 else 's'} late"
     word = {ALLOCATED: "is", WAITING: "waits"}.get(found.state, found.state)
-    return f"{word}{place}{due}{late}"
+    return f"{word}{place}{when}{late}"
 
 
 def _rule(found: Explanation) -> str:
@@ -61,17 +64,18 @@ def _rule(found: Explanation) -> str:
 
 
 def _batches(considered: Sequence[Considered]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
-    """The columns and rows of the batches. Location and expiry are columns only if any batch has them."""
+    """The columns and rows of the batches. Some are columns only if any batch has a value for them."""
     columns: dict[str, list[object]] = {
         "batch": [each.batchref for each in considered],
-        "due": [each.eta or "in the warehouse" for each in considered],
+        "due": [due(each.eta, unknown=each.eta_unknown) for each in considered],
         "location": [each.location for each in considered],
         "expires": [each.expires_on for each in considered],
         "available": [each.available_quantity for each in considered],
         "": [_verdict(each) for each in considered],
+        "note": [noted(each.marks, each.quarantine) for each in considered],
         "held by": [", ".join(f"{holder.orderid} {holder.qty:,}" for holder in each.held_by) for each in considered],
     }
-    for name in ("location", "expires"):
+    for name in ("location", "expires", "note"):
         if not any(columns[name]):
             del columns[name]
     return list(columns), list(zip(*columns.values(), strict=True))

@@ -16,9 +16,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from allocation.config import Settings
+from allocation.domain.lines import Today
 from allocation.entrypoints.cli.exits import DONE
 from allocation.entrypoints.cli.options import Format, What
-from allocation.entrypoints.cli.reading import read
+from allocation.entrypoints.cli.reading import read, today_of
 from allocation.views.exports import TABLES, Row, Table, pages
 
 Encode = Callable[[Sequence[Row]], bytes]
@@ -33,7 +34,7 @@ def export(settings: Settings, what: What, format_: Format, output: Path | None)
     table = TABLES[what]
     try:
         with _opened(output) as file:
-            asyncio.run(read(settings, write_all, table, _encoder(format_, table.columns), file))
+            asyncio.run(read(settings, write_all, table, today_of(settings), _encoder(format_, table.columns), file))
     except OutputFailed as failed:
         if isinstance(failed.__cause__, BrokenPipeError):  # the reader closed the pipe early
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,10 +58,10 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
-def write_all(connection: Connection, table: Table, encode: Encode, file: BinaryIO) -> None:
+def write_all(connection: Connection, table: Table, today: Today, encode: Encode, file: BinaryIO) -> None:
     """Write the rows page by page; the reader's connection sees all of them as of the same moment."""
     _write(file, encode([]))
-    for page in pages(connection, table):
+    for page in pages(connection, table, today):
         _write(file, encode(page))
 
 
@@ -94,4 +95,6 @@ class CsvEncoder:
 
 
 def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return bytes(value).decode() if isinstance(value, msgspec.Raw) else value

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 160
 
 
 def console() -> Console:

@@ -18,12 +18,15 @@ from allocation.domain.errors import Refusal
 from allocation.entrypoints.cli.exits import DONE, PARTLY, UsageError
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import check_exists
+from allocation.entrypoints.cli.showing import UNUSUAL, USUAL, lateness
 from allocation.entrypoints.intake.lines import Item, Line
 from allocation.entrypoints.previews import (
     MAX_LINES,
     ChangedLine,
     Effect,
     EventPreview,
+    Quantities,
+    StockEffect,
     Summary,
     effect_of,
     preview_event,
@@ -33,7 +36,8 @@ from allocation.service_layer.messages import Message
 from allocation.service_layer.previewing.preview import Preview
 from allocation.views import DEFAULT_PAGE
 
-COLUMNS = ("order", "sku", "quantity", "from", "to", "promised before", "after", "days late", "state")
+COLUMNS = ("order", "sku", "quantity", "from", "to", "promised before", "after", "late", "state")
+FIGURES = {**USUAL, **UNUSUAL}  # of stock, by the words for people
 MORE = "There are more."
 SHOWN_REFUSALS = 20
 
@@ -49,6 +53,7 @@ class FilesPreview(msgspec.Struct):
     summary: Summary
     lines: list[ChangedLine]
     more: bool
+    stock: StockEffect
 
 
 async def preview(settings: Settings, message: Message) -> EventPreview:
@@ -66,14 +71,44 @@ async def preview_items(settings: Settings, items: Sequence[Message | Refusal]) 
 
 def print_effect(effect: Effect | EventPreview | FilesPreview) -> None:
     """A sentence, and a table of the lines that would change."""
-    counts = [f"{count} {word}" for word, count in msgspec.structs.asdict(effect.summary).items() if count]
+    counts = [
+        f"{count} {word.replace('_', ' ')}" for word, count in msgspec.structs.asdict(effect.summary).items() if count
+    ]
     typer.echo(f"Lines: {', '.join(counts) or 'none would change'}. Nothing was changed.")
     if effect.lines:
         console().print(_table(effect.lines, MORE if effect.more else ""))
+    if effect.stock.batches:
+        console().print(_stock_table(effect.stock))
 
 
 def _table(lines: Sequence[ChangedLine], caption: str) -> Table:
-    return table("Lines that would change", COLUMNS, map(msgspec.structs.astuple, lines), caption)
+    return table("Lines that would change", COLUMNS, map(_row, lines), caption)
+
+
+def _row(line: ChangedLine) -> Sequence[object]:
+    *about, _, state, late, late_before = msgspec.structs.astuple(line)
+    told = None
+    if late:
+        told = f"{lateness(line.late_days)}, {'as before' if late_before else 'newly'}"
+    return *about, told or ("no longer" if late_before else None), state
+
+
+def _stock_table(stock: StockEffect) -> Table:
+    """The figures of each batch before and after, and their sums. Columns of zeros are left out."""
+    rows = [(each.batchref, each.before, each.after) for each in stock.batches]
+    if len(rows) > 1:
+        rows.append(("in sum", stock.before, stock.after))
+    columns = {
+        word: [f"{_figure(before, field):,} → {_figure(after, field):,}" for _, before, after in rows]
+        for word, field in FIGURES.items()
+    }
+    shown = {word: values for word, values in columns.items() if word in USUAL or any(map("0 → 0".__ne__, values))}
+    cells = zip([ref for ref, _, _ in rows], *shown.values(), strict=True)
+    return table("Stock before → after", ("batch", *shown), list(cells), MORE if stock.more else "")
+
+
+def _figure(known: Quantities | None, field: str) -> int:
+    return 0 if known is None else getattr(known, field)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from allocation.service_layer.messages import EVENTS, FieldRule, Message, Outcom
 
 ACTOR = "cli"
 YES_OR_NO = "[true|false]"
+SUBJECT = frozenset({"ref", "delivery", "holdid", "orderid", "sku"})  # the fields that identify it
 
 Preview = Annotated[bool, typer.Option("--preview", help="Show the effect on orders, and change nothing.")]
 Key = Annotated[
@@ -43,13 +45,30 @@ def add_commands(app: typer.Typer) -> None:
 
 
 class EventCommand(TyperCommand):
-    """A command whose options that take true or false need no value: ``--split`` is ``--split=true``."""
+    """A command whose options that take true or false need no value: ``--split`` is ``--split=true``.
+
+    The subject may come first without its option: ``ship-line o1 RUG`` is ``ship-line --orderid=o1 --sku=RUG``.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         parameters: Sequence[Any] = self.get_params(ctx)
         switches = {name for each in parameters if each.metavar == YES_OR_NO for name in each.opts}
         flags = {name for each in parameters if each.is_flag for name in each.opts}
-        return super().parse_args(ctx, list(_with_values(args, switches, flags)))
+        named = _with_subject(args, [each.opts[0] for each in self._subject(ctx)])
+        return super().parse_args(ctx, list(_with_values(named, switches, flags)))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*(f"[{each.name.upper()}]" for each in self._subject(ctx)), *super().collect_usage_pieces(ctx)]
+
+    def _subject(self, ctx: Any) -> Sequence[Any]:
+        parameters: Sequence[Any] = self.get_params(ctx)
+        return [each for each in parameters if each.name in SUBJECT and each.required]
+
+
+def _with_subject(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The arguments, with the names of the options for the values that come first."""
+    first = list(itertools.takewhile(lambda arg: not arg.startswith("-"), args[: len(names)]))
+    return [f"{name}={value}" for name, value in zip(names, first, strict=False)] + list(args[len(first) :])
 
 
 def _with_values(args: Sequence[str], switches: Collection[str], flags: Collection[str]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.answers import answer
 from allocation.entrypoints.intake.importing import Count, RefusedLines, import_lines
 from allocation.entrypoints.intake.lines import Item, Line, csv_header, read_csv, read_json_lines
-from allocation.entrypoints.previews import MAX_LINES, Effect, effect_of_lines, repeats
+from allocation.entrypoints.previews import MAX_LINES, Effect, effect_for_pages, repeats
 from allocation.entrypoints.refusals import ImportUnderWay, TooLarge, UnknownImport
 from allocation.service_layer.messages import EVENTS, Message, Outcome, field_rules, incoming, incoming_types
 from allocation.service_layer.writing.writer import Unavailable
@@ -160,7 +160,7 @@ class Imports:
         tried = [_tried(*each) for each in zip(lines, items, preview.outcomes, strict=True)]
         refused = sum(each.refusal is not None for each in tried)
         repeated = sum(map(repeats, items, preview.outcomes))
-        effect = effect_of_lines(preview.lines)
+        effect = effect_for_pages(preview.lines, preview.stock)
         taken = len(items) - refused - repeated
         shown = sorted(tried, key=lambda each: each.refusal is None)[:MOST_SHOWN]
         at.dry_run = DryRun(len(items), taken, repeated, refused, shown, effect, more)

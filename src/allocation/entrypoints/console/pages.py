@@ -22,7 +22,7 @@ from allocation.domain.errors import (
 )
 from allocation.domain.fields import cleaned
 from allocation.entrypoints.console.changes import CHANGES
-from allocation.entrypoints.console.drawing import step_curve, time_axis
+from allocation.entrypoints.console.drawing import size_of, step_curve, time_axis
 from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Imports
 from allocation.entrypoints.console.live import Hub, Topics
 from allocation.entrypoints.console.pacing import Paced
@@ -30,7 +30,7 @@ from allocation.entrypoints.console.proof import Prover
 from allocation.entrypoints.console.tally import Day, Tally
 from allocation.entrypoints.intake.lines import ID
 from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Number, OneOf, Text
-from allocation.entrypoints.previews import effect_of_lines
+from allocation.entrypoints.previews import effect_for_pages
 from allocation.entrypoints.refusals import UnknownImport
 from allocation.service_layer import flow
 from allocation.service_layer.handlers import EFFECTS
@@ -133,7 +133,7 @@ async def load_product(console: Console, asked: Asked) -> Loaded:
         "rules": found.rules or console.service.usual_rules,
         "axis": time_axis(found.product.batches, today.day),
         "curve": step_curve(found.promisable, today.day),
-        "largest": max((batch.purchased_quantity for batch in found.product.batches), default=1),
+        "largest": max(map(size_of, found.product.batches), default=1),
         "today": today,
     }
     return Loaded(shown, Topics(skus=frozenset([sku])), sku, [_PRODUCTS])
@@ -152,7 +152,7 @@ async def load_batch(console: Console, asked: Asked) -> Loaded:
 
 async def load_outcome(console: Console, asked: Asked) -> Loaded:
     found = await console.service.reader.run(steering.touched, asked.key, console.service.calendar)
-    values = {"touched": found, "effect": effect_of_lines(found.lines), "id": asked.key}
+    values = {"touched": found, "effect": effect_for_pages(found.lines, found.stock), "id": asked.key}
     verbs = {change.kind.__name__: change.verb for change in CHANGES.values()}
     return Loaded(values, Topics(), f"{verbs.get(found.type, found.type)}: done", _crumbs_to(found))
 
@@ -280,7 +280,7 @@ PAGES: Sequence[Page] = (
         ("list",),
         (
             Text("q", "The beginning of the SKU", is_typed=True),
-            OneOf("only", ("waiting", "short", "late", "overdue")),
+            OneOf("only", ("waiting", "short", "late", "overdue", "blocked")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
             Text("after", "Begin after this SKU"),
@@ -373,6 +373,8 @@ def _crumbs_to(touched: steering.Touched) -> Sequence[tuple[str, str, str | None
     orderid, ref = touched.fields.get("orderid"), touched.fields.get("ref")
     if orderid is not None:
         return [("Orders", "orders", None), (orderid, "orders", orderid)]
+    if not touched.sku:  # a change of several products
+        return [_PRODUCTS]
     to_product = [_PRODUCTS, (touched.sku, "products", touched.sku)]
     return to_product if ref is None else [*to_product, (ref, "batches", ref)]
 

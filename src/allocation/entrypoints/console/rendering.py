@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import allocation
+from allocation import views
 from allocation.console_views import stock
 from allocation.console_views.overview import MOST_COUNTED
 from allocation.entrypoints.console import ROOT, drawing
@@ -57,8 +58,10 @@ def environment(assets: Mapping[str, Asset]) -> Environment:
         "version": allocation.__version__,
         "stock_bar": drawing.stock_bar,
         "batch_bar": drawing.batch_bar,
+        "size_of": drawing.size_of,
         "chart": drawing.chart,
         "page_length": stock.PAGE,
+        "most_counted": views.MAX_COUNTED,
         "most_days": MOST_DAYS,
         "chart_height": drawing.CHART_HEIGHT,
         "axis_height": drawing.AXIS_HEIGHT,

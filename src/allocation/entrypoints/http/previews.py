@@ -19,7 +19,15 @@ from allocation.entrypoints.http.posts import CREATED, POSTS
 from allocation.entrypoints.http.reads import LIMIT, query_values
 from allocation.entrypoints.http.requests import ACTOR, actor, idempotency_key
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.entrypoints.previews import MAX_LINES, ChangedLine, EventPreview, Summary, effect_of, preview_event
+from allocation.entrypoints.previews import (
+    MAX_LINES,
+    ChangedLine,
+    EventPreview,
+    StockEffect,
+    Summary,
+    effect_of,
+    preview_event,
+)
 from allocation.entrypoints.refusals import TooLarge, UnknownPath, tell
 from allocation.service_layer.messages import Message, Outcome, checked_message, decode
 from allocation.service_layer.writing.stream import parse_line
@@ -37,6 +45,7 @@ class ListPreview(msgspec.Struct):
     summary: Summary
     lines: list[ChangedLine]
     more: bool
+    stock: StockEffect
 
 
 def preview_routes(service: Service) -> list[Route]:

@@ -86,7 +86,13 @@ READS: Sequence[Read] = (
         UnknownOrder,
         knows_today=True,
     ),
-    Read("/products", "All products", views.products, (Text("after", "Begin after this SKU"), LIMIT)),
+    Read(
+        "/products",
+        "All products",
+        views.products,
+        (Text("after", "Begin after this SKU"), LIMIT),
+        knows_today=True,
+    ),
     Read(
         "/products/{sku}",
         "A product with its batches and waiting lines",

@@ -25,19 +25,19 @@ from allocation.domain.lines import (
     ASKED,
     FREED,
     LOST,
-    NO_DAY,
     SHIPPED,
     OrderLine,
     Promise,
     Today,
-    days_late,
+    is_late,
+    late_by,
     state_of,
-    stock_day,
 )
 from allocation.domain.standing import LINES, NAME_OF, cut_off, follow
+from allocation.domain.stock import Stock
 
 Key = tuple[str, str]  # of a line: its order id, or the id of its hold, and its SKU
-Etas = Mapping[str, date | None]  # by batch
+Batches = Mapping[str, Stock]  # by reference
 
 _MOVED: Final = frozenset({None, FREED, LOST})  # how a line ends that is elsewhere without being closed on purpose
 
@@ -59,7 +59,8 @@ class Way(NamedTuple):
 class LineChange(NamedTuple):
     """A line that changes. ``start`` and ``end`` are its batches, ``before`` and ``after`` the promised days.
 
-    They are None while it waits, was not ordered yet, or is closed. Stock in the warehouse is promised for today.
+    They are None while it waits, was not ordered yet, or is closed. Stock in the warehouse is promised for today, and
+    stock that is due on no known day for `NO_DAY`. ``late`` and ``was_late`` say whether it is late after and before.
     """
 
     orderid: str
@@ -72,6 +73,8 @@ class LineChange(NamedTuple):
     late_days: int
     state: str
     was: str | None  # its state before; None: it is new
+    late: bool = False
+    was_late: bool = False
 
 
 def keys_of(told: Iterable[Event]) -> set[Key]:
@@ -101,13 +104,16 @@ def ways(told: Iterable[Event], before: Mapping[Key, Promise] | None = None) -> 
 
 
 def line_changes(
-    told: Iterable[Event], before: Mapping[Key, Promise], etas_before: Etas, etas_after: Etas, today: Today
+    told: Iterable[Event], lines: Mapping[Key, Promise], before: Batches, after: Batches, today: Today
 ) -> list[LineChange]:
-    """The lines that change, in the order first touched: place, state, day or quantity, and every line that is new."""
+    """The lines that change, in the order first touched: place, state, day or quantity, and every line that is new.
+
+    ``lines`` are as they were ``before``, as were these batches.
+    """
     found = []
-    for (orderid, sku), (start, end, is_part) in ways(told, before).items():
+    for (orderid, sku), (start, end, is_part) in ways(told, lines).items():
         was = start and _state(start)
-        day_before, day = start and _day(start, etas_before, today), _day(end, etas_after, today)
+        day_before, day = start and _day(start, before, today), _day(end, after, today)
         change = LineChange(
             orderid,
             sku,
@@ -116,9 +122,11 @@ def line_changes(
             end.batchref,
             day_before,
             day,
-            days_late(end.line.need_by, day),
+            late_by(end.line.need_by, day, today) if end.closed is None else 0,
             _state(end),
             was,
+            _is_late(end, day, today),
+            start is not None and _is_late(start, day_before, today),
         )
         is_same = (was, change.start, day_before) == (change.state, change.end, day)
         if is_part or not is_same or (start and start.line.qty) != end.line.qty:
@@ -151,9 +159,10 @@ def _state(promise: Promise) -> str:
     return state_of(promise.batchref, promise.closed, promise.line.priority)
 
 
-def _day(promise: Promise, etas: Etas, today: Today) -> date | None:
+def _is_late(promise: Promise, day: date | None, today: Today) -> bool:
+    return promise.closed is None and is_late(promise.line.need_by, day, today)
+
+
+def _day(promise: Promise, batches: Batches, today: Today) -> date | None:
     """The day the line's stock is there."""
-    if promise.batchref is None:
-        return None
-    day = stock_day(None if promise.line.arrived else etas[promise.batchref], today)
-    return None if day == NO_DAY else day
+    return None if promise.batchref is None else batches[promise.batchref].source_of(promise.line).day(today)

@@ -16,13 +16,15 @@ from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
 from allocation.domain.harm import Solver, no_solver
-from allocation.domain.lines import Promise
+from allocation.domain.lines import Promise, Today
+from allocation.domain.records import NO_RECORDS
 from allocation.domain.rules import USUAL, Rules
 from allocation.service_layer.messages import Message, Outcome
-from allocation.service_layer.previewing.line_changes import Etas, Key, LineChange, keys_of, line_changes
+from allocation.service_layer.previewing.line_changes import Batches, Key, LineChange, keys_of, line_changes
+from allocation.service_layer.previewing.stock_changes import StockChange, named_batches, stock_changes
 from allocation.service_layer.writing.group import GroupUnitOfWork, SpoiledGroup, wanted_by
 from allocation.service_layer.writing.look_alikes import named_by_session
-from allocation.service_layer.writing.rows import promise_of
+from allocation.service_layer.writing.rows import batch_of, promise_of
 from allocation.service_layer.writing.store import Changes, Lookout, Session, Wanted
 from allocation.service_layer.writing.writer import Unavailable
 
@@ -32,12 +34,14 @@ MAX_PREVIEWS = 4
 class Preview(NamedTuple):
     """The answer to each message, and all lines that would change, in the order of their placement.
 
-    ``versions`` are those of the previewed products: a message for this version is applied as previewed.
+    ``versions`` are those of the previewed products: a message for this version is applied as previewed. ``stock`` has
+    the batches that they and their consequences name.
     """
 
     outcomes: Sequence[Outcome | Refusal]
     lines: Sequence[LineChange]
     versions: Mapping[str, int]
+    stock: Sequence[StockChange] = ()
 
 
 class Previews:
@@ -105,8 +109,9 @@ class Previews:
                 items[items.index(spoiled.message)] = spoiled.refusal
             else:
                 told = _told(items, outcomes)
-                lines = line_changes(told, *_places(session, told, uow.changes()), uow.today)
-                return Preview(named_by_session(outcomes, session), lines, uow.products.loaded_versions)
+                look = _Look.at(session, told, uow.changes())
+                lines, stock = look.lines_changed(told, uow.today), look.stock_changed(told, uow.today)
+                return Preview(named_by_session(outcomes, session), lines, uow.products.loaded_versions, stock)
 
 
 class _Spoiled(Exception):
@@ -139,11 +144,29 @@ def _told(items: Sequence[Message | Refusal], outcomes: Sequence[Outcome | Refus
     return [event for outcome in new for event in (outcome.message.event, *outcome.raised)]
 
 
-def _places(session: Session, told: Sequence[Event], changes: Changes) -> tuple[Mapping[Key, Promise], Etas, Etas]:
-    """The lines as they are, which the session still has, and the ETA of their batches before and after."""
-    after = [*changes.new_lines, *changes.lines]
-    lines = session.load(Wanted(lines={*keys_of(told), *(row[:2] for row in after)})).lines
-    refs = {row.batchref for row in (*after, *lines) if row.batchref is not None}
-    before = {row.ref: row.eta for row in session.load(Wanted(refs=refs)).batches}
-    changed = (*changes.new_batches, *changes.batches, *changes.rewritten_batches)
-    return {row[:2]: promise_of(row) for row in lines}, before, before | {row.ref: row.eta for row in changed}
+class _Look(NamedTuple):
+    """The touched lines and batches as they are, which the session still has, and the batches as they would be."""
+
+    lines: Mapping[Key, Promise]
+    before: Batches
+    after: Batches
+
+    @classmethod
+    def at(cls, session: Session, told: Sequence[Event], changes: Changes) -> _Look:
+        after = [*changes.new_lines, *changes.lines]
+        lines = session.load(Wanted(lines={*keys_of(told), *(row[:2] for row in after)})).lines
+        changed = {row.ref: row for row in (*changes.new_batches, *changes.batches, *changes.rewritten_batches)}
+        refs = {row.batchref for row in (*after, *lines) if row.batchref is not None}
+        found = session.load(Wanted(refs={*refs, *changed, *named_batches(told)})).batches
+        before = {row.ref: batch_of(row, NO_RECORDS) for row in found}
+        return cls(
+            {row[:2]: promise_of(row) for row in lines},
+            before,
+            before | {ref: batch_of(row, NO_RECORDS) for ref, row in changed.items()},
+        )
+
+    def lines_changed(self, told: Sequence[Event], today: Today) -> Sequence[LineChange]:
+        return line_changes(told, self.lines, self.before, self.after, today)
+
+    def stock_changed(self, told: Sequence[Event], today: Today) -> Sequence[StockChange]:
+        return stock_changes(named_batches(told), self.before, self.after, today)

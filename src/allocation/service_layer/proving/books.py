@@ -224,13 +224,17 @@ class PastProduct:
         self.sku = sku
         self.books = Books(sku, opening)
         self.lines: dict[str, Promise] = {}
-        booked: dict[str, Booked] = {}
+        self._booked: dict[str, Booked] = {}
+        self.book(facts)
+
+    def book(self, facts: Iterable[Fact]) -> None:
+        """Book the facts that follow."""
         for fact in facts:
             if fact.orderid is None:
                 self.books.book(fact)
-            elif (line := self.books.book(fact, booked.get(fact.orderid))) is not None:
-                booked[fact.orderid] = line
-        self.lines = {orderid: line.promise for orderid, line in booked.items()}
+            elif (line := self.books.book(fact, self._booked.get(fact.orderid))) is not None:
+                self._booked[fact.orderid] = line
+        self.lines = {orderid: line.promise for orderid, line in self._booked.items()}
 
     def set_positions(self, positions: Mapping[str, int]) -> None:
         """Give lines the positions that storage has, by order id: those of deleted lines are not in the ledger."""

@@ -17,7 +17,15 @@ import msgspec
 
 from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import IdempotencyKeyReused, ProductChanged, Refusal
-from allocation.domain.events import AllocationRequired, BatchCreated, Event, StockHeld, StockTransferred
+from allocation.domain.events import (
+    AllocationRequired,
+    BatchCreated,
+    DeliveryEtaChanged,
+    DeliveryReceived,
+    Event,
+    StockHeld,
+    StockTransferred,
+)
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.lines import part_id
 from allocation.domain.rules import USUAL, Rules
@@ -82,8 +90,8 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             if known.message.event != message.event:
                 raise IdempotencyKeyReused(message.id)
             return known
-        if message.at_version is not None:
-            self._check_version(message.event, message.at_version)
+        if message.at_versions is not None:
+            self._check_versions(message.event, message.at_versions)
         self._trail = []
         results = messagebus.handle(message.event, self)
         if isinstance(message.event, BatchCreated | StockHeld | StockTransferred):
@@ -147,10 +155,14 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             result = msgspec.json.decode(first.result or "null")
             self._outcomes[id_] = Outcome(message, result, [event for _, event in raised])
 
-    def _check_version(self, event: Event, expected: int) -> None:
-        sku = self._sku_of(event)
-        if self.products.version_of(sku) != expected:
-            raise ProductChanged(sku)
+    def _check_versions(self, event: Event, expected: Mapping[str, int]) -> None:
+        if isinstance(event, DeliveryEtaChanged | DeliveryReceived):
+            skus = {product.sku for product, _ in self.products.batches_of(event.delivery)}
+        else:
+            skus = {self._sku_of(event)}
+        for sku in sorted(skus | expected.keys()):
+            if sku not in skus or self.products.version_of(sku) != expected.get(sku):
+                raise ProductChanged(sku)
 
     def _append_to_ledger(self, message: Message, result: Any) -> None:
         rows, deliveries = fold(message, result, self._trail, self._sku_of, self._effects_of)

@@ -53,7 +53,7 @@ def _shipped_since(session: Session, sku: str, ref: str, moment: datetime) -> in
 
 
 def _on_hand(books: Books, ref: str) -> int | None:
-    """What has arrived of the batch, shipped goods included; None: it was not entered yet."""
+    """The arrived quantity of the batch, with the shipped quantity; None: it was not entered yet."""
     batch = books.batches.get(ref)
     return None if batch is None else batch.arrived_quantity + batch.inspect_quantity
 
