@@ -50,7 +50,9 @@ class PlainRepository(FakeRepository):
         return known[-1][1] - self.on_hand_at(ref, since)
 
     def on_hand_at(self, ref: str, moment: datetime) -> int:
-        return next((qty for told_at, qty in reversed(self.on_hand[ref]) if told_at <= moment), 0)
+        """What there was; before the batch was known, as much as there was when it became known."""
+        known = self.on_hand[ref]
+        return next((qty for told_at, qty in reversed(known) if told_at <= moment), known[0][1])
 
     def remember(self, now: datetime) -> None:
         for product in self.all():
@@ -68,14 +70,15 @@ class PlainUnitOfWork(FakeUnitOfWork):
         super().__init__()
         self.products = PlainRepository()
         self.handled: list[Event] = []
+        self.told: Event  # that is handled now
 
     def record(self, event: Event, cause: int | None) -> int:
         self.handled.append(event)
+        self.told = event
         return len(self.handled) - 1
 
     def record_given(self, facts: Iterable[Event]) -> None:
-        told = self.handled[-1]
-        self.handled += [fact for fact in facts if fact != told]
+        self.handled += [fact for fact in facts if fact != self.told]
 
 
 class PlainShop:
@@ -299,7 +302,9 @@ def _check_lasting(event: BatchEtaChanged | BatchReceived | DeliveryOverdue, bef
     if before.days[ref] == after.days[ref]:
         return
     for line in after.open_on(ref):
-        assert line.arrived or after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
+        was, stood_on, _ = before.lines.get((line.sku, line.orderid), (line, None, None))
+        if stood_on != ref or before.day_of(was, ref) != after.day_of(line, ref):
+            assert after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
 
 
 def _check_moved_up(

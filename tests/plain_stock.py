@@ -72,7 +72,8 @@ class StockCheck:
         free = [line for line in self.stood if not self._is_frozen(line)]
         missing = self.was.allocated_quantity - qty
         lost = [line.orderid for line in self.losers(qty, arrived)]
-        if least_harm and self.rules.least_harm and 0 < missing <= sum(line.qty for line in free):
+        held = sum(line.qty for line in free if is_hold(line))
+        if least_harm and self.rules.least_harm and held < missing <= sum(line.qty for line in free):
             if self.was.arrived_quantity is None:
                 self._check_fewest(free, missing)
             return
@@ -97,7 +98,8 @@ class StockCheck:
         room += sum(line.qty for line in self.stood if line.arrived and line.orderid in self.freed)
         served = set()
         for line in sorted(self.stood, key=lambda line: self.rules.service_key(line, self.version)):
-            if not line.arrived and line.qty <= room and line.orderid not in self.freed:
+            lasts = self.after.lasts(replace(line, arrived=True), self.ref)
+            if not line.arrived and line.qty <= room and lasts and line.orderid not in self.freed:
                 room -= line.qty
                 served.add(line.orderid)
         for line in self.stood:
@@ -107,10 +109,12 @@ class StockCheck:
                 assert now.arrived == (line.arrived or line.orderid in served), f"{self}: {line} is now {now}"
 
     def _check_fewest(self, free: Sequence[OrderLine], missing: int) -> None:
-        """With the least harm no more lines lose their stock than have to, and none that is frozen."""
+        """With the least harm all holds do, no more orders lose their stock than have to, and none that is frozen."""
         freed = set(self.freed)
-        assert freed <= {line.orderid for line in free}
-        lost = [line.qty for line in free if line.orderid in freed]
+        holds = [line for line in free if is_hold(line)]
+        assert {line.orderid for line in holds} <= freed <= {line.orderid for line in free}
+        missing -= sum(line.qty for line in holds)
+        lost = [line.qty for line in free if line.orderid in freed and line not in holds]
         assert sum(lost) >= missing
         assert sum(lost) - min(lost, default=0) < missing, f"{self}: {lost} lost, but {missing} were missing"
 

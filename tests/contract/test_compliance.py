@@ -14,8 +14,9 @@ from allocation.adapters.memory import MemorySession
 from allocation.domain.lines import Fit, Today
 from allocation.domain.model import Miscount
 from allocation.service_layer.delivering.effects import Unreachable
-from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, Wanted
+from allocation.service_layer.writing.store import Changes, LineRow, Loaded, StoreConflict, TimedRow, Wanted
 from allocation.testing import EffectTargetCompliance, StoreCompliance
+from allocation.testing.rows import SKU
 from tests.contract.test_store import TestMemory as MemoryCompliance
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "write-a-store.md"
@@ -73,6 +74,36 @@ class Unaware(MemorySession):
         return ()
 
 
+class Narrow(MemorySession):
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        return [(sku, ref) for sku, ref in super().delivered(delivery) if self.batch(SKU, ref)]
+
+
+class Talkative(MemorySession):
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        return super().told_before(sku, None)[::-1]
+
+
+class Endless(MemorySession):
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        return [timed for timed, _ in self._told(sku) if position is None or timed.position < position][::-1]
+
+
+class Impatient(MemorySession):
+    def late_lines(
+        self, sku: str, today: Today, fits: Sequence[Fit], rewritten: Collection[str], after: tuple[int, int]
+    ) -> Sequence[LineRow]:
+        whole = {ref: row._replace(arrived_quantity=None) for ref, row in self._tables.batches.items()}
+        tables = dataclasses.replace(self._tables, batches=whole)
+        return MemorySession(tables).late_lines(sku, today, fits, rewritten, after)
+
+
+class Lenient(MemorySession):
+    def _check(self, changes: Changes) -> None:
+        batches = [row._replace(arrived_quantity=None) for row in changes.rewritten_batches]
+        super()._check(dataclasses.replace(changes, rewritten_batches=batches))
+
+
 BROKEN: dict[type[MemorySession], Callable[[StoreCompliance], None]] = {
     Forgetful: StoreCompliance.test_what_was_saved_is_loaded,
     Careless: StoreCompliance.test_what_was_read_is_written_only_if_nobody_else_was_there_in_between,
@@ -83,6 +114,11 @@ BROKEN: dict[type[MemorySession], Callable[[StoreCompliance], None]] = {
     Patient: StoreCompliance.test_late_lines_come_in_pages_by_priority_then_by_age,
     Landlocked: StoreCompliance.test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to,
     Unaware: StoreCompliance.test_counters_are_compared_with_what_the_lines_of_the_product_add_up_to,
+    Narrow: StoreCompliance.test_the_batches_of_a_delivery_are_found_with_their_products,
+    Talkative: StoreCompliance.test_the_ledger_of_a_product_is_read_forwards_about_stock_and_backwards_in_whole,
+    Endless: StoreCompliance.test_the_ledger_is_read_backwards_in_pages,
+    Impatient: StoreCompliance.test_a_line_with_stock_of_the_arrived_part_of_a_batch_is_not_late,
+    Lenient: StoreCompliance.test_what_can_never_be_true_is_refused_whatever_the_code_does,
 }
 
 

@@ -11,7 +11,7 @@ from allocation.adapters.postgresql import PostgresStore
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.lines import Fit
 from allocation.service_layer.writing.store import Changes, Session, Wanted
-from allocation.testing.store import SKU, batch, changed, line, product
+from allocation.testing.rows import SKU, batch, changed, line, product
 from tests.contract.conftest import MOMENT, Place
 
 PATIENCE_S = 10.0

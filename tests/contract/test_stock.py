@@ -91,10 +91,9 @@ class Desk:
         """The books agree with the rows."""
         where = self._place.where
         if isinstance(where, MemoryTables):
-            found = audited(where).differences
+            assert audited(where).differences == []
         else:
-            _, found = self._place.runner.run(LongReader(where).run(audit_all))
-        assert list(found) == []
+            assert self._place.runner.run(LongReader(where).run(audit_all))[1] == []
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_lines_that_were_served_and_undone_are_kept(desk: Desk) -> None:
 def moved_since(kind: str) -> tuple[Sequence[Event], int]:
     """Messages about a batch of ten of which four were shipped, and by how much they change the stock on hand."""
     ordered = AllocationRequired("o2", SKU, 2)
-    return {
+    kinds: dict[str, tuple[Sequence[Event], int]] = {
         "shipped": ([ordered, LineShipped("o2", SKU)], -2),
         "returned": ([LineReturned("o1", SKU, 3)], 3),
         "inspected": ([LineReturned("o1", SKU, 3, disposition="inspect")], 3),
@@ -156,7 +155,8 @@ def moved_since(kind: str) -> tuple[Sequence[Event], int]:
         "transferred": ([StockTransferred("b1", "LYON", 2)], -2),
         "received": ([BatchReceived("po-1", 5), BatchReceived("po-1", 3, quarantine="wet")], 0),
         "purchased": ([BatchQuantityChanged("b1", 12)], 2),
-    }[kind]
+    }
+    return kinds[kind]
 
 
 KINDS = ["shipped", "returned", "inspected", "scrapped", "adjusted", "transferred", "received", "purchased"]
@@ -249,10 +249,7 @@ def delivery() -> list[Event]:
 @pytest.mark.parametrize("together", [False, True])
 def test_a_delivery_of_several_products_is_late_and_arrives(desk: Desk, together: bool) -> None:
     late, arrived = DeliveryEtaChanged("po-1", LATER), DeliveryReceived("po-1")
-    if together:
-        results = desk.send(*delivery(), late)
-    else:
-        results = [*desk.each(*delivery()), *desk.send(late)]
+    results = desk.send(*delivery(), late) if together else [*desk.each(*delivery()), *desk.send(late)]
     assert results == ["b1", "b2", "b3", "b4", "po-1"]
     assert [desk.batch(ref).eta for ref in ("b1", "b2", "b3", "b4")] == [LATER, LATER, DUE, None]
     desk.check()

@@ -24,7 +24,7 @@ from allocation.service_layer.writing.store import (
     StoreUnavailable,
     Wanted,
 )
-from allocation.testing.store import SKU, batch, changed, product
+from allocation.testing.rows import SKU, batch, changed, product
 from tests.builders import dsn
 from tests.contract.conftest import MOMENT, Place
 from tests.servers import PostgresServer

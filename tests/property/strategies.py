@@ -24,8 +24,14 @@ QUANTITIES = st.integers(1, 8)
 DAYS: st.SearchStrategy[date] = st.sampled_from([TODAY + timedelta(days=days) for days in (1, 5, 10, 20)])
 MOMENTS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-1, 5, 60)])
 LOCATIONS = st.sampled_from([None, "north", "south"])
+DELIVERIES = st.sampled_from(["PO-1", "PO-2"])  # each of several products
+SELDOM = st.sampled_from([None, None, None, None, "damp"])
+COUNTED = st.none() | st.sampled_from([NOW - timedelta(days=1), NOW - timedelta(minutes=1), NOW])
 
-BATCHES = st.builds(events.BatchCreated, REFS, SKUS, st.integers(1, 20), st.none() | DAYS, st.none() | DAYS, LOCATIONS)
+BATCHES = st.builds(
+    events.BatchCreated,
+    *(REFS, SKUS, st.integers(1, 20), st.none() | DAYS, st.none() | DAYS, LOCATIONS, st.none() | DELIVERIES, SELDOM),
+)
 WHOLE = st.builds(events.AllocationRequired, ORDERS, SKUS, QUANTITIES, st.none() | DAYS, st.sampled_from([0, 0, 0, 5]))
 SPLIT = st.builds(
     events.AllocationRequired, ORDERS, SKUS, st.integers(1, 30), st.none() | DAYS, st.just(0), st.just(True)
@@ -34,13 +40,38 @@ LINES = st.one_of(WHOLE, WHOLE, SPLIT)
 FIELDS: dict[type[Event], tuple[st.SearchStrategy[Any], ...]] = {
     events.BatchQuantityChanged: (REFS, st.integers(0, 12)),
     events.BatchEtaChanged: (REFS, DAYS),
-    events.BatchReceived: (REFS, st.none() | st.integers(0, 12)),
+    events.BatchReceived: (
+        REFS,
+        st.none() | st.integers(0, 12),
+        st.sampled_from([fields.EXPECTED, fields.EXPECTED, fields.CLOSED]),
+        st.none() | st.none() | DAYS,
+        SELDOM,
+    ),
+    events.ReceiptUndone: (REFS, st.none() | st.integers(1, 5)),
+    events.DeliveryEtaChanged: (DELIVERIES, DAYS),
+    events.DeliveryReceived: (DELIVERIES,),
+    events.BatchCounted: (REFS, st.integers(0, 12), st.none(), COUNTED),
+    events.StockAdjusted: (REFS, st.sampled_from([-5, -1, 2]), st.just("broken")),
+    events.BatchCorrected: (REFS, st.none() | DAYS, st.none() | DAYS, LOCATIONS, st.none() | DELIVERIES),
+    events.StockTransferred: (
+        REFS,
+        st.sampled_from(["north", "south"]),
+        st.none() | st.integers(1, 5),
+        st.none() | REFS,
+        st.none() | DAYS,
+        st.booleans(),
+    ),
+    events.ProductRetired: (SKUS,),
+    events.ProductReinstated: (SKUS,),
     events.BatchQuarantined: (REFS, st.just("damp"), st.booleans()),
     events.BatchReleased: (REFS,),
     events.AllocationCancelled: (ORDERS, SKUS),
     events.LineQuantityChanged: (ORDERS, SKUS, QUANTITIES),
     events.LineShipped: (ORDERS, SKUS),
-    events.LineReturned: (ORDERS, SKUS, st.none() | QUANTITIES, st.booleans()),
+    events.LineReturned: (
+        *(ORDERS, SKUS, st.none() | QUANTITIES, st.just(False)),
+        st.sampled_from([None, fields.STOCK, fields.INSPECT, fields.SCRAP]),
+    ),
     events.LinePinned: (ORDERS, SKUS, REFS, st.just("asked for")),
     events.StockHeld: (HOLDS, SKUS, QUANTITIES, MOMENTS),
     events.HoldConfirmed: (HOLDS, ORDERS),

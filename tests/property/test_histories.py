@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,19 @@ from allocation.domain.events import (
     Allocated,
     AllocationRequired,
     Backordered,
+    BatchCounted,
     BatchCreated,
+    BatchEtaChanged,
     BatchQuantityChanged,
+    BatchReceived,
     Deallocated,
+    DeliveryEtaChanged,
+    DeliveryReceived,
     Event,
+    ReceiptUndone,
+    Served,
+    StockAdjusted,
+    StockTransferred,
 )
 from allocation.service_layer.messages import Message, Outcome
 from tests.builders import Contents, message
@@ -34,15 +43,37 @@ from tests.servers import PostgresServer
 POSTER, FORK = "HIGHBROW-POSTER", "RELIABLE-FORK"
 SKUS = st.sampled_from([POSTER, POSTER, POSTER, FORK])
 REFS = st.sampled_from([f"b{number}" for number in range(1, 8)])
+DELIVERIES = st.sampled_from(["PO-1", "PO-2"])
 ORDERS = st.sampled_from([f"o{number}" for number in range(1, 25)])
-ETAS = st.sampled_from([None, None, date(2026, 1, 1), date(2026, 2, 1)])
+NOW = datetime(2025, 12, 1, 12, tzinfo=UTC)
+DUE, LATER = date(2026, 1, 1), date(2026, 2, 1)
+ETAS = st.sampled_from([None, None, DUE, LATER])
 
 
 ORDER_LINES: st.SearchStrategy[Event] = st.builds(AllocationRequired, ORDERS, SKUS, st.integers(1, 9))
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(BatchCreated, REFS, SKUS, st.integers(1, 12), ETAS),
+    st.builds(
+        BatchCreated,
+        REFS,
+        SKUS,
+        st.integers(1, 12),
+        ETAS,
+        st.none(),
+        st.none(),
+        st.sampled_from([None, "PO-1", "PO-2"]),
+    ),
     ORDER_LINES,
     st.builds(BatchQuantityChanged, REFS, st.integers(0, 14)),
+)
+WAREHOUSE: st.SearchStrategy[Event] = st.one_of(
+    st.builds(BatchReceived, REFS, st.none() | st.integers(0, 9), st.sampled_from(["expected", "expected", "closed"])),
+    st.builds(ReceiptUndone, REFS, st.none() | st.integers(1, 6)),
+    st.builds(BatchCounted, REFS, st.integers(0, 9)),
+    st.builds(StockAdjusted, REFS, st.sampled_from([-4, -1, 3]), st.just("damaged")),
+    st.builds(StockTransferred, REFS, st.just("OSLO"), st.integers(1, 6), st.none() | REFS, ETAS),
+    st.builds(BatchEtaChanged, REFS, st.sampled_from([DUE, LATER])),
+    st.builds(DeliveryEtaChanged, DELIVERIES, st.sampled_from([DUE, LATER])),
+    st.builds(DeliveryReceived, DELIVERIES),
 )
 CHANGES = st.lists(st.integers(-9, 12), min_size=1, max_size=4)
 MESSAGES = st.builds(message, EVENTS, KEYS)
@@ -52,6 +83,8 @@ class Histories(SideBySide):
     def __init__(self, open_places: Callable[[], list[Place]], runner: asyncio.Runner) -> None:
         super().__init__(open_places, runner)
         self.naive = NaiveShop()
+        for place in self.places:
+            place.writer._clock = lambda: NOW
 
     sent = Bundle("sent")
 
@@ -67,6 +100,18 @@ class Histories(SideBySide):
     @rule(message=sent)
     def the_same_again(self, message: Message) -> None:
         self._handle([message])
+
+    @rule(ref=REFS, sku=SKUS, qty=st.integers(4, 20), orders=st.lists(ORDERS, max_size=6), told=st.lists(WAREHOUSE))
+    def a_batch_is_due_and_comes_in_parts(
+        self, ref: str, sku: str, qty: int, orders: list[str], told: list[Event]
+    ) -> None:
+        bought = BatchCreated(ref, sku, qty, DUE, delivery="PO-1")
+        ordered = [AllocationRequired(orderid, sku, 1 + len(orderid)) for orderid in orders]
+        self._handle([message(event) for event in (bought, *ordered, BatchReceived(ref, qty // 3), *told)])
+
+    @rule(events=st.lists(WAREHOUSE, min_size=1, max_size=6))
+    def the_warehouse_tells(self, events: list[Event]) -> None:
+        self._handle([message(event) for event in events])
 
     @rule(events=st.lists(ORDER_LINES, min_size=2, max_size=10))
     def customers_order(self, events: list[Event]) -> None:
@@ -106,13 +151,7 @@ def naive_answer(naive: NaiveShop, message: Message) -> Any:
         first, result, facts = naive.answers[id_]
         return (result, facts) if first == event else IdempotencyKeyReused.__name__
     try:
-        match event:
-            case BatchCreated(ref, sku, qty, eta):
-                answer: tuple[Any, list[Fact]] = naive.batch_created(ref, sku, qty, eta)
-            case AllocationRequired(orderid, sku, qty):
-                answer = naive.allocation_required(orderid, sku, qty)
-            case BatchQuantityChanged(ref, qty):
-                answer = naive.batch_quantity_changed(ref, qty)
+        answer = naive.answer(event)
     except Declined as no:
         return str(no)
     naive.answers[id_] = (event, *answer)
@@ -129,8 +168,8 @@ def plain(answer: Outcome | Exception) -> Any:
     facts: list[Fact] = []
     for event in answer.raised:
         match event:
-            case Allocated(orderid, _, _, batchref) | Deallocated(orderid, _, _, batchref):
-                facts.append((type(event).__name__, orderid, batchref))
+            case Allocated(orderid, _, _, ref) | Deallocated(orderid, _, _, ref) | Served(orderid, _, _, ref):
+                facts.append((type(event).__name__, orderid, ref))
             case Backordered(orderid):
                 facts.append((type(event).__name__, orderid, None))
     return answer.result, facts

@@ -22,7 +22,7 @@ from allocation.adapters.sqlite import SqliteStore
 from allocation.adapters.tables import metadata
 from allocation.domain.errors import Refusal
 from allocation.domain.events import Event
-from allocation.domain.lines import days_late, part_id, state_of
+from allocation.domain.lines import NO_DAY, days_late, part_id, state_of
 from allocation.service_layer.messages import Message, Outcome
 from allocation.service_layer.previewing.line_changes import LineChange
 from allocation.service_layer.previewing.preview import Previews
@@ -121,10 +121,10 @@ def standing(row: Any, kept: Contents) -> tuple[str | None, str | None, date | N
     """Its state, where it stands, its day and its quantity."""
     if row is None:
         return None, None, None, 0
-    _, _, qty, batchref, _, priority, _, closed, *_ = row
+    _, _, qty, batchref, _, priority, _, closed, _, _, arrived, *_ = row
     etas = {batch[0]: batch[2] for batch in kept.batches}
-    eta = batchref and etas[batchref]
-    day = None if batchref is None else date.fromisoformat(eta) if eta else TODAY
+    eta = None if batchref is None or (arrived and closed is None) else etas[batchref]
+    day = None if batchref is None or eta == NO_DAY.isoformat() else date.fromisoformat(eta) if eta else TODAY
     return state_of(batchref, closed, priority), batchref, day, qty
 
 

@@ -375,6 +375,16 @@ DAMAGES: Sequence[tuple[str, Damage, Sequence[tuple[str, str, object, object]]]]
         [("rules-differ", SKU, RULES, "the usual ones")],
     ),
     (
+        "a product is retired that nobody retired",
+        lambda tables: change_product(tables, retired=True),
+        [("retired", SKU, "retired", "sold")],
+    ),
+    (
+        "a batch is in parts that nobody received",
+        lambda tables: change_batch(tables, "b1", arrived_quantity=4, arrived_allocated=1),
+        [("batch-differs", "b1", "in parts, 4 arrived", "whole"), ("arrived-allocated", "b1", 1, 0)],
+    ),
+    (
         "a line is needed by a day that nobody said",
         lambda tables: change_line(tables, "o1", need_by=date(2026, 3, 1)),
         [("line-differs", "o1", "needed by 2026-03-01", "needed by no day")],

@@ -20,7 +20,7 @@ from allocation.service_layer.writing.ahead import ReadAhead
 from allocation.service_layer.writing.group import GroupUnitOfWork, wanted_by
 from allocation.service_layer.writing.store import Changes, Loaded, ProductVersion, Wanted
 from allocation.service_layer.writing.writer import Writer
-from allocation.testing.store import MOMENT, SKU, batch, ledger, line, product
+from allocation.testing.rows import MOMENT, SKU, batch, ledger, line, product
 from tests.bookkeeping import audited
 from tests.builders import handle_together, message
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ from allocation.adapters import least_harm
 from allocation.adapters.least_harm import solve
 from allocation.domain.events import AllocationRequired, Deallocated
 from allocation.domain.harm import Solver, Task, no_solver
+from allocation.domain.lines import HELD_PRIORITY
 from allocation.domain.model import Batch, OrderLine, Product
 from allocation.domain.rules import Rules, late_days
 from tests.builders import on
 
 SKU = "GENTLE-SOFA"
 TODAY = date(2026, 1, 1)
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+UNTIL = NOW + timedelta(hours=1)
 NEVER = 10_000
 
 
@@ -34,7 +38,10 @@ def shop(batches: Mapping[str, tuple[int, date | None]], lines: list[OrderLine],
     product = Product(SKU, [], rules=Rules(least_harm=True, **rules), today=on(TODAY))
     product.add_batch(Batch(first, SKU, qty, eta))
     for line in lines:
-        assert product.allocate(line) == first
+        if line.expires_at is not None:
+            assert product.hold_stock(line, NOW) == first
+        else:
+            assert product.allocate(line) == first
     for ref, (room, due) in others:
         product.add_batch(Batch(ref, SKU, room, due))
     product.events.clear()
@@ -61,6 +68,10 @@ def line(orderid: str, qty: int, need_by: date | None = None, priority: int = 0)
     return OrderLine(orderid, SKU, qty, need_by=need_by, priority=priority)
 
 
+def hold(holdid: str, qty: int) -> OrderLine:
+    return replace(line(holdid, qty, priority=HELD_PRIORITY), expires_at=UNTIL)
+
+
 def test_one_large_line_leaves_instead_of_three_small_ones() -> None:
     orders = [line("large", 10), line("a", 1), line("b", 1), line("c", 1)]
     for solver, lost in ((no_solver, ["c", "b", "a"]), (solve, ["large"])):
@@ -76,6 +87,31 @@ def test_of_as_many_lines_those_leave_that_are_the_least_late() -> None:
         sofas = shop({"cut": (10, None), "late": (5, day(20))}, orders)
         sofas.change_batch_quantity("cut", 5, solver)
         assert play(sofas) == lost
+
+
+def test_holds_leave_before_any_order_does() -> None:
+    """An order of three would cover the shortage alone, and two holds are two lines."""
+    carts = [hold("h1", 2), hold("h2", 2)]
+    sofas = shop({"cut": (7, None), "other": (9, day(5))}, [line("order", 3), *carts])
+    sofas.change_batch_quantity("cut", 4, solve)
+    assert play(sofas) == ["h2", "h1"]
+    assert places(sofas) == {"order": "cut", "h1": "other", "h2": "other"}
+
+
+def test_only_the_holds_leave_that_have_to() -> None:
+    carts = [hold(name, 2) for name in ("h1", "h2", "h3")]
+    sofas = shop({"cut": (9, None)}, [line("order", 3), *carts])
+    sofas.change_batch_quantity("cut", 6, solve)
+    assert play(sofas) == ["h3", "h2"]
+    assert places(sofas) == {"order": "cut", "h1": "cut", "h2": None, "h3": None}
+
+
+def test_orders_leave_with_the_least_harm_once_all_holds_have_left() -> None:
+    orders = [line("large", 10), line("a", 1), line("b", 1), hold("h1", 2)]
+    sofas = shop({"cut": (14, None), "other": (10, day(5))}, orders)
+    sofas.change_batch_quantity("cut", 3, solve)
+    assert play(sofas) == ["h1", "large"]
+    assert places(sofas) == {"large": "other", "a": "cut", "b": "cut", "h1": None}
 
 
 def test_lateness_counts_by_priority() -> None:

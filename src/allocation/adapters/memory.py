@@ -203,12 +203,23 @@ def _check_numbers(changes: Changes) -> None:
     for batch in (*changes.new_batches, *changes.batches, *changes.rewritten_batches):
         if not 0 <= batch.shipped_quantity <= batch.allocated_quantity <= batch.purchased_quantity:
             raise ValueError(f"never_oversold: {batch}")
+        _check_arrived(batch)
     waiting = [row.waiting_lines for row in changes.new_products]
     if min(waiting + [row.waiting_lines for row in changes.products], default=0) < 0:
         raise ValueError("waiting_lines: fewer than none")
     for line in (*changes.new_lines, *changes.lines):
         if line.qty <= 0:
             raise ValueError(f"qty: {line}")
+
+
+def _check_arrived(batch: BatchRow) -> None:
+    if batch.inspect_quantity < 0:
+        raise ValueError(f"inspect_quantity: {batch}")
+    arrived = batch.arrived_quantity
+    if arrived is None:
+        return
+    if not batch.shipped_quantity <= (batch.arrived_allocated or 0) <= arrived <= batch.purchased_quantity:
+        raise ValueError(f"arrived_allocated: {batch}")
 
 
 def _check_unique(keys: Sequence[Hashable], taken: Container[Hashable]) -> None:

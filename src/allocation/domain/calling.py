@@ -68,6 +68,7 @@ class CallingLines(ProductState):
         known = self._changed_promises[hold.orderid]
         self._plan.pop(hold.orderid, None)
         del self._days[hold.orderid]
+        self._plan.pop(hold.orderid, None)
         if source is None:
             self._end_hold(known, LOST)
         elif hold.expires_at is not None:

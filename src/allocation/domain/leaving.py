@@ -54,15 +54,22 @@ class Leaving(NamedTuple):
         return least_harmful(Task(kinds_of(late), self._places(batch), most, 0, batch.day(self.today)), greedy, solve)
 
     def of_cut(self, batch: Batch, missing: int, solve: Solver) -> Sequence[Placing]:
-        """The lines that cover the missing quantity with the least harm; none if the rules do not have `least_harm`."""
+        """The lines that cover the missing quantity with the least harm: holds, and of the orders as few as possible.
+
+        None if the rules do not have `least_harm`, or the holds are enough: then the newest leave.
+        """
         if missing <= 0 or not self.rules.least_harm:
             return []
         lines = [line for line in batch.lines_to_lose() if not self.rules.is_frozen(line, self.today)]
-        leaving = fewest(lines, missing)
-        if leaving is None or len(lines) > MAX_PLANNED:
+        holds = [line for line in lines if is_hold(line)]
+        orders = [line for line in lines if not is_hold(line)]
+        missing -= sum(hold.qty for hold in holds)
+        leaving = fewest(orders, missing)
+        if missing <= 0 or leaving is None or len(orders) > MAX_PLANNED:
             return []
-        task = Task(kinds_of(lines), self._places(batch), leaving, missing, None)
-        return least_harmful(task, self._greedy_cut(batch, lines, missing), solve)
+        task = Task(kinds_of(orders), self._places(batch), leaving, missing, None)
+        placings = least_harmful(task, self._greedy_cut(batch, orders, missing), solve)
+        return [*(Placing(hold, None) for hold in holds), *placings]
 
     def for_pinned(self, batch: Batch, line: OrderLine) -> Sequence[OrderLine]:
         """The lines that make room for a pinned line; raises `NotPinnable`."""

@@ -123,10 +123,10 @@ class Warehouse(CallingLines):
         batch = self._known_batch(ref)
         came = batch.arrived_quantity + batch.inspect_quantity
         undone = came if qty is None else qty
+        if came == 0:
+            raise NotArrived(ref)
         if undone > batch.on_hand_quantity:
             raise ShippedAlready(ref, undone, batch.on_hand_quantity, batch.shipped_quantity)
-        if undone == 0:
-            raise NotArrived(ref)
         fact = events.ReceiptUndone(ref, qty)
         if undone == came:
             self._change_day(batch, fact, batch.purchased_quantity + batch.inspect_quantity, solve)
@@ -353,14 +353,15 @@ class Warehouse(CallingLines):
         """The lines have stock that has arrived as far as it has, while the rest is due."""
         if batch.arrived is None:
             self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived):
+        elif isinstance(fact, events.BatchReceived | events.BatchReleased):
             self._serve_arrived(batch, batch.arrived)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
-        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit."""
+        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit and it lasts."""
         room = arrived.quantity - arrived.allocated_quantity
+        choice = self.choice()
         for line in sorted(batch.lines_to_lose(), key=self._service_key):
-            if not line.arrived and line.qty <= room:
+            if not line.arrived and line.qty <= room and choice.lasts_for(arrived, line):
                 room -= line.qty
                 self._serve([line], batch, arrived=True)
 

@@ -33,7 +33,8 @@ _OWN_TYPES = (date, datetime)  # of the fields of an event, which JSON has as te
 _MOST_SHOWN = 60  # characters of a value in a refusal
 STEP_MARK = "~"  # between a correlation id and a step, in the id of a message that another one set off
 
-# The meaning of a row without the field, where that is not the field's default.
+# The meaning of a row without the field, where that is not the field's default. A row with required fields alone has
+# all defaults, as it is written today.
 MEANT_BEFORE: Final[Mapping[str, dict[str, Any]]] = {"BatchReceived": {"rest": CLOSED}}
 
 _encode = msgspec.json.Encoder().encode
@@ -143,7 +144,10 @@ def recall(type_: str, body: str | bytes) -> Event:
     """The event of a ledger row; fields added since have their defaults, or the value that older rows mean."""
     if type_ not in MEANT_BEFORE:
         return msgspec.json.decode(body, type=EVENTS[type_])
-    return msgspec.convert(MEANT_BEFORE[type_] | msgspec.json.decode(body), EVENTS[type_])
+    values = msgspec.json.decode(body)
+    if not all(rule.required for rule in field_rules(EVENTS[type_]) if rule.name in values):
+        values = MEANT_BEFORE[type_] | values
+    return msgspec.convert(values, EVENTS[type_])
 
 
 def decode_typed(line: bytes | str) -> Event:

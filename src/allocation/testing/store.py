@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
-from allocation.domain.lines import HELD_PRIORITY, Fit, Today
+from allocation.domain.lines import Fit, Today
 from allocation.service_layer.writing.store import (
     PAGE_SIZE,
     BatchRow,
@@ -26,19 +27,32 @@ from allocation.service_layer.writing.store import (
     Wanted,
 )
 from allocation.testing.effects import raised_by
+from allocation.testing.rows import (
+    IMPOSSIBLE,
+    LINES,
+    MOMENT,
+    NOT_UNIQUE,
+    REFS,
+    SKU,
+    Parts,
+    batch,
+    changed,
+    delivery,
+    held,
+    ledger,
+    line,
+    product,
+    up_to,
+)
 
 T = TypeVar("T")
 
-MOMENT: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SKU: Final = "ADORABLE-SETTEE"
 TEXTS: Final = (
     *('quote"s', "it's", r"back\slash \n \u0041", "{a,b}", "NULL", "null", "a,b", "🛋 Ängström", " ", "%s $1 ?"),
     "".join(chr(0x20000 + 37 * number) for number in range(255)),  # four bytes each, and hard to compress
 )
 HUGE: Final = 1_000_000_000 * 1_000_000
 GROUP: Final = 1_000  # messages that the writer may put into one group
-
-Parts = Mapping[str, Any]  # of `Changes`
 
 
 class StoreUnderTest:
@@ -340,6 +354,60 @@ class StoreCompliance:
 
             assert [late(days) for days in range(4)] == [[], [now], [now], [now, soon]]
 
+    def test_a_line_with_stock_of_the_arrived_part_of_a_batch_is_not_late(self) -> None:
+        day, today = MOMENT.date(), Today(MOMENT.date(), MOMENT.date() + timedelta(1))
+        whole = batch("whole", allocated=2)._replace(eta=day + timedelta(9))
+        parts = whole._replace(ref="parts", position=2, arrived_quantity=3, arrived_allocated=1)
+        lines = [
+            line(f"{ref}-{arrived}", ref, position=position)._replace(need_by=day, arrived=arrived)
+            for position, (ref, arrived) in enumerate(itertools.product(("whole", "parts"), (True, None)), start=3)
+        ]
+        with self.opened() as kept:
+            kept.save(new_products=[product()], new_batches=[whole, parts], new_lines=lines)
+            for rewritten in ([], ["parts"]):
+                found = kept.late(today, [Fit(6, day)], (-10, 0), *rewritten)
+                assert [row.orderid for row in found] == ["whole-True", "whole-None", "parts-None"]
+
+    def test_the_batches_of_a_delivery_are_found_with_their_products(self) -> None:
+        names = [
+            ("b3", SKU, "po-1"),
+            ("b1", SKU, "po-1"),
+            ("b2", "LAMP", "po-1"),
+            ("b4", SKU, "po-2"),
+            ("b5", SKU, None),
+        ]
+        batches = [batch(ref, sku, 10, 10, n)._replace(delivery=name) for n, (ref, sku, name) in enumerate(names)]
+        with self.opened() as kept:
+            kept.save(new_products=[product(), product("LAMP")], new_batches=batches)
+            found = kept.run(lambda session: list(session.delivered("po-1")))
+            assert found == [(SKU, "b3"), (SKU, "b1"), ("LAMP", "b2")]
+            assert kept.run(lambda session: list(session.delivered("po-9"))) == []
+
+    def test_the_ledger_of_a_product_is_read_forwards_about_stock_and_backwards_in_whole(self) -> None:
+        later = MOMENT + timedelta(seconds=1)
+        about = [ledger(f"m{number}", sku=SKU if number % 3 else "LAMP") for number in range(9)]
+        rows = [row._replace(orderid="o1", facts="[]") if number % 2 else row for number, row in enumerate(about)]
+        with self.opened() as kept:
+            kept.save(messages=rows[:5])
+            kept.run(lambda session: session.save(Changes(later, messages=rows[5:])))
+            backwards = kept.run(lambda session: list(session.told_before(SKU, None)))
+            assert [row.recorded_at for row in backwards] == [later] * 3 + [MOMENT] * 3
+            assert [row.facts for row in backwards] == [None, "[]", "[]", None, None, "[]"]
+            assert sorted((row.position for row in backwards), reverse=True) == [row.position for row in backwards]
+            assert kept.run(lambda session: list(session.told_before(SKU, backwards[1].position))) == backwards[2:]
+            assert kept.run(lambda session: list(session.stock_told(SKU))) == [backwards[each] for each in (4, 3, 0)]
+            assert {(row.type, row.body) for row in backwards} == {("OutOfStock", f'{{"sku":"{SKU}"}}')}
+            for none in (lambda session: session.told_before("BED", None), lambda session: session.stock_told("BED")):
+                assert list(kept.run(none)) == []
+
+    def test_the_ledger_is_read_backwards_in_pages(self) -> None:
+        with self.opened() as kept:
+            kept.save(messages=[ledger(f"m{number}") for number in range(PAGE_SIZE + 10)])
+            first = kept.run(lambda session: list(session.told_before(SKU, None)))
+            second = kept.run(lambda session: list(session.told_before(SKU, first[-1].position)))
+            assert (len(first), len(second)) == (PAGE_SIZE, 10)
+            assert kept.run(lambda session: len(session.stock_told(SKU))) == PAGE_SIZE + 10
+
     def test_changes_of_known_rows_are_kept(self) -> None:
         with self.opened() as kept:
             kept.save(
@@ -358,22 +426,30 @@ class StoreCompliance:
 
     def test_every_column_of_every_row_is_kept(self) -> None:
         first, second = date(2026, 2, 28), date(2026, 3, 31)
-        new = BatchRow("b1", SKU, first, 10, 6, 1, 10, first, 2, "OSLO", second, "wet")
+        new = BatchRow("b1", SKU, first, 10, 6, 1, 10, first, 2, "OSLO", second, "wet", "po-1", 7, 5, 2, first, MOMENT)
         rewritten = new._replace(
-            eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, quarantine=None
-        )
+            eta=None, purchased_quantity=9, allocated_quantity=5, shipped_quantity=3, location="LYON", expires_on=first,
+            quarantine=None, delivery="po-2", arrived_quantity=None, arrived_allocated=None, inspect_quantity=0,
+            last_eta=second, counted_at=MOMENT + timedelta(microseconds=1), created_as='["it\'s",1,null]',
+        )  # fmt: skip
         hold = LineRow("h1", SKU, 4, "b1", 2, -1, None, MOMENT + timedelta(microseconds=1))
-        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped", 3, 7)]
+        lines = [hold, LineRow("o1", SKU, 2, "b1", 3, 10, first, None, "shipped", 3, 7, arrived=True)]
         later = [
-            hold._replace(qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired"),
-            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned", rest=None),
+            hold._replace(
+                qty=3, batchref=None, priority=0, expires_at=MOMENT + timedelta(days=1), closed="expired", arrived=True
+            ),
+            lines[1]._replace(qty=1, batchref=None, priority=9, closed="returned", rest=None, arrived=None),
         ]
         wanted = {"refs": {"b1"}, "lines": {("o1", SKU)}, "holdids": {"h1"}}
         with self.opened() as kept:
-            kept.save(new_products=[ProductRow(SKU, 3, 0, '{"safety_stock":1}')], new_batches=[new], new_lines=lines)
+            kept.save(
+                new_products=[ProductRow(SKU, 3, 0, '{"safety_stock":1}', retired=True)],
+                new_batches=[new],
+                new_lines=lines,
+            )
             for load in (kept.load, kept.read):
                 found = load(**wanted)
-                assert found.products == [ProductRow(SKU, 3, 0, '{"safety_stock":1}')]
+                assert found.products == [ProductRow(SKU, 3, 0, '{"safety_stock":1}', retired=True)]
                 assert (found.batches, sorted(found.lines)) == ([new], lines)
             kept.save(
                 products=[ProductVersion(SKU, 4, 0, 3, '{"safety_stock":2}')],
@@ -384,10 +460,13 @@ class StoreCompliance:
                 found = load(**wanted)
                 assert found.products == [ProductRow(SKU, 4, 0, '{"safety_stock":2}')]
                 assert (found.batches, sorted(found.lines)) == ([rewritten], later)
-            kept.write(products=[ProductVersion(SKU, 5, 0, 4)], batches=[rewritten._replace(purchased_quantity=8)])
+            kept.write(
+                products=[ProductVersion(SKU, 5, 0, 4, retired=True)],
+                batches=[rewritten._replace(purchased_quantity=8)],
+            )
             found = kept.load(**wanted)
             assert (found.products, found.batches) == (
-                [ProductRow(SKU, 5, 0)],
+                [ProductRow(SKU, 5, 0, retired=True)],
                 [rewritten._replace(purchased_quantity=8)],
             )
 
@@ -546,69 +625,5 @@ def _recalled(row: MessageRow) -> tuple[Any, ...]:
     return (row.correlation_id, row.step, row.type, row.body, row.facts, row.result, row.actor)
 
 
-def product(sku: str = SKU, version: int = 1, waiting: int = 0) -> ProductRow:
-    return ProductRow(sku, version, waiting)
-
-
-def changed(sku: str = SKU, version: int = 2, waiting: int = 0, loaded: int = 1) -> ProductVersion:
-    return ProductVersion(sku, version, waiting, loaded)
-
-
-def batch(ref: str = "b1", sku: str = SKU, purchased: int = 10, allocated: int = 0, position: int = 1) -> BatchRow:
-    return BatchRow(ref, sku, None, purchased, allocated, position, purchased, None)
-
-
-def line(orderid: str, batchref: str | None = "b1", qty: int = 1, position: int = 2, sku: str = SKU) -> LineRow:
-    return LineRow(orderid, sku, qty, batchref, position)
-
-
-def up_to(qty: int) -> Fit:
-    """Lines of no more than that, whenever they are needed."""
-    return Fit(qty, date.max)
-
-
-def held(holdid: str, sku: str = SKU) -> LineRow:
-    return LineRow(holdid, sku, 1, "b1", 2, HELD_PRIORITY, None, MOMENT + timedelta(hours=1))
-
-
 def _of(orderid: str, batchref: str | None, priority: int, position: int) -> LineRow:
     return LineRow(orderid, SKU, 1, batchref, position, priority)
-
-
-def ledger(id_: str, step: int = 0, sku: str = SKU) -> MessageRow:
-    result = None if step else '"b1"'
-    cause = step - 1 if step else None
-    return MessageRow(id_, step, cause, "OutOfStock", sku, None, f'{{"sku":"{sku}"}}', None, result, "test")
-
-
-def delivery(id_: str, step: int = 0, sku: str = SKU) -> DeliveryRow:
-    return DeliveryRow(id_, step, "send_out_of_stock_notification", sku, "OutOfStock", f'{{"sku":"{sku}"}}')
-
-
-REFS: Final = frozenset({"b1", "b2", "b7"})
-LINES: Final = frozenset({("o1", SKU), ("o2", SKU), ("o7", SKU)})
-NOT_UNIQUE: Final[Mapping[str, Parts]] = {
-    "product": {"new_products": [product()]},
-    "batch": {"new_batches": [batch("b1")]},
-    "batch of another product": {"new_products": [product("LAMP")], "new_batches": [batch("b1", "LAMP")]},
-    "line": {"new_lines": [line("o1", None, qty=5, position=9)]},
-    "hold of another product": {"new_lines": [held("h0", "LAMP")]},
-    "hold twice": {"new_lines": [held("h7"), held("h7", "LAMP")]},
-    "message": {"messages": [ledger("innocent"), ledger("m1")]},
-    "product twice": {"new_products": [product("LAMP"), product("LAMP")]},
-    "batch twice": {"new_batches": [batch("b7"), batch("b7", "LAMP")]},
-    "line twice": {"new_lines": [line("o7"), line("o7")]},
-    "message twice": {"messages": [ledger("m2"), ledger("m2")]},
-    "delivery twice": {"deliveries": [delivery("m2"), delivery("m2")]},
-}
-IMPOSSIBLE: Final[Mapping[str, Parts]] = {
-    "oversold when new": {"new_batches": [batch("b2", purchased=10, allocated=11)]},
-    "negative when new": {"new_batches": [batch("b2", allocated=-1)]},
-    "oversold": {"batches": [batch("b1", purchased=10, allocated=11)]},
-    "negative": {"batches": [batch("b1", purchased=-1, allocated=-1)]},
-    "cut below the allocated quantity": {"batches": [batch("b1", purchased=3, allocated=4)]},
-    "more shipped than allocated": {"rewritten_batches": [batch("b1", allocated=1)._replace(shipped_quantity=2)]},
-    "less than nothing shipped": {"new_batches": [batch("b2")._replace(shipped_quantity=-1)]},
-    "less than nobody waits": {"products": [changed(version=2, waiting=-1)]},
-    "a line of nothing": {"new_lines": [line("o2", qty=0)]},
-}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -41,6 +41,7 @@ KINDS: Final = {
     "waiting-lines": "a product's counter is not the number of its waiting lines",
     "oversold": "the lines on a batch add up to more than was purchased",
     "rules-differ": "a product's rules are not those it was last given",
+    "retired": "a product is not sold any more, and its messages do not say so; or the reverse",
     "version": "a product's version number is not the number of its changes",
     "position": "a batch or line has a position that its product never gave",
     "product-missing": "there are batches, lines or messages of a product that is not there",
@@ -49,11 +50,12 @@ KINDS: Final = {
     "batch-differs": "a batch is not as it was bought, or as it was said to be since",
     "purchased-quantity": "a batch's quantity is not as last counted",
     "shipped-quantity": "a batch's shipped quantity differs from the sum of its shipped lines",
+    "arrived-allocated": "of a batch in parts, the allocated quantity of what has arrived differs from its lines",
     "unknown-batch": "a line is on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
     "line-elsewhere": "a line is not on the batch, or in the state, that the ledger gives",
-    "line-differs": "a line is not as it was ordered, held, split or pinned",
+    "line-differs": "a line is not as it was ordered, held, split, pinned or served",
     "ledger": "the ledger contradicts itself: a message is missing, or out of order",
 }
 COUNTERS: Final = frozenset({"allocated-quantity", "shipped-quantity", "waiting-lines"})
@@ -113,6 +115,7 @@ class _Audit:
         # By batch: the sum of its lines, deleted ones included, and its shipped quantity.
         self._held: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
         self._shipped: defaultdict[str, int] = defaultdict(int, rows.opening.shipped)
+        self._served: defaultdict[str, int] = defaultdict(int)  # by batch, lines with stock that has arrived
         self._waiting = 0
         self._early_parts: list[tuple[LineRow, Booked]] = []
         self._version = rows.product.version_number if rows.product else 0
@@ -161,15 +164,10 @@ class _Audit:
                 yield orderid, booked
 
     def _check_line(self, line: LineRow, booked: Booked | None) -> None:
-        self._report.lines += 1
+        self._add_up(line)
         ref = line.batchref
-        if ref is None:
-            self._waiting += line.closed is None
-        else:
-            self._held[ref] += line.qty
-            self._shipped[ref] += line.qty if line.closed else 0
-            if ref not in self._stored:
-                self._differ("unknown-batch", line.orderid, ref, "a batch of the product", booked and booked.last)
+        if ref is not None and ref not in self._stored:
+            self._differ("unknown-batch", line.orderid, ref, "a batch of the product", booked and booked.last)
         if not 0 < line.position <= self._version:
             self._differ("position", line.orderid, line.position, f"1 to {self._version}", booked and booked.last)
         if booked is None:
@@ -180,8 +178,21 @@ class _Audit:
             self._differ("line-elsewhere", line.orderid, place_of(ref, line.closed), booked.place, booked.last)
         if line.qty != booked.line.qty:
             self._differ("line-differs", line.orderid, line.qty, booked.line.qty, booked.last)
+        elif bool(line.arrived) != booked.line.arrived and line.closed is None:
+            self._differ("line-differs", line.orderid, _served(line), _served(booked.line), booked.last)
         if _is_unusual(line) or _is_unusual(booked.line):
             self._check_terms(line, booked)
+
+    def _add_up(self, line: LineRow) -> None:
+        self._report.lines += 1
+        if line.batchref is None:
+            self._waiting += line.closed is None
+            return
+        self._held[line.batchref] += line.qty
+        if line.closed:
+            self._shipped[line.batchref] += line.qty
+        elif line.arrived:
+            self._served[line.batchref] += line.qty
 
     def _check_terms(self, line: LineRow, booked: Booked) -> None:
         """The tenth part of a line sorts before the second, so before the split that gives it its terms: it waits."""
@@ -205,6 +216,9 @@ class _Audit:
             self._differ("waiting-lines", product.sku, product.waiting_lines, self._waiting)
         if product.version_number != self._books.version_number:
             self._differ("version", product.sku, product.version_number, self._books.version_number)
+        if bool(product.retired) != self._books.retired:
+            sold = ("sold", "retired")
+            self._differ("retired", product.sku, sold[bool(product.retired)], sold[self._books.retired])
         rules = _rules_in(product.rules)
         expected = _rules_of(self._books.rules, rules)
         if rules != expected:
@@ -245,22 +259,75 @@ class _Audit:
             self._differ("batch-differs", ref, _bought(*bought), _bought(*booked_as), last)
         if stored.eta != booked.eta:
             self._differ("batch-differs", ref, _due(stored.eta), _due(booked.eta), last)
-        for is_, should_be in (
-            (_sold(stored.quarantine), _sold(booked.quarantine)),
-            (_placed(stored.location), _placed(booked.location)),
-            (_usable(stored.expires_on), _usable(booked.expires_on)),
-        ):
+        for is_, should_be in zip(_said_of_row(stored), _said_of(booked), strict=True):
             if is_ != should_be:
                 self._differ("batch-differs", ref, is_, should_be, last)
         if stored.shipped_quantity != self._shipped[ref]:
             self._differ("shipped-quantity", ref, stored.shipped_quantity, self._shipped[ref], last)
+        served = self._served[ref] + self._shipped[ref]
+        if stored.arrived_quantity is not None and stored.arrived_allocated != served:
+            self._differ("arrived-allocated", ref, stored.arrived_allocated, served, last)
 
     def _differ(self, kind: str, name: str, stored: object, expected: object, position: int | None = None) -> None:
         self._report.add(Difference(kind, self._rows.sku, name, stored, expected, position))
 
 
+def _said_of_row(batch: BatchRow) -> Sequence[str]:
+    """The words for what else is stored of a batch."""
+    return (
+        _sold(batch.quarantine),
+        _placed(batch.location),
+        _usable(batch.expires_on),
+        _delivered(batch.delivery),
+        _in_parts(batch.arrived_quantity),
+        f"{batch.inspect_quantity} in inspection",
+        _was_due(batch.last_eta),
+        _counted(batch.counted_at),
+        _created(batch.created_as),
+    )
+
+
+def _said_of(batch: Stock) -> Sequence[str]:
+    """The same of a batch of the books."""
+    return (
+        _sold(batch.quarantine),
+        _placed(batch.location),
+        _usable(batch.expires_on),
+        _delivered(batch.delivery),
+        _in_parts(None if batch.arrived is None else batch.arrived.quantity),
+        f"{batch.inspect_quantity} in inspection",
+        _was_due(batch.last_eta),
+        _counted(batch.counted_at),
+        _created(None if batch.created_as is None else msgspec.json.encode(batch.created_as).decode()),
+    )
+
+
 def _sold(quarantine: str | None) -> str:
     return f"in quarantine: {quarantine}" if quarantine else "on sale"
+
+
+def _delivered(delivery: str | None) -> str:
+    return f"comes with {delivery}" if delivery else "comes with no delivery"
+
+
+def _in_parts(arrived: int | None) -> str:
+    return "whole" if arrived is None else f"in parts, {arrived} arrived"
+
+
+def _was_due(last_eta: date | None) -> str:
+    return f"was due {last_eta}" if last_eta else "never was due and arrived"
+
+
+def _counted(counted_at: datetime | None) -> str:
+    return f"counted at {_moment(counted_at)}" if counted_at else "never counted"
+
+
+def _created(created_as: str | None) -> str:
+    return f"created as {created_as}" if created_as else "created as it is"
+
+
+def _served(line: LineRow | OrderLine) -> str:
+    return "has stock that arrived" if line.arrived else "has stock that is due, or whole"
 
 
 def _bought(quantity: int, eta: date | None) -> str:
@@ -300,7 +367,11 @@ def _ranked(priority: int) -> str:
 
 
 def _held_until(expires_at: datetime | None) -> str:
-    return f"held until {expires_at:%Y-%m-%dT%H:%M:%SZ}" if expires_at else "not held"
+    return f"held until {_moment(expires_at)}" if expires_at else "not held"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _cut(part: int | None, rest: int | None) -> str:

@@ -75,6 +75,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         self._changes = Changes(recorded_at)
         self._outcomes: dict[str, Outcome] = {}
         self._trail: list[tuple[Event, int | None]] = []
+        self._step = 0  # of the event that is handled now
         self._accepted = False
 
     def load(self, wanted: Wanted) -> None:
@@ -116,23 +117,23 @@ class GroupUnitOfWork(AbstractUnitOfWork):
         return self._changes
 
     def record(self, event: Event, cause: int | None) -> int:
+        self._step = len(self._trail)
         self._trail.append((event, cause))
-        return len(self._trail) - 1
+        return self._step
 
     def record_given(self, facts: Iterable[Event]) -> None:
-        """Facts that a rule raised while the last event of the trail is handled; this event itself is recorded already.
+        """Facts that a rule of a product raised while an event is handled; this event itself is recorded already.
 
         The others have been applied, so the bus does not handle them.
         """
-        step = len(self._trail) - 1
-        event, _ = self._trail[step]
+        event, _ = self._trail[self._step]
         for fact in facts:
             if fact != event:
                 if not any(type(fact) in RAISES[handler] for handler in HANDLERS[type(event)]):
                     raise UndeclaredEvent(
                         f"{type(event).__name__} led to {type(fact).__name__}: declare it in handlers.RAISES"
                     )
-                self._trail.append((fact, step))
+                self._trail.append((fact, self._step))
 
     def _commit(self) -> None:
         self._accepted = True
