@@ -39,7 +39,8 @@ class PassingDays(Warehouse):
         was_due = {line.orderid: batch.eta for line in batch.lines_to_lose() if batch.source_of(line) is batch}
         before = dict.fromkeys((line.orderid for line in batch.lines_to_lose()), self.today.day) | was_due
         self._tell_stock(events.DeliveryOverdue(ref))
-        self._call_lines(batch, self._leave_late(batch, before, solve))
+        late = self._leave_late(batch, before, solve, [], later=self._will_move_up([batch]))
+        self._call_lines(batch, late)
 
     def mark_late(self, event: events.LineBecameLate) -> int:
         """A line waits although its day is past: return the number of days. Raises `NotPast` if that is not true."""

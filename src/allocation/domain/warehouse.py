@@ -297,8 +297,15 @@ class Warehouse(CallingLines):
         before = self._tell_day_of(batch, fact)
         self._free_all(over, batch, day_of)
         self._serve_again(batch, fact)
-        is_other = isinstance(fact, events.BatchCorrected)
-        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve, is_other=is_other)])
+        late = self._leave_late(
+            batch,
+            before,
+            solve,
+            [],
+            is_other=isinstance(fact, events.BatchCorrected),
+            later=self._will_move_up([batch]),
+        )
+        self._call_lines(batch, [*over, *late])
 
     def _change_days(self, facts: Mapping[str, events.Event], solve: Solver) -> None:
         """Several batches, by reference, are there on another day. Lines are called when all of them have theirs."""
@@ -308,9 +315,13 @@ class Warehouse(CallingLines):
         for batch in batches:
             self._serve_again(batch, facts[batch.reference])
         placed: list[Placing] = []
-        left = [self._leave_late(batch, before, solve, placed) for batch, before in zip(batches, days, strict=True)]
+        later = self._will_move_up(batches)
+        left = [
+            self._leave_late(batch, before, solve, placed, later=later)
+            for batch, before in zip(batches, days, strict=True)
+        ]
         self._call_lines(None, [line for lines in left for line in lines])
-        self._ask_to_move_up(batches)
+        self._move_up_after(batches)
 
     def _tell_day_of(self, batch: Batch, fact: events.Event) -> Mapping[str, date]:
         """Tell the fact; return the days of the lines on the batch before it, by order id."""
@@ -324,17 +335,17 @@ class Warehouse(CallingLines):
         batch: Batch,
         before: Mapping[str, date],
         solve: Solver,
-        placed: list[Placing] | None = None,
+        placed: list[Placing],
         *,
+        later: bool,
         is_other: bool = False,
     ) -> Sequence[OrderLine]:
         """Free the lines that are late on the batch, and sooner on another; tell all others their new day.
 
         Lines that the batch does not last for leave it, too. Only lines with another day than before are looked at,
         or all if it is another batch in other ways. Other batches are without the room of lines that are ``placed``
-        there already, to which these are added.
+        there already, to which these are added. The days are told ``later`` if late lines will be moved up.
         """
-        placed = [] if placed is None else placed
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if is_other or after(line) != before[line.orderid]]
         late = [line for line in staying if batch.source_of(line) is batch]
@@ -346,7 +357,7 @@ class Warehouse(CallingLines):
             if line.orderid in leaving:
                 self._free(Promise(line, batch.reference), before[line.orderid])
             elif not is_hold(line):
-                self._tell_day(line, before[line.orderid], after(line))
+                self._tell_day(line, before[line.orderid], after(line), later=later)
         return [*leaving.values()]
 
     def _serve_again(self, batch: Batch, fact: events.Event) -> None:
@@ -396,3 +407,4 @@ class Warehouse(CallingLines):
                 room -= line.qty
                 self._plan.add([Placing(line, part.key)])
         self._call_lines(None, freed)
+        self._move_up_after([batch, part])
