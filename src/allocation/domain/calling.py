@@ -90,7 +90,7 @@ class CallingLines(ProductState):
         self.events.append(events.MoveUpRequired(self.sku))
 
     def _tell_days(self) -> None:
-        """Tell each line its new day, unless it loses its place once more: then it is told its next one."""
+        """Tell each line its new day, unless it loses its place once more: its next day counts then."""
         untold, self._untold = self._untold, {}
         for orderid, before in untold.items():
             known = self._standing(orderid)

@@ -226,7 +226,7 @@ class Product(PassingDays):
         """Free the lines promised too late that another batch can serve in time, and call them.
 
         Lines of a higher priority come first, then older ones, at most ``most_moved`` of them. Stock that they leave
-        goes to other late lines that it is in time for, and then to waiting lines. Pinned lines and holds keep their
+        is given to other late lines that it is in time for, and then to waiting lines. Pinned lines and holds keep their
         batch.
         """
         self._tell_stock(events.MoveUpRequired(self.sku))

@@ -82,7 +82,7 @@ class LateLines(NamedTuple):
     """The open lines on batches that are due after they are needed: those changed since loading, and those stored.
 
     ``changed`` are the changed lines by order id; ``source_of`` is where a line has its stock, and
-    ``sources`` are those that are known by now, in the order that they are looked at.
+    ``sources`` are the sources known by now, in the order that they are looked at.
     """
 
     records: Records

@@ -344,7 +344,7 @@ class Warehouse(CallingLines):
 
         Lines that the batch does not last for leave it, too. Only lines with another day than before are looked at,
         or all if it is another batch in other ways. Other batches are without the room of lines that are ``placed``
-        there already, to which these are added. The days are told ``later`` if late lines will be moved up.
+        there already, to which these are added. They learn their days ``later`` if late lines will be moved up.
         """
         after = self._days_on(batch)
         staying = [line for line in batch.lines_to_lose() if is_other or after(line) != before[line.orderid]]
