@@ -148,7 +148,7 @@ def test_a_count_as_of_a_time_reads_the_facts_about_stock_and_the_ledger_since(
     database_url: str, read: Counter[str]
 ) -> None:
     """The lines that were ordered before are not read, however many there are."""
-    shipped = [event for number in range(9) for event in (LineShipped(f"o{number}", SKU),)]
+    shipped = [LineShipped(f"o{number}", SKU) for number in range(9)]
     before = [BatchCreated("b1", SKU, LINES), *orders(), *shipped, StockAdjusted("b1", 1, "found")]
     count = BatchCounted("b1", LINES, counted_at=NOW - timedelta(hours=1))
     found = read_by(database_url, read, before, count)
