@@ -302,7 +302,9 @@ def _check_lasting(event: BatchEtaChanged | BatchReceived | DeliveryOverdue, bef
     if before.days[ref] == after.days[ref]:
         return
     for line in after.open_on(ref):
-        assert line.arrived or after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
+        was, stood_on, _ = before.lines.get((line.sku, line.orderid), (line, None, None))
+        if stood_on != ref or before.day_of(was, ref) != after.day_of(line, ref):
+            assert after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
 
 
 def _check_moved_up(

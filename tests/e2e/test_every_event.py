@@ -10,6 +10,7 @@ from tests.e2e.program import run
 from tests.services import Server, unique
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+PAST = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
 LATER = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
 IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 NOT_FOUND, CONFLICT = 404, 409
@@ -178,6 +179,27 @@ def test_a_batch_is_put_in_quarantine_and_released(server: Server) -> None:
     assert api.post("release_batch", ref=ref) == {"batchref": ref, "moved": [api.move(orderid, 4, None, ref)]}
     api.refused("quarantine_batch", "unknown-batch", NOT_FOUND, ref=unique("b"), reason="x")
     api.refused("release_batch", "unknown-batch", NOT_FOUND, ref=unique("b"))
+
+
+def test_days_pass(server: Server) -> None:
+    api = Api(server)
+    spoilt, overdue = api.batch(9, expires_on=PAST), api.batch(9, eta=PAST)
+    first, waiting = api.order(9), api.order(4, need_by=PAST)
+    assert api.post("expire_batch", ref=spoilt) == {"batchref": spoilt, "moved": []}
+    answer = api.post("mark_overdue", ref=overdue)
+    assert (answer["batchref"], answer["moved"]) == (overdue, [])
+    [promise] = answer["promises"]
+    assert (promise["orderid"], promise["before"], promise["late_days"]) == (first, PAST, 0)
+    assert promise["after"] >= TOMORROW
+    late = {"orderid": waiting, "sku": api.sku, "qty": 4, "need_by": PAST}
+    assert api.post("mark_late", **late)["late_days"] >= 1
+    fresh = api.batch(1, expires_on=LATER)
+    told = api.refused("expire_batch", "not-past", CONFLICT, ref=fresh)
+    assert told == f"Batch {fresh} expires on {LATER} only"
+    api.refused("mark_overdue", "not-past", CONFLICT, ref=fresh)
+    api.refused("mark_late", "not-past", CONFLICT, **{**late, "orderid": first, "qty": 9})
+    api.refused("mark_late", "unknown-line", NOT_FOUND, **{**late, "orderid": unique("o")})
+    api.refused("pin_line", "not-pinnable", CONFLICT, orderid=first, sku=api.sku, batchref=spoilt, reason="x")
 
 
 def test_a_line_is_edited_and_cancelled(server: Server) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+from allocation.adapters.sqlite import SqliteStore
+from allocation.domain.events import AllocationRequired, BatchCreated
+from allocation.service_layer.writing.writer import Writer
+from tests.builders import message, new_database
 from tests.services import StartServer
 from tests.waiting import wait_until
 
@@ -46,6 +52,36 @@ def test_an_overdue_delivery_is_promised_for_as_many_days_later_as_the_settings_
     [line] = server.get("/allocations/o1")
     assert line["late_days"] >= 2
     assert line["promised"] == asked["earliest"]
+
+
+def test_days_that_began_while_no_server_ran_are_made_up_for(start_server: StartServer, tmp_path: Path) -> None:
+    url = new_database(f"sqlite:///{tmp_path / 'old.db'}")
+    long_ago = datetime.now(UTC) - timedelta(days=20)
+    day = long_ago.date() + timedelta(days=5)
+
+    async def fill() -> None:
+        store = SqliteStore(url)
+        writer = Writer(store, clock=lambda: long_ago)
+        writer.start()
+        await writer.handle(message(BatchCreated("milk", "MILK", 5, expires_on=day)))
+        await writer.handle(message(AllocationRequired("m1", "MILK", 5)))
+        await writer.handle(message(BatchCreated("ship", "LAMP", 5, day)))
+        await writer.handle(message(AllocationRequired("o1", "LAMP", 3)))
+        await writer.handle(message(AllocationRequired("o2", "LAMP", 3, day)))
+        await writer.close()
+        await store.close()
+
+    asyncio.run(fill())
+    database = str(url)
+    for _ in range(2):
+        server = start_server(ALLOCATION_DATABASE_URL=database)
+        wait_until(lambda: server.get("/events", orderid="o2")["events"][-1]["type"] == "LineBecameLate")  # noqa: B023
+        told = server.get("/events")["events"]
+        by_the_clock = [each["type"] for each in told if each["actor"] == "clock" and each["causation_id"] is None]
+        assert by_the_clock == ["BatchExpired", "DeliveryOverdue", "LineBecameLate"]
+        assert server.get("/allocations/m1")[0]["batchref"] is None
+        assert server.errors() == []
+        server.stop()
 
 
 def test_products_without_rules_of_their_own_go_by_the_strategy_of_the_settings(start_server: StartServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, make_url
@@ -56,6 +57,19 @@ def test_a_line_is_explained_as_of_when_it_was_placed(books: str) -> None:
     assert found.decision is not None
     assert found.as_of == found.decision.id
     assert found.decision.first_cause.type == "BatchQuantityChanged"
+
+
+def test_batches_that_were_expired_or_overdue_are_called_so(database_url: str) -> None:
+    past = right_now().day - timedelta(days=3)
+    given(
+        database_url,
+        BatchCreated("spoilt", "LAMP", 10, expires_on=past),
+        BatchCreated("overdue", "LAMP", 10, past),
+        AllocationRequired("anna", "LAMP", 5),
+    )
+    found = ask(database_url, "anna")
+    assert looked_at(found) == [("spoilt", 10, "expired", False), ("overdue", 10, None, True)]
+    assert [each.overdue for each in found.considered] == [False, True]
 
 
 def test_with_too_long_a_past_it_is_explained_as_of_now(books: str, monkeypatch: pytest.MonkeyPatch) -> None:

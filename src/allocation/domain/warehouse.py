@@ -362,11 +362,12 @@ class Warehouse(CallingLines):
         return lambda line: day_of(replace(line, arrived=not line.arrived) if line.orderid in served else line)
 
     def _serve_arrived(self, batch: Batch, arrived: Arrived) -> set[str]:
-        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit: return them."""
+        """Lines on the batch get stock that has arrived, in the order of service, as far as they fit and it lasts."""
         lines = []
         room = arrived.quantity - arrived.allocated_quantity
+        choice = self.choice()
         for line in sorted(batch.lines_to_lose(), key=self._service_key):
-            if not line.arrived and line.qty <= room:
+            if not line.arrived and line.qty <= room and choice.lasts_for(arrived, line):
                 room -= line.qty
                 lines.append(line)
         return self._serve(lines, batch, arrived=True)

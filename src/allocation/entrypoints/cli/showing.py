@@ -13,8 +13,8 @@ from rich.table import Table
 
 from allocation import views
 from allocation.config import Settings
-from allocation.domain.figures import QUARANTINED
 from allocation.domain.lines import ALLOCATED, WAITING
+from allocation.domain.rules import QUARANTINED
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, complain
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read, today_of
