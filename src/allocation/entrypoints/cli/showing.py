@@ -72,7 +72,8 @@ def tables(name: str, found: Found) -> list[Table]:
 
 def _product_tables(product: views.ProductDetail) -> list[Table]:
     caption = MORE if product.next_batches_after is not None else ""
-    about = [f"rules: {_as_rules(product.rules)}"] if product.rules else []
+    about = ["retired: it takes no new order lines"] if product.retired else []
+    about += [f"rules: {_as_rules(product.rules)}"] if product.rules else []
     about += [f"held: {product.held_quantity:,}"] if product.held_quantity else []
     about += [f"late lines: {product.late_lines:,}"] if product.late_lines else []
     tables = [_batch_table(f"Product {product.sku}", product.batches, "; ".join([*about, *filter(None, [caption])]))]
