@@ -334,7 +334,7 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
     )
 
 
-def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:
+def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:  # noqa: PLR0915 - a day, told whole
     def answer(*words: str) -> Any:
         seen = run(*words, "--preview", "--json", database=sqlite_url)
         done = run(*words, "--json", database=sqlite_url)

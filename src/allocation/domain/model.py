@@ -226,8 +226,8 @@ class Product(PassingDays):
         """Free the lines promised too late that another batch can serve in time, and call them.
 
         Lines of a higher priority come first, then older ones, at most ``most_moved`` of them. Stock that they leave
-        is given to other late lines that it is in time for, and then to waiting lines. Pinned lines and holds keep their
-        batch.
+        is given to other late lines that it is in time for, and then to waiting lines. Pinned lines and holds keep
+        their batch.
         """
         self._tell_stock(events.MoveUpRequired(self.sku))
         self._moves_up = max(0, self._moves_up - 1)
