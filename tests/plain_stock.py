@@ -98,7 +98,8 @@ class StockCheck:
         room += sum(line.qty for line in self.stood if line.arrived and line.orderid in self.freed)
         served = set()
         for line in sorted(self.stood, key=lambda line: self.rules.service_key(line, self.version)):
-            if not line.arrived and line.qty <= room and line.orderid not in self.freed:
+            lasts = self.after.lasts(replace(line, arrived=True), self.ref)
+            if not line.arrived and line.qty <= room and lasts and line.orderid not in self.freed:
                 room -= line.qty
                 served.add(line.orderid)
         for line in self.stood:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from allocation.adapters import postgresql, sqlite
+from allocation.adapters import postgresql, postgresql_pages, sqlite
 from allocation.adapters.postgresql import PostgresSession, PostgresStore, _bounds, array_literal
 from allocation.adapters.sqlite import SqliteStore
 from allocation.domain.lines import Fit
@@ -154,12 +154,12 @@ POSTGRES_READS: dict[str, Callable[[str], tuple[str, tuple[Any, ...]]]] = {
     "read": lambda sku: (postgresql.READ, load_arguments(sku)),
     "batch": lambda sku: (postgresql.BATCH, (sku, f"{sku}-7")),
     "line": lambda sku: (postgresql.LINE, (sku, "o7")),
-    "newest_lines": lambda sku: (postgresql.NEWEST_LINES, (sku, f"{sku}-7", 99_999)),
-    "waiting_lines": lambda sku: (postgresql.WAITING_LINES, (sku, 0, *_bounds([Fit(1, date.max)]))),
-    "any_waiting": lambda sku: (postgresql.ANY_WAITING, (sku, *_bounds([NONE]))),
-    "late_lines": lambda sku: (postgresql.LATE_LINES, late_arguments(sku)),
-    "newest_lines_of": lambda sku: (postgresql.NEWEST_LINES_OF, (sku, f"{sku}-7", 99_999, 1)),
-    "waiting_lines_of": lambda sku: (postgresql.WAITING_LINES_OF, (sku, 0, *_bounds([Fit(1, date.max)]), 1)),
+    "newest_lines": lambda sku: (postgresql_pages.NEWEST_LINES, (sku, f"{sku}-7", 99_999)),
+    "waiting_lines": lambda sku: (postgresql_pages.WAITING_LINES, (sku, 0, *_bounds([Fit(1, date.max)]))),
+    "any_waiting": lambda sku: (postgresql_pages.ANY_WAITING, (sku, *_bounds([NONE]))),
+    "late_lines": lambda sku: (postgresql_pages.LATE_LINES, late_arguments(sku)),
+    "newest_lines_of": lambda sku: (postgresql_pages.NEWEST_LINES_OF, (sku, f"{sku}-7", 99_999, 1)),
+    "waiting_lines_of": lambda sku: (postgresql_pages.WAITING_LINES_OF, (sku, 0, *_bounds([Fit(1, date.max)]), 1)),
     "priorities_on": lambda sku: (postgresql.PRIORITIES_ON, (array_literal(UNUSUAL_PRIORITIES), sku, f"{sku}-7")),
     "priorities_waiting": lambda sku: (postgresql.PRIORITIES_WAITING, (array_literal(UNUSUAL_PRIORITIES), sku)),
 }

@@ -28,7 +28,7 @@ QUERIES: Mapping[str, str] = {
         "SELECT ref, sku, CAST(eta AS text), purchased_quantity, allocated_quantity,"
         " purchased_quantity - allocated_quantity, shipped_quantity, location, CAST(expires_on AS text), quarantine,"
         " CASE WHEN eta IS NULL THEN purchased_quantity ELSE 0 END,"
-        " CASE WHEN eta IS NULL THEN 0 ELSE purchased_quantity END, 0, 0, 1 = 2, 1 = 2"
+        " CASE WHEN eta IS NULL THEN 0 ELSE purchased_quantity END, 0, 0, 1 = 2, 1 = 2, NULL, 0"
         " FROM batches ORDER BY sku, ref"
     ),
     "allocations": (

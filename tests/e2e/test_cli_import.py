@@ -347,3 +347,37 @@ def _play(events: Path, database: Path) -> Done:
         cwd=Path(books.__file__).parents[1],
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_an_empty_eta_in_a_file_that_has_etas_is_asked_about(sqlite_url: str, tmp_path: Path) -> None:
+    rows = ["ref,sku,qty,eta,eta_unknown", "b1,RUG,1,,", "b2,RUG,1,2030-01-31,", "b3,RUG,1,,true", "b4,RUG,1, ,false"]
+    file, about = write(tmp_path / "batches.csv", rows), ("--type", "BatchCreated")
+    found = summary(file, *about, database=sqlite_url, code=5)
+    assert counts(found) == (4, 3, 0, 1)
+    told = json.loads(Path(found["refused_file"]).read_text())
+    assert (told["line"], told["reason"]) == (2, "The row has no ETA, and other rows of the file have one")
+    assert "--empty-eta" in told["cure"]
+    assert counts(summary(file, *about, "--empty-eta", "unknown", database=sqlite_url)) == (4, 1, 3, 0)
+    rows_stored = asyncio.run(select(make_url(sqlite_url), "SELECT ref, eta FROM batches"))
+    assert dict(rows_stored) == {"b1": "9999-12-31", "b2": "2030-01-31", "b3": "9999-12-31", "b4": None}
+
+
+@pytest.mark.parametrize("rows", [["b1,RUG,1,", "b2,RUG,1,"], []])
+def test_empty_etas_of_a_file_without_any_are_stock_in_the_warehouse(
+    sqlite_url: str, tmp_path: Path, rows: list[str]
+) -> None:
+    file = write(tmp_path / "batches.csv", ["ref,sku,qty,eta", *rows])
+    assert counts(summary(file, "--type", "BatchCreated", database=sqlite_url)) == (len(rows), len(rows), 0, 0)
+
+
+def test_an_empty_eta_can_be_said_to_be_in_the_warehouse(sqlite_url: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "batches.csv", ["ref,sku,qty,eta", "b1,RUG,1,", "b2,RUG,1,2030-01-31"])
+    assert counts(summary(file, "--type", "BatchCreated", "--empty-eta", "on-hand", database=sqlite_url)) == (
+        2,
+        2,
+        0,
+        0,
+    )
+    assert asyncio.run(select(make_url(sqlite_url), "SELECT eta FROM batches WHERE ref = 'b1'")) == [(None,)]
+    text = b"ref,sku,qty,eta\nb3,RUG,1,\nb4,RUG,1,2030-01-31\n"
+    assert counts(summary("-", "--type", "BatchCreated", database=sqlite_url, code=5, given=text)) == (2, 1, 0, 1)

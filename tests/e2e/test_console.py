@@ -212,3 +212,15 @@ def test_streams_end_when_the_server_stops(start_server: StartServer) -> None:
         assert server.process.wait(20) is not None
         assert time.monotonic() - began < 10
     assert server.errors() == []
+
+
+def test_a_retired_product_is_marked_and_hidden_by_default(server: Server) -> None:
+    sku, get = unique("RETIRED"), server.client.get
+    server.add_batch(unique("b"), sku, 1)
+    assert server.post("/retire_product", {"sku": sku}).status_code == 201
+    assert f">{sku}<" not in get("/console/products", params={"sort": "-sku"}).text
+    for filters in ({"q": sku}, {"only": "retired"}):
+        page = get("/console/products", params=filters).text
+        assert f">{sku}<" in page
+        assert ">retired</span>" in page
+    assert "takes no new lines" in get(f"/console/products/{sku}").text

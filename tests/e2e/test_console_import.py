@@ -157,3 +157,18 @@ def test_no_file_is_taken_from_forms_of_others(server: Server, visitor: httpx.Cl
             assert visitor.post(f"/console/imports{path}", data=data, headers=headers).status_code == 403
     assert page(visitor, id_)
     assert httpx.post(f"{server.url}/console/imports", data=token, files=files).status_code == 403
+
+
+def test_an_empty_eta_beside_others_is_asked_about(server: Server, visitor: httpx.Client) -> None:
+    ref, sku = unique("b"), unique("SKU")
+    id_ = choose(visitor, "batches.csv", f"ref,sku,qty,eta\n{ref},{sku},1,\n{unique('b')},{sku},1,2030-01-31\n")
+    columns = {f"column-{number}": name for number, name in enumerate(("ref", "sku", "qty", "eta"))}
+    assert "Stock without an ETA" in page(visitor, id_)
+    assert send(visitor, "/look", id=id_, type="BatchCreated", **columns).status_code == 303
+    assert "The row has no ETA, and other rows of the file have one" in page(visitor, id_)
+    looked = send(visitor, "/look", id=id_, type="BatchCreated", **columns, **{"empty-eta": "unknown"})
+    assert looked.status_code == 303
+    assert 'value="unknown" selected' in page(visitor, id_)
+    assert send(visitor, "/run", id=id_).status_code == 303
+    assert figures(wait_until_done(visitor, id_))["Taken"] == "2"
+    assert server.get(f"/batches/{ref}")["eta_unknown"] is True

@@ -259,3 +259,21 @@ def test_a_product_and_a_batch_tell_what_is_held_late_shipped_and_not_for_sale(
     ]
     server.post("/quarantine_batch", {"ref": life["home"], "reason": "damp", "keep_lines": True})
     assert server.get(f"/batches/{life['home']}")["quarantine"] == "damp"
+
+
+def test_retired_products_are_listed_when_they_are_asked_for(server: Server) -> None:
+    sku = unique("RETIRED")
+    server.add_batch(unique("b"), sku, 1)
+    assert server.post("/retire_product", {"sku": sku}).status_code == 201
+
+    def listed(**parameters: str) -> list[bool]:
+        pages = server.pages("/products", "after", **parameters)
+        return [each["retired"] for page in pages for each in page["products"] if each["sku"] == sku]
+
+    assert listed() == []
+    assert listed(retired="false") == []
+    assert listed(retired="true") == [True]
+    assert server.get(f"/products/{sku}")["retired"] is True
+    assert server.client.get("/products", params={"retired": "maybe"}).json()["message"] == "retired is 'maybe'"
+    assert server.post("/reinstate_product", {"sku": sku}).status_code == 201
+    assert listed() == [False]

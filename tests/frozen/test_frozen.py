@@ -169,3 +169,32 @@ def test_it_takes_new_messages(released: Released, server: Server) -> None:
     changed = server.post("/change_batch_quantity", {"ref": "new-1", "qty": 10})
     assert [move["orderid"] for move in changed.json()["moved"]] == ["new"]
     assert_books_are_right(released)
+
+
+STOCK_PLAY: Sequence[tuple[str, dict[str, Any]]] = (
+    ("/receive_batch", {"ref": "settee-4", "qty": 3}),
+    ("/receive_batch", {"ref": "settee-4", "qty": 2, "quarantine": "wet"}),
+    ("/count_batch", {"ref": "settee-4", "on_hand": 6, "reason": "found", "counted_at": "2026-02-01T12:00:00Z"}),
+    ("/adjust_batch", {"ref": "settee-4", "by": -1, "reason": "lost"}),
+    ("/correct_batch", {"ref": "settee-4", "delivery": "po-1", "location": "OSLO", "expires_on": "2030-01-31"}),
+    ("/transfer_stock", {"ref": "settee-4", "to_location": "LYON", "qty": 1}),
+    ("/change_delivery_eta", {"delivery": "po-1", "eta": "2029-01-15"}),
+    ("/undo_receipt", {"ref": "settee-4", "qty": 1}),
+    ("/undo_receipt", {"ref": "settee-4"}),
+    ("/receive_delivery", {"delivery": "po-1"}),
+    ("/release_batch", {"ref": "settee-4"}),
+    ("/add_batch", {"ref": "new-2", "sku": "SETTEE", "qty": 9, "eta_unknown": True, "delivery": "po-1"}),
+    ("/receive_batch", {"ref": "new-2", "qty": 9, "quarantine": "wet"}),
+    ("/ship_line", {"orderid": "o1", "sku": "SETTEE"}),
+    ("/return_line", {"orderid": "o1", "sku": "SETTEE", "disposition": "inspect"}),
+    ("/retire_product", {"sku": "SETTEE"}),
+    ("/reinstate_product", {"sku": "SETTEE"}),
+)
+
+
+def test_it_takes_every_message_about_stock(released: Released, server: Server) -> None:
+    for path, body in STOCK_PLAY:
+        answer = server.post(path, body)
+        assert answer.status_code == 201, (path, answer.text)
+    assert server.get("/batches/settee-4")["eta"] is None
+    assert_books_are_right(released)

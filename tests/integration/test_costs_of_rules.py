@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from types import FrameType
 from typing import Any
@@ -45,7 +45,7 @@ def day(number: int) -> date:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """The number of lines read from storage in pages, by method."""
     rows = Counter[str]()
 

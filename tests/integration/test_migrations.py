@@ -28,9 +28,15 @@ from allocation.adapters.database import is_sqlite, parse_url, postgres_engine, 
 from allocation.adapters.migrate import MIGRATIONS, DatabaseTooNew, migrate
 from allocation.adapters.migrations import HEAD
 from allocation.adapters.outbox import Outbox
+from allocation.domain.errors import NothingDue
+from allocation.domain.events import BatchCounted, BatchReceived, ReceiptUndone
 from allocation.service_layer.delivering.effects import Delivery
 from allocation.service_layer.delivering.leases import PARTITIONS
+from allocation.service_layer.messages import Outcome
 from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.writing.writer import Writer
+from tests.builders import handle_together, message
+from tests.integration.test_promises import kept_at, work_at
 from tests.servers import PostgresServer
 
 T = TypeVar("T")
@@ -258,6 +264,40 @@ def test_closed_lines_of_an_older_revision_were_closed_when_last_spoken_of(
         ("o1", 4, "b1", 2, "shipped", datetime(2026, 1, 12, 12, tzinfo=UTC)),
         ("o2", 1, None, 3, None, None),
     ]
+
+
+def test_a_receipt_of_an_older_revision_closed_the_rest(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten of fifty arrived; a message about the batch is taken as if it had been received so today."""
+    told = [
+        ("BatchCreated", "NULL", '{"ref":"b1","sku":"CHAIR","qty":50,"eta":"2026-03-01"}'),
+        ("AllocationRequired", "'o1'", '{"orderid":"o1","sku":"CHAIR","qty":8}'),
+        ("Allocated", "'o1'", '{"orderid":"o1","sku":"CHAIR","qty":8,"batchref":"b1"}'),
+        ("BatchReceived", "NULL", '{"ref":"b1","qty":10}'),
+    ]
+    rows = [
+        f"('m{number}', 0, '{kind}', 'CHAIR', {orderid}, '{body}', 'test', '2026-01-31T12:00:00+00:00')"
+        for number, (kind, orderid, body) in enumerate(told)
+    ]
+    columns = "correlation_id, step, type, sku, orderid, body, actor, recorded_at"
+    batch = "ref, sku, eta, purchased_quantity, allocated_quantity, position, initial_quantity, initial_eta"
+    inserts = [
+        "INSERT INTO products (sku, version_number, waiting_lines) VALUES ('CHAIR', 3, 0)",
+        f"INSERT INTO batches ({batch}) VALUES ('b1', 'CHAIR', NULL, 10, 8, 1, 50, '2026-03-01')",
+        "INSERT INTO order_lines (orderid, sku, qty, batchref, position) VALUES ('o1', 'CHAIR', 8, 'b1', 2)",
+        f"INSERT INTO ledger ({columns}) VALUES {', '.join(rows)}",
+    ]
+    migrate_with(url, "0007", inserts, monkeypatch)
+    assert kept_at(url.render_as_string(hide_password=False)).batches[0][:5] == ("b1", "CHAIR", None, 10, 8)
+
+    async def work(writer: Writer) -> list[Outcome | Exception]:
+        count = BatchCounted("b1", 9, counted_at=datetime(2026, 1, 31, 13, tzinfo=UTC))
+        undone, nothing = ReceiptUndone("b1", 2), BatchReceived("b1", 3)
+        return [*await handle_together(writer, *map(message, (count, undone, nothing, nothing)))]
+
+    *taken, refused = asyncio.run(work_at(url.render_as_string(hide_password=False), work))
+    assert [each.result for each in taken] == ["b1"] * 3
+    assert isinstance(refused, NothingDue)
+    assert kept_at(url.render_as_string(hide_password=False)).batches[0][2:5] == (None, 10, 8)
 
 
 def migrate_with(url: URL, revision: str, inserts: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch and its counters."""
+    """A batch and its counters: the shipped quantity is part of the allocated one, as in the database."""
 
     ref: str
     sku: str

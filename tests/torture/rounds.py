@@ -79,7 +79,8 @@ def _read(port: int, database_url: str) -> Stored:
         for sku in [product["sku"] for page in _pages(client, "/products", "after") for product in page["products"]]:
             for page in _pages(client, f"/products/{sku}", "batches_after"):
                 for each in page["batches"]:
-                    batches.append(Batch(each["batchref"], sku, each["purchased_quantity"], each["allocated_quantity"]))
+                    held = each["allocated_quantity"] + each["shipped_quantity"]
+                    batches.append(Batch(each["batchref"], sku, each["purchased_quantity"], held))
                     lines += _lines_of(client, each["batchref"], sku)
             for page in _pages(client, f"/products/{sku}", "waiting_after"):
                 lines += [Line(each["orderid"], sku, each["qty"], None, each["state"]) for each in page["waiting"]]

@@ -9,7 +9,16 @@ from typing import TypeVar
 
 from allocation.adapters.memory import MemoryStore
 from allocation.domain.lines import Fit, Miscount, Today
-from allocation.service_layer.writing.store import BatchRow, Changes, LineRow, Loaded, Session, StoreUnavailable, Wanted
+from allocation.service_layer.writing.store import (
+    BatchRow,
+    Changes,
+    LineRow,
+    Loaded,
+    Session,
+    StoreUnavailable,
+    TimedRow,
+    Wanted,
+)
 
 T = TypeVar("T")
 
@@ -61,6 +70,18 @@ class WatchedSession:
     def miscounts(self, sku: str) -> Sequence[Miscount]:
         self._calls["miscounts"] += 1
         return self._session.miscounts(sku)
+
+    def delivered(self, delivery: str) -> Sequence[tuple[str, str]]:
+        self._calls["delivered"] += 1
+        return self._session.delivered(delivery)
+
+    def stock_told(self, sku: str) -> Sequence[TimedRow]:
+        self._calls["stock_told"] += 1
+        return self._session.stock_told(sku)
+
+    def told_before(self, sku: str, position: int | None) -> Sequence[TimedRow]:
+        self._calls["told_before"] += 1
+        return self._session.told_before(sku, position)
 
     def save(self, changes: Changes) -> None:
         self._calls["save"] += 1

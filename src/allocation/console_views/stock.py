@@ -22,7 +22,7 @@ WINDOW = 20_000  # products examined for one page, with any filter
 WAITING_WINDOW = 2_000  # the same for products with waiting lines, which are found one by one
 MOST_WAITING = 2_000  # products with waiting lines that are sorted by their number
 
-Only = Literal["", "waiting", "short", "late", "overdue", "blocked"]
+Only = Literal["", "waiting", "short", "late", "overdue", "blocked", "retired"]
 Sort = Literal["sku", "-sku", "waiting"]
 
 
@@ -31,6 +31,7 @@ class ProductRow(NamedTuple):
 
     sku: str
     waiting_lines: int
+    retired: bool
     stock: Total
 
 
@@ -125,7 +126,8 @@ def products(  # noqa: PLR0913 - the filters of the list
     """Products whose SKU begins with ``search``, or contains it (``anywhere``), in upper or lower case.
 
     ``waiting``: with waiting lines; ``short``: with nothing available; ``late``: with a late line; ``overdue``: with
-    stock that is overdue; ``blocked``: with stock on hand that must not be sold.
+    stock that is overdue; ``blocked``: with stock on hand that must not be sold; ``retired``: not sold any more.
+    Retired products are left out where nothing is searched for, and among those without stock.
     """
     asked = _Asked(search, anywhere, only, sort, after)
     window = asked.window(limit + 1)
@@ -189,13 +191,13 @@ _PARTS = (
     .bindparams(bindparam("orderids", expanding=True), bindparam("skus", expanding=True))
     .columns(eta=Date, need_by=Date, expires_on=Date)
 )
-_ALL = "SELECT sku, waiting_lines FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
+_ALL = "SELECT sku, waiting_lines, retired FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
 _WAITING = """
-    {steps} SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines
-    FROM steps WHERE sku IS NOT NULL LIMIT :window
+    {steps} SELECT products.sku, waiting_lines, retired
+    FROM steps JOIN products ON products.sku = steps.sku LIMIT :window
 """
 _MOST_WAITING = """
-    SELECT sku, waiting_lines FROM ({waiting}) AS counted
+    SELECT sku, waiting_lines, retired FROM ({waiting}) AS counted
     WHERE {matches} AND (:after = '' OR (-waiting_lines, sku) > (
         SELECT -last.waiting_lines, last.sku FROM products AS last WHERE last.sku = :after
     )) ORDER BY waiting_lines DESC, sku LIMIT :limit
@@ -209,6 +211,7 @@ _CONDITIONS: Mapping[Only, str] = {
     "late": f" AND (SELECT 1 {LATE} AND lines.sku = looked.sku LIMIT 1) = 1",
     "overdue": f" AND ({_OF_PRODUCT} AND {IS_OVERDUE} LIMIT 1) = 1",
     "blocked": f" AND ({_OF_PRODUCT} AND {HAS_BLOCKED} LIMIT 1) = 1",
+    "retired": " AND retired = TRUE",
 }
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -243,7 +246,7 @@ class _Asked(NamedTuple):
         conditions = (
             f"{self._bounds} AND {self._matches}{_CONDITIONS[self.only]} ORDER BY sku {self._direction} LIMIT :limit"
         )
-        return f"SELECT sku, waiting_lines FROM ({looked_at}) AS looked WHERE {conditions}"
+        return f"SELECT sku, waiting_lines, retired FROM ({looked_at}) AS looked WHERE {conditions}"
 
     def looked_at(self) -> str:
         """The products that are looked at, in order."""
@@ -251,7 +254,7 @@ class _Asked(NamedTuple):
         if self.only == "waiting":
             return self._waiting(bounds)
         if not self.search or self.anywhere:
-            return _ALL.format(bounds=bounds, direction=self._direction)
+            return _ALL.format(bounds=bounds + self._sold, direction=self._direction)
         parts = []
         for number, _ in enumerate(self._spellings):
             of_part = f"sku >= :from_{number} AND sku < :to_{number}"  # one bound at each end: more hide the nearer one
@@ -284,6 +287,10 @@ class _Asked(NamedTuple):
     def _bounds(self) -> str:
         return f"sku {'<' if self.sort == '-sku' else '>'} :after" if self.after else "sku > ''"
 
+    @property
+    def _sold(self) -> str:
+        return " AND retired IS NOT TRUE" if self.only in {"", "short"} and not self.search else ""
+
     def _waiting(self, bounds: str) -> str:
         return _WAITING.format(steps=steps(bounds, descending=self.sort == "-sku"))
 
@@ -295,4 +302,4 @@ def _prepared(statement: str, connection: Connection) -> TextClause:
 
 def _with_stock(connection: Connection, rows: Sequence[Any], today: Today) -> Sequence[ProductRow]:
     stock = totals_of(connection, [row.sku for row in rows], today)
-    return [ProductRow(row.sku, row.waiting_lines, stock.get(row.sku, Total())) for row in rows]
+    return [ProductRow(row.sku, row.waiting_lines, bool(row.retired), stock.get(row.sku, Total())) for row in rows]

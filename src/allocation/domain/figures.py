@@ -7,10 +7,9 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from allocation.domain.lines import Today
+from allocation.domain.rules import OVER, QUARANTINED
 from allocation.domain.stock import Source, Stock
 
-QUARANTINED: Final = "quarantined"
-EXPIRED: Final = "expired"
 OVERDUE: Final = "overdue"
 DAY_UNKNOWN: Final = "day unknown"
 IN_INSPECTION: Final = "in inspection"
@@ -105,7 +104,7 @@ def marks(
     """The words by which every list tells stock that is not as it should be."""
     words = {
         QUARANTINED: quarantined,
-        EXPIRED: expired,
+        OVER: expired,
         IN_INSPECTION: inspected,
         OVERDUE: overdue,
         DAY_UNKNOWN: eta_unknown,

@@ -152,3 +152,24 @@ class OneOf:
         if value not in self.values:
             raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {', '.join(self.values)}.")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A parameter that is true or false."""
+
+    name: str
+    about: str
+
+    def parse(self, value: str) -> bool:
+        if value not in {"true", "false"}:
+            raise InvalidMessage(f"{self.name} is {ascii(value)[:60]}", f"{self.name} takes {self.rule}.")
+        return value == "true"
+
+    @property
+    def rule(self) -> str:
+        return "true or false"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "boolean", "default": False}

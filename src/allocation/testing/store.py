@@ -365,7 +365,7 @@ class StoreCompliance:
         with self.opened() as kept:
             kept.save(new_products=[product()], new_batches=[whole, parts], new_lines=lines)
             for rewritten in ([], ["parts"]):
-                found = kept.late(today, [Fit(6, day)], (-10, 0), rewritten)
+                found = kept.late(today, [Fit(6, day)], (-10, 0), *rewritten)
                 assert [row.orderid for row in found] == ["whole-True", "whole-None", "parts-None"]
 
     def test_the_batches_of_a_delivery_are_found_with_their_products(self) -> None:

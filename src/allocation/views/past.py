@@ -83,6 +83,7 @@ def _product(product: PastProduct, today: Today, usual_rules: Rules) -> ProductD
         product.sku,
         *in_sum(figures(batch, today) for batch in batches),
         len(waiting),
+        product.books.retired,
         [StockedBatch(batch.reference, *_stock(batch, today)) for batch in batches],
         None,
         waiting,

@@ -23,7 +23,8 @@ from allocation.views.paging import DEFAULT_PAGE, MAX_COUNTED, MAX_POSITION, day
 class ProductSummary(msgspec.Struct):
     """A product's stock over all its batches, and how many lines wait for more.
 
-    The quantities are those of each batch, summed up; the allocated quantity is not shipped yet.
+    The quantities are those of each batch, summed up; the allocated quantity is not shipped yet. A ``retired`` product
+    takes no new lines.
     """
 
     sku: str
@@ -36,6 +37,7 @@ class ProductSummary(msgspec.Struct):
     overdue_quantity: int
     shipped_quantity: int
     waiting_lines: int
+    retired: bool
 
 
 class Products(msgspec.Struct):
@@ -107,11 +109,17 @@ class BatchDetail(StockedBatch, kw_only=True):
     next_before: int | None
 
 
-def products(connection: Connection, today: Today, *, after: str = "", limit: int = DEFAULT_PAGE) -> Products:
-    """A page of the products."""
-    rows, more = page_of(connection, f"{_PRODUCTS} WHERE sku > :after ORDER BY sku", limit, after=after)
+def products(
+    connection: Connection, today: Today, *, after: str = "", retired: bool = False, limit: int = DEFAULT_PAGE
+) -> Products:
+    """A page of the products; with ``retired`` also the retired ones."""
+    which = "" if retired else " AND retired IS NOT TRUE"
+    rows, more = page_of(connection, f"{_PRODUCTS} WHERE sku > :after{which} ORDER BY sku", limit, after=after)
     totals = totals_of(connection, [row.sku for row in rows], today)
-    found = [ProductSummary(sku, *totals.get(sku, Total()).figures, waiting) for sku, waiting in rows]
+    found = [
+        ProductSummary(sku, *totals.get(sku, Total()).figures, waiting, bool(is_retired))
+        for sku, waiting, is_retired in rows
+    ]
     return Products(found, found[-1].sku if more else None)
 
 
@@ -125,8 +133,8 @@ def product(
     limit: int = DEFAULT_PAGE,
 ) -> ProductDetail:
     """A product with a page of its batches and one of its waiting lines; raises `UnknownSku`."""
-    waiting_lines = connection.execute(text(_WAITING_NUMBER), {"sku": sku}).scalar_one_or_none()
-    if waiting_lines is None:
+    counted = connection.execute(text(_WAITING_NUMBER), {"sku": sku}).one_or_none()
+    if counted is None:
         raise unknown_sku(connection, sku)
     batches_from = _BATCHES_FROM if batches_after else _BATCHES
     about = {"sku": sku, "after": batches_after, **days_of(today)}
@@ -140,7 +148,8 @@ def product(
     return ProductDetail(
         sku,
         *totals_of(connection, [sku], today).get(sku, Total()).figures,
-        waiting_lines,
+        counted.waiting_lines,
+        bool(counted.retired),
         batches,
         batches[-1].batchref if more_batches else None,
         waiting,
@@ -189,8 +198,8 @@ def _told(row: Sequence[Any]) -> Sequence[Any]:
 _BATCH_COLUMNS = (
     f"ref, eta, {COLUMNS}, location, expires_on, quarantine, {IS_EXPIRED} AS expired, delivery, inspect_quantity"
 )
-_PRODUCTS = "SELECT sku, waiting_lines FROM products"
-_WAITING_NUMBER = "SELECT waiting_lines FROM products WHERE sku = :sku"
+_PRODUCTS = "SELECT sku, waiting_lines, retired FROM products"
+_WAITING_NUMBER = "SELECT waiting_lines, retired FROM products WHERE sku = :sku"
 _BATCH = f"SELECT {_BATCH_COLUMNS}, sku FROM batches WHERE ref = :ref"  # noqa: S608 - a constant
 # By preference, as lines are allocated: the warehouse first, then by ETA.
 _BATCHES = (

@@ -16,7 +16,17 @@ from allocation.entrypoints.cli.dead_letters import dead_letters
 from allocation.entrypoints.cli.exits import DONE, EXIT_CODES, INTERRUPTED, UsageError, log_to_stderr
 from allocation.entrypoints.cli.exits import explain as explain_error
 from allocation.entrypoints.cli.groups import GroupedCommands
-from allocation.entrypoints.cli.options import AsJson, DatabaseUrl, DryRun, Format, Past, What, dashed, settings_for
+from allocation.entrypoints.cli.options import (
+    AsJson,
+    DatabaseUrl,
+    DryRun,
+    EmptyEta,
+    Format,
+    Past,
+    What,
+    dashed,
+    settings_for,
+)
 from allocation.entrypoints.cli.sending import add_commands
 from allocation.entrypoints.cli.webhooks import webhooks
 
@@ -95,6 +105,10 @@ def import_(  # noqa: PLR0913 - the options of a command
     label: Annotated[
         str, typer.Option(help="Lines imported before under another label count as new lines.", show_default=False)
     ] = "",
+    empty_eta: Annotated[
+        EmptyEta | None,
+        typer.Option(help="Stock without an ETA in a file that has ETAs; default: its rows are refused."),
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Show the result, and import nothing.")] = False,
     as_json: AsJson = False,
     database: DatabaseUrl = None,
@@ -106,7 +120,8 @@ def import_(  # noqa: PLR0913 - the options of a command
     """
     from allocation.entrypoints.cli.importing import Request, import_files
 
-    return import_files(settings_for(database), Request(files, type_, refused, label, as_json, preview))
+    request = Request(files, type_, refused, label, as_json, preview, empty_eta.value if empty_eta else None)
+    return import_files(settings_for(database), request)
 
 
 @app.command()

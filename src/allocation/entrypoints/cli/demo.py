@@ -24,6 +24,7 @@ from rich.console import Console
 from allocation.config import PREFIX
 from allocation.entrypoints.cli.exits import DONE, complain
 from allocation.entrypoints.cli.output import console, table
+from allocation.entrypoints.cli.showing import USUAL
 from allocation.entrypoints.cli.stories import Step, Story, stories
 from allocation.entrypoints.refusals import EXIT_FAILURE
 
@@ -202,11 +203,11 @@ def _show_stock(sku: str, service: Service, out: Console) -> None:
         (
             batch["batchref"],
             batch["eta"] or "in the warehouse",
-            *(batch[f"{each}_quantity"] for each in ("purchased", "allocated", "available")),
+            *(batch[field] for field in USUAL.values()),
         )
         for batch in product["batches"]
     ]
-    out.print(table(f"Batches of {sku}", ("batch", "due", "purchased", "allocated", "available"), rows))
+    out.print(table(f"Batches of {sku}", ("batch", "due", *USUAL), rows))
 
 
 def _wait_for_mails(sku: str, service: Service) -> None:

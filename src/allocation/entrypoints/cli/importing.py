@@ -36,7 +36,10 @@ MAX_GROUP = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The files to import, and the options. ``type`` is the event type of CSV rows; without it lines are JSON."""
+    """The files to import, and the options. ``type`` is the event type of CSV rows; without it lines are JSON.
+
+    ``empty_eta`` is the meaning of an empty ETA in a file that has ETAs; None: such rows are refused.
+    """
 
     files: Sequence[str]
     type: str | None = None
@@ -44,6 +47,7 @@ class Request:
     label: str = ""
     as_json: bool = False
     preview: bool = False
+    empty_eta: str | None = None
 
 
 def import_files(settings: Settings, request: Request) -> int:
@@ -110,7 +114,7 @@ async def _read_all(request: Request, kind: type[Event] | None) -> Reading:
 def _reader(file: BinaryIO, request: Request, kind: type[Event] | None, who: str) -> AsyncIterator[Iterator[Item]]:
     if kind is None:
         return read_json_lines(file, request.label, who)
-    return read_csv(file, kind, request.label, actor=who)
+    return read_csv(file, kind, request.label, actor=who, empty_eta=request.empty_eta)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,13 @@ class Past(StrEnum):
     SHOW = "show"
 
 
+class EmptyEta(StrEnum):
+    """The meaning of an empty ETA."""
+
+    ON_HAND = "on-hand"
+    UNKNOWN = "unknown"
+
+
 class Format(StrEnum):
     """How exported rows are written."""
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from allocation import views
 from allocation.config import Settings
-from allocation.domain.figures import QUARANTINED
 from allocation.domain.lines import ALLOCATED, WAITING
+from allocation.domain.rules import QUARANTINED
 from allocation.entrypoints.cli.exits import DONE, UNKNOWN, complain
 from allocation.entrypoints.cli.output import console, table
 from allocation.entrypoints.cli.reading import read, today_of
@@ -72,7 +72,8 @@ def tables(name: str, found: Found) -> list[Table]:
 
 def _product_tables(product: views.ProductDetail) -> list[Table]:
     caption = MORE if product.next_batches_after is not None else ""
-    about = [f"rules: {_as_rules(product.rules)}"] if product.rules else []
+    about = ["retired: it takes no new order lines"] if product.retired else []
+    about += [f"rules: {_as_rules(product.rules)}"] if product.rules else []
     about += [f"held: {product.held_quantity:,}"] if product.held_quantity else []
     about += [f"late lines: {product.late_lines:,}"] if product.late_lines else []
     tables = [_batch_table(f"Product {product.sku}", product.batches, "; ".join([*about, *filter(None, [caption])]))]

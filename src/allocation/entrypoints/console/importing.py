@@ -12,6 +12,7 @@ from allocation.entrypoints.console.imports import MAX_FILE_BYTES, Import, too_l
 from allocation.entrypoints.console.protection import checked_form, checked_upload, token_of
 from allocation.entrypoints.console.rendering import url
 from allocation.entrypoints.console.site import Site
+from allocation.entrypoints.intake.lines import EMPTY_ETAS
 from allocation.entrypoints.refusals import UnknownImport
 
 SEE_OTHER = 303
@@ -46,7 +47,7 @@ class _ImportForms:
         form = await checked_form(request)
         found = self._own(request, form)
         columns = [form.get(f"{COLUMN}{number}", "") for number, _ in enumerate(found.header)]
-        await self._imports.look(found, form.get("type", ""), columns)
+        await self._imports.look(found, form.get("type", ""), columns, _empty_eta(form))
         return _to(found)
 
     async def run(self, request: Request) -> Response:
@@ -69,6 +70,12 @@ class _ImportForms:
         if found.owner != token_of(request):
             raise UnknownImport
         return found
+
+
+def _empty_eta(form: Mapping[str, str]) -> str | None:
+    """The meaning of an empty ETA; None: such rows are refused."""
+    chosen = form.get("empty-eta", "")
+    return chosen if chosen in EMPTY_ETAS else None
 
 
 def _to(found: Import) -> Response:

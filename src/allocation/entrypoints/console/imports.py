@@ -74,6 +74,7 @@ class Import:
     header: Sequence[str]
     kind: type[Event] | None = None
     columns: Sequence[str] = ()
+    empty_eta: str | None = None
     dry_run: DryRun | None = None
     count: Count | None = None
     read: int = 0
@@ -113,7 +114,11 @@ class Import:
         self.read += sum(len(line.text) + 1 for line, _ in results)
 
     def lines(self, file: BinaryIO) -> AsyncGenerator[Iterator[Item]]:
-        reader = read_csv(file, self.kind, "", self.columns) if self.kind else read_json_lines(file, "")
+        reader = (
+            read_csv(file, self.kind, "", self.columns, empty_eta=self.empty_eta)
+            if self.kind
+            else read_json_lines(file, "")
+        )
         return cast("AsyncGenerator[Iterator[Item]]", reader)
 
 
@@ -149,10 +154,11 @@ class Imports:
             del self._imports[dropped.id]
             dropped.folder.cleanup()
 
-    async def look(self, at: Import, type_: str, columns: Sequence[str]) -> None:
+    async def look(self, at: Import, type_: str, columns: Sequence[str], empty_eta: str | None = None) -> None:
         """Do the dry run. Raises `InvalidMessage` if the columns are not those of the event."""
         if at.count is not None:
             raise ImportUnderWay(f"{at.name} is imported", "Choose the file again for a new dry run.")
+        at.empty_eta = empty_eta
         at.kind, at.columns, at.dry_run = incoming(type_) if at.is_csv else None, columns, None
         read, more = await self._read(at)
         lines, items = [line for line, _ in read], [item for _, item in read]

@@ -280,7 +280,7 @@ PAGES: Sequence[Page] = (
         ("list",),
         (
             Text("q", "The beginning of the SKU", is_typed=True),
-            OneOf("only", ("waiting", "short", "late", "overdue", "blocked")),
+            OneOf("only", ("waiting", "short", "late", "overdue", "blocked", "retired")),
             OneOf("sort", ("sku", "-sku", "waiting")),
             OneOf("match", ("anywhere",)),
             Text("after", "Begin after this SKU"),

@@ -38,6 +38,11 @@ EXAMPLES: Mapping[str, Any] = {
     "orderid": "order-1",
     "qty": 100,
     "eta": "2027-01-31",
+    "delivery": "PO-4711",
+    "on_hand": 24,
+    "by": -2,
+    "reason": "damaged",
+    "to_location": "OSLO",
 }
 
 Schema = dict[str, Any]

@@ -29,12 +29,12 @@ from allocation.domain.errors import (
 from allocation.domain.fields import MAX_QUANTITY, cleaned
 from allocation.entrypoints import webhooks
 from allocation.entrypoints.http.responses import json_response, problem_response
-from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Age, Day, Number, Text, Texts
+from allocation.entrypoints.parameters import FIRST, LAST, MAX_ID_LENGTH, Age, Day, Number, Switch, Text, Texts
 from allocation.views.availability import MAX_SKUS, availabilities, availability
 from allocation.views.cascade import cascade
 from allocation.views.explain import explain
 
-Parameter = Text | Number | Age | Day | Texts
+Parameter = Text | Number | Age | Day | Texts | Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ READS: Sequence[Read] = (
     ),
     Read(
         "/products",
-        "All products",
+        "All products, without the retired ones",
         views.products,
-        (Text("after", "Begin after this SKU"), LIMIT),
+        (Text("after", "Begin after this SKU"), Switch("retired", "Whether retired products are listed, too"), LIMIT),
         knows_today=True,
     ),
     Read(

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from allocation.domain.errors import InvalidMessage, Refusal
-from allocation.domain.events import Event
+from allocation.domain.events import BatchCreated, Event
 from allocation.domain.fields import cleaned
 from allocation.entrypoints.intake.texts import event_from_texts
 from allocation.service_layer.messages import Message, check_key, decode_typed, field_rules
@@ -27,6 +27,9 @@ CHUNK_ROWS = 5_000
 MAX_LINE_BYTES = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 ID = "id"  # the member or column of the sender's own message id
+ETA, ETA_UNKNOWN = "eta", "eta_unknown"  # the columns of a batch's ETA
+ON_HAND, UNKNOWN = "on-hand", "unknown"
+EMPTY_ETAS = (ON_HAND, UNKNOWN)
 
 
 class Line(NamedTuple):
@@ -112,20 +115,39 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[list[bytes]]:
 
 
 async def read_csv(
-    file: BinaryIO, kind: type[Event], label: str, names: Sequence[str] | None = None, *, actor: str = ACTOR
+    file: BinaryIO,
+    kind: type[Event],
+    label: str,
+    names: Sequence[str] | None = None,
+    *,
+    actor: str = ACTOR,
+    empty_eta: str | None = None,
 ) -> AsyncIterator[Iterator[Item]]:
     """The events, all of one kind, of a CSV file whose header names their fields, and ``id`` if senders chose ids.
 
     ``names`` replace those of the header; a column whose name is empty is left out. Raises `InvalidMessage` for names
-    that do not fit the event.
+    that do not fit the event. ``empty_eta`` is the meaning of a batch without an ETA in a file that has ETAs, one of
+    `EMPTY_ETAS`; without it such a row is refused.
     """
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         rows = _csv_rows(text)
         header = await asyncio.to_thread(next, rows, None)
         columns = _checked_header(kind, [] if header is None else header.cells, names)
+        if has_empty_etas(kind, columns) and empty_eta is None and text.seekable():
+            if not await asyncio.to_thread(_has_etas, rows, columns.index(ETA)):
+                empty_eta = ON_HAND
+            text.seek(0)
+            rows = _csv_rows(text)
+            next(rows)
+        about = _About(kind, columns, actor, empty_eta)
         fingerprint = Fingerprint(f"{label}\n{kind.__name__}\n{','.join(columns)}")
         while chunk := await asyncio.to_thread(lambda: list(islice(rows, CHUNK_ROWS))):
-            yield _csv_items(chunk, kind, columns, fingerprint, actor)
+            yield _csv_items(chunk, about, fingerprint)
+
+
+def has_empty_etas(kind: type[Event] | None, columns: Sequence[str]) -> bool:
+    """Whether rows of such a file may leave the ETA of a batch empty."""
+    return kind is BatchCreated and ETA in columns
 
 
 def csv_header(file: BinaryIO) -> Sequence[str]:
@@ -139,6 +161,19 @@ class _Row(NamedTuple):
     number: int
     cells: list[str]
     error: str = ""
+
+
+class _About(NamedTuple):
+    """The kind and the fields of the rows, their sender, and the meaning of an empty ETA."""
+
+    kind: type[Event]
+    columns: Sequence[str]
+    actor: str
+    empty_eta: str | None
+
+
+def _has_etas(rows: Iterator[_Row], column: int) -> bool:
+    return any(len(row.cells) > column and cleaned(row.cells[column]) for row in rows)
 
 
 def _csv_rows(text: io.TextIOWrapper) -> Iterator[_Row]:
@@ -168,31 +203,43 @@ def _checked_header(kind: type[Event], cells: Sequence[str], names: Sequence[str
     return columns
 
 
-def _csv_items(
-    rows: Sequence[_Row], kind: type[Event], columns: Sequence[str], fingerprint: Fingerprint, actor: str
-) -> Iterator[Item]:
+def _csv_items(rows: Sequence[_Row], about: _About, fingerprint: Fingerprint) -> Iterator[Item]:
     for row in rows:
         if not row.cells and not row.error:
             continue
         text = _as_csv(row.cells)
         id_ = fingerprint.add(text)
         try:
-            message = _csv_message(row, kind, columns, id_, actor)
+            message = _csv_message(row, about, id_)
         except InvalidMessage as refusal:
             yield Line(row.number, text, None), refusal
         else:
             yield Line(row.number, text, message), message
 
 
-def _csv_message(row: _Row, kind: type[Event], columns: Sequence[str], id_: str, actor: str) -> Message:
+def _csv_message(row: _Row, about: _About, id_: str) -> Message:
     if row.error:
         raise InvalidMessage(f"Not valid CSV: {row.error}", "Put cells with commas or quotes between double quotes.")
-    if len(row.cells) != len(columns):
-        raise InvalidMessage(f"{len(row.cells)} cells under a header of {len(columns)}", "Give each column its cell.")
-    texts = {name: cell for name, cell in zip(columns, row.cells, strict=True) if name}
+    if len(row.cells) != len(about.columns):
+        raise InvalidMessage(
+            f"{len(row.cells)} cells under a header of {len(about.columns)}", "Give each column its cell."
+        )
+    texts = {name: cleaned(cell) for name, cell in zip(about.columns, row.cells, strict=True) if name}
     own = texts.pop(ID, "")
-    event = event_from_texts(kind, {name: cleaned(text) for name, text in texts.items()})
-    return Message(event, check_key(own) if own else id_, actor, keyed=True)
+    if has_empty_etas(about.kind, about.columns) and not texts[ETA] and not texts.get(ETA_UNKNOWN):
+        texts |= _empty_eta(about.empty_eta)
+    return Message(event_from_texts(about.kind, texts), check_key(own) if own else id_, about.actor, keyed=True)
+
+
+def _empty_eta(meaning: str | None) -> dict[str, str]:
+    """The field that says what an empty ETA means; raises `InvalidMessage` if nobody said it."""
+    if meaning is None:
+        raise InvalidMessage(
+            "The row has no ETA, and other rows of the file have one",
+            "Set eta_unknown to true if the day is unknown, or to false if the stock is in the warehouse."
+            " Or say once for the file how to read an empty ETA (--empty-eta).",
+        )
+    return {ETA_UNKNOWN: "true"} if meaning == UNKNOWN else {}
 
 
 def _as_csv(cells: Sequence[str]) -> bytes:

@@ -21,7 +21,7 @@ def upgrade() -> None:
     op.add_column("products", sa.Column("retired", sa.Boolean))
     op.add_column("batches", sa.Column("delivery", sa.Text))
     for name, kind, check in COUNTERS:
-        op.execute(f"ALTER TABLE batches ADD COLUMN {name} {kind} CONSTRAINT ck_batches_{name} CHECK ({check})")
+        op.execute(f"ALTER TABLE batches ADD COLUMN {name} {kind}\n CONSTRAINT ck_batches_{name} CHECK ({check})")
     op.add_column("batches", sa.Column("last_eta", sa.Date))
     op.add_column("batches", sa.Column("counted_at", MOMENT))
     op.add_column("batches", sa.Column("created_as", sa.Text))
