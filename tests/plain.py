@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -19,8 +20,10 @@ from allocation.domain.events import (
     DeliveryOverdue,
     Event,
     HoldConfirmed,
+    MoveUpRequired,
     PromiseChanged,
 )
+from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.lines import OrderLine, Today, part_id
 from allocation.domain.model import Batch, Product
 from allocation.domain.rules import is_hold, late_days
@@ -170,6 +173,8 @@ def check_product(product: Product) -> None:
     """Counters are what the lines add up to, nothing is sold twice, and nobody waits who could be served."""
     assert not product.events
     assert not product._days
+    assert not product._untold
+    assert not product._moves_up
     product.check_told()
     held, shipped, arrived = Counter[str](), Counter[str](), Counter[str]()
     for orderid, (line, batchref, closed) in product.changed_promises.items():
@@ -240,6 +245,9 @@ def check_change(event: Event, raised: Sequence[Event], before: Snapshot, shop: 
         _check_lasting(event, before, after)
     if isinstance(event, BatchCreated | BatchEtaChanged | BatchQuantityChanged):
         _check_moved_up(event, raised, before, after)
+    for product in shop.products():
+        if MoveUpRequired(product.sku) in [event, *raised]:
+            _check_nobody_is_late_in_vain(product)
     check_stock(event, raised, before, after, shop.uow.products.on_hand_at)
 
 
@@ -278,11 +286,14 @@ def _check_closed(before: Snapshot, after: Snapshot) -> None:
 
 
 def _check_called(event: Event, raised: Sequence[Event]) -> None:
-    """Nobody is called twice, or in vain: who is called was freed, or is served."""
+    """Nobody is called twice, or in vain: who is called was freed, or is served. Moving up is another time."""
+    ups = [number for number, each in enumerate(raised) if isinstance(each, MoveUpRequired)]
+    for before, after in itertools.pairwise((0, *ups, len(raised))):
+        once = [each.orderid for each in raised[before:after] if isinstance(each, AllocationRequired)]
+        assert len(once) == len(set(once)), f"{event} called {once}"
     called = [each.orderid for each in raised if isinstance(each, AllocationRequired)]
     freed = {each.orderid for each in raised if isinstance(each, Deallocated)}
     served = {each.orderid for each in raised if type(each).__name__ == "Allocated"}  # type: ignore[attr-defined]
-    assert len(called) == len(set(called)), f"{event} called {called}"
     assert set(called) <= freed | served, f"{event} called {called} in vain"
 
 
@@ -305,6 +316,17 @@ def _check_lasting(event: BatchEtaChanged | BatchReceived | DeliveryOverdue, bef
         was, stood_on, _ = before.lines.get((line.sku, line.orderid), (line, None, None))
         if stood_on != ref or before.day_of(was, ref) != after.day_of(line, ref):
             assert after.lasts(line, ref), f"{event}: {line} is on {ref}, which does not last"
+
+
+def _check_nobody_is_late_in_vain(product: Product) -> None:
+    """Once lines were moved up, no stock that is left is in time for one that is late, unless too many would move."""
+    if product.rules.most_moved is not None:
+        return
+    for line, ref, closed in product.changed_promises.values():
+        if ref is not None and closed is None and 0 <= line.priority <= MAX_PRIORITY:
+            batch = next(batch for batch in product.batches if batch.reference == ref)
+            if late_days(line, batch.source_of(line).day(product.today)):
+                assert product.choice().on_time(line) is None, f"{line} is late on {ref} in vain"
 
 
 def _check_moved_up(

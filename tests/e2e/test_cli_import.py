@@ -379,5 +379,5 @@ def test_an_empty_eta_can_be_said_to_be_in_the_warehouse(sqlite_url: str, tmp_pa
         0,
     )
     assert asyncio.run(select(make_url(sqlite_url), "SELECT eta FROM batches WHERE ref = 'b1'")) == [(None,)]
-    text = "ref,sku,qty,eta\nb3,RUG,1,\nb4,RUG,1,2030-01-31\n".encode()
+    text = b"ref,sku,qty,eta\nb3,RUG,1,\nb4,RUG,1,2030-01-31\n"
     assert counts(summary("-", "--type", "BatchCreated", database=sqlite_url, code=5, given=text)) == (2, 1, 0, 1)

@@ -24,6 +24,11 @@ class Api:
         self._server = server
         self.sku = unique("SOFA")
 
+    def preview(self, name: str, **fields: Any) -> Any:
+        response = self._server.post(f"/preview/{name}", fields)
+        assert response.status_code == 200, response.text
+        return response.json()
+
     def post(self, name: str, **fields: Any) -> Any:
         response = self._server.post(f"/{name}", fields)
         assert response.status_code == 201, response.text
@@ -186,11 +191,13 @@ def test_days_pass(server: Server) -> None:
     spoilt, overdue = api.batch(9, expires_on=PAST), api.batch(9, eta=PAST)
     first, waiting = api.order(9), api.order(4, need_by=PAST)
     assert api.post("expire_batch", ref=spoilt) == {"batchref": spoilt, "moved": []}
+    [seen] = api.preview("mark_overdue", ref=overdue)["lines"]
     answer = api.post("mark_overdue", ref=overdue)
     assert (answer["batchref"], answer["moved"]) == (overdue, [])
     [promise] = answer["promises"]
     assert (promise["orderid"], promise["before"], promise["late_days"]) == (first, PAST, 0)
     assert promise["after"] >= TOMORROW
+    assert (seen["orderid"], seen["before"], seen["after"]) == (first, PAST, promise["after"])
     late = {"orderid": waiting, "sku": api.sku, "qty": 4, "need_by": PAST}
     assert api.post("mark_late", **late)["late_days"] >= 1
     fresh = api.batch(1, expires_on=LATER)
@@ -327,7 +334,7 @@ def test_the_life_of_a_promise_on_the_command_line(sqlite_url: str) -> None:
     )
 
 
-def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:
+def test_stock_on_the_command_line_as_a_planner_types_it(sqlite_url: str) -> None:  # noqa: PLR0915 - a day, told whole
     def answer(*words: str) -> Any:
         seen = run(*words, "--preview", "--json", database=sqlite_url)
         done = run(*words, "--json", database=sqlite_url)

@@ -68,7 +68,7 @@ def test_batches_that_were_expired_or_overdue_are_called_so(database_url: str) -
         AllocationRequired("anna", "LAMP", 5),
     )
     found = ask(database_url, "anna")
-    assert looked_at(found) == [("spoilt", 10, "expired", False), ("overdue", 10, None, True)]
+    assert looked_at(found) == [("spoilt", 0, "expired", False), ("overdue", 10, None, True)]
     assert [each.overdue for each in found.considered] == [False, True]
 
 

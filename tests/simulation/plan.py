@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
 
-from allocation.domain.events import AllocationRequired, BatchCreated, BatchQuantityChanged, Event
+from allocation.domain.events import (
+    AllocationRequired,
+    BatchCounted,
+    BatchCreated,
+    BatchQuantityChanged,
+    BatchReceived,
+    DeliveryReceived,
+    Event,
+    ReceiptUndone,
+    StockAdjusted,
+    StockTransferred,
+)
+from allocation.domain.fields import CLOSED, EXPECTED
 from tests.lives import random_event
 
 SENDERS = 3
@@ -169,7 +181,7 @@ def _relays(dice: random.Random) -> Relays:
 
 
 def _is_of_every_kind(seed: int) -> bool:
-    """Every other pair of histories; the others are of the seed's three events alone, which the naive model knows."""
+    """Every other pair of histories; the others are of events alone that the naive model knows."""
     return seed % 4 > 1
 
 
@@ -193,9 +205,27 @@ def _pause_s(dice: random.Random) -> float:
 
 def _event(dice: random.Random, *, first: bool) -> Event:
     sku, kind = dice.choice(SKUS), dice.random()
+    ref = f"{sku.lower()}-{dice.randint(1, 4)}"
     if first or kind < 0.25:
-        ref = f"{sku.lower()}-{dice.randint(1, 4)}"
-        return BatchCreated(ref, sku, dice.choice(QUANTITIES[1:]), dice.choice(ETAS))
-    if kind < 0.75:
+        delivery = dice.choice((None, "PO-1", "PO-1"))
+        return BatchCreated(ref, sku, dice.choice(QUANTITIES[1:]), dice.choice(ETAS), delivery=delivery)
+    if kind < 0.6:
         return AllocationRequired(f"o{dice.randint(1, 12)}", sku, dice.randint(1, 6))
-    return BatchQuantityChanged(f"{sku.lower()}-{dice.randint(1, 4)}", dice.choice(QUANTITIES))
+    if kind < 0.7:
+        return BatchQuantityChanged(ref, dice.choice(QUANTITIES))
+    return _told_by_the_warehouse(dice, ref)
+
+
+def _told_by_the_warehouse(dice: random.Random, ref: str) -> Event:
+    return dice.choice(
+        (
+            BatchReceived(ref, dice.choice((None, 2, 4, 6))),
+            BatchReceived(ref, dice.choice((1, 2, 3)), dice.choice((EXPECTED, CLOSED))),
+            ReceiptUndone(ref, dice.choice((None, 1, 3))),
+            BatchCounted(ref, dice.choice((0, 2, 5))),
+            StockAdjusted(ref, dice.choice((-4, -2, 1)), "damaged"),
+            StockTransferred(ref, "OSLO", dice.choice((1, 3)), dice.choice((None, f"{ref}0"))),
+            DeliveryReceived("PO-1"),
+            DeliveryReceived("PO-1"),
+        )
+    )

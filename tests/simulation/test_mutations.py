@@ -15,12 +15,14 @@ from allocation.adapters.memory import MemorySession
 from allocation.adapters.outbox import Outbox
 from allocation.domain import events, standing
 from allocation.domain.model import Batch, OrderLine, Product, Promise
+from allocation.domain.state import DayOf
+from allocation.domain.stock import Arrived
 from allocation.service_layer import messagebus
 from allocation.service_layer.delivering import relay
 from allocation.service_layer.delivering.effects import Delivery
 from allocation.service_layer.delivering.relay import Relay, Results
 from allocation.service_layer.messages import Message
-from allocation.service_layer.writing import ahead, group, ledger, writer
+from allocation.service_layer.writing import ahead, group, ledger, products, rows, writer
 from allocation.service_layer.writing.group import GroupUnitOfWork, handle_each
 from allocation.service_layer.writing.products import StoredProducts
 from allocation.service_layer.writing.store import Changes, Loaded, Wanted
@@ -327,6 +329,71 @@ def lines_of_unusual_priority_not_found(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemorySession, "priorities", lambda *_: ())
 
 
+def newest_line_served_first(patch: pytest.MonkeyPatch) -> None:
+    """What has arrived of a batch goes to the lines that came last."""
+
+    def mutated(self: Product, batch: Batch, arrived: Arrived) -> None:
+        room = arrived.quantity - arrived.allocated_quantity
+        for line in sorted(batch.lines_to_lose(), key=lambda line: -line.position):
+            if not line.arrived and line.qty <= room:
+                room -= line.qty
+                self._serve([line], batch, arrived=True)
+
+    patch.setattr(Product, "_serve_arrived", mutated)
+
+
+def lines_served_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """What has arrived of a batch is not used up by the lines that get it."""
+    patch.setattr(Arrived, "hold", lambda *_: None)
+
+
+def rest_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What has not come with a receipt never comes."""
+    received = standing.received
+
+    def mutated(product: standing.Evolving, fact: events.BatchReceived) -> None:
+        received(product, dataclasses.replace(fact, rest="closed", rest_eta=None))
+
+    patch.setitem(cast("dict[Any, Any]", standing.STOCK), events.BatchReceived, mutated)
+
+
+def lines_of_a_whole_batch_still_served_in_part(patch: pytest.MonkeyPatch) -> None:
+    """All of a batch has come, or nothing of it, and lines say that they have stock of the part that had."""
+    serve_again = Product._serve_again
+
+    def mutated(self: Product, batch: Batch, fact: events.Event, day_of: DayOf, *, was_in_parts: bool) -> DayOf:
+        return serve_again(self, batch, fact, day_of, was_in_parts=was_in_parts and batch.arrived is not None)
+
+    patch.setattr(Product, "_serve_again", mutated)
+
+
+def count_taken_for_one_of_now(patch: pytest.MonkeyPatch) -> None:
+    """What came and left since a count is not reckoned with."""
+    patch.setattr(StoredProducts, "moved", lambda *_: 0)
+
+
+def one_batch_of_a_delivery_received(patch: pytest.MonkeyPatch) -> None:
+    """A delivery has several batches of a product, and one of them stays due."""
+    receive_delivery = Product.receive_delivery
+
+    def mutated(self: Product, refs: Sequence[str], *solve: Any) -> None:
+        receive_delivery(self, refs[:1], *solve)
+
+    patch.setattr(Product, "receive_delivery", mutated)
+
+
+def retired_product_sold(patch: pytest.MonkeyPatch) -> None:
+    """That a product is retired is told, and forgotten."""
+    patch.setattr(Product, "retire", lambda *_, retired: retired)
+
+
+def parts_forgotten_between_groups(patch: pytest.MonkeyPatch) -> None:
+    """A batch that is loaded is whole, whatever has arrived of it."""
+    patch.setattr(
+        products, "batch_of", lambda row, records: rows.batch_of(row._replace(arrived_quantity=None), records)
+    )
+
+
 MUTATIONS: Sequence[Mutation] = (
     lost_event,
     lines_freed_in_the_wrong_order,
@@ -363,6 +430,14 @@ MUTATIONS: Sequence[Mutation] = (
     days_not_told,
     only_quantities_of_batches_written,
     lines_of_unusual_priority_not_found,
+    newest_line_served_first,
+    lines_served_not_counted,
+    rest_forgotten,
+    lines_of_a_whole_batch_still_served_in_part,
+    count_taken_for_one_of_now,
+    one_batch_of_a_delivery_received,
+    retired_product_sold,
+    parts_forgotten_between_groups,
 )
 
 

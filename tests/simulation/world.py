@@ -78,7 +78,7 @@ class Played:
     marks: Sequence[Mark] = ()
     left: Sequence[object] = ()  # deliveries that were not made in the end
     stuck: str | None = None
-    of_every_kind: bool = False  # not only the seed's events, which the naive model knows
+    of_every_kind: bool = False  # not only those that the naive model knows
 
 
 def play(plan: Plan) -> Played:

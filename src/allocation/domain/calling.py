@@ -8,7 +8,7 @@ from allocation.domain import events
 from allocation.domain.batches import Batch, BatchSource
 from allocation.domain.harm import Placing, Solver
 from allocation.domain.leaving import Leaving, Plan
-from allocation.domain.lines import LOST, OrderLine
+from allocation.domain.lines import FREED, LOST, OrderLine
 from allocation.domain.serving import LateLines, Serving
 from allocation.domain.state import ProductState
 
@@ -30,7 +30,9 @@ class CallingLines(ProductState):
 
     def _late_lines(self) -> LateLines:
         rewritten = {batch.reference for batch in self.batches if batch.is_rewritten}
-        return LateLines(self._records, self._changed_promises, rewritten, self._day_of, self.today)
+        return LateLines(
+            self._records, self._changed_promises, rewritten, self._source_of, lambda: self._sources, self.today
+        )
 
     def _service_key(self, line: OrderLine) -> tuple[int, int]:
         return self.rules.service_key(line, self.version_number)
@@ -52,7 +54,7 @@ class CallingLines(ProductState):
         for hold, source in holds:
             self._place_hold(hold, source)
         if batch is not None:
-            self._ask_to_move_up([batch])
+            self._move_up_after([batch])
 
     def _lost_on(self, batch: Batch, lines: Iterable[OrderLine]) -> set[OrderLine]:
         """The lines that the batch does not last for, as it is now."""
@@ -75,6 +77,26 @@ class CallingLines(ProductState):
             until = hold.expires_at
             self._tell(events.Held(hold.orderid, hold.sku, hold.qty, source.reference, until, source.is_part), known)
 
-    def _ask_to_move_up(self, roomier: Iterable[Batch]) -> None:
-        if self.rules.move_up and any(self._may_be_sold(batch) for batch in roomier):
-            self.events.append(events.MoveUpRequired(self.sku))
+    def _will_move_up(self, roomier: Iterable[Batch]) -> bool:
+        """Whether late lines are to move to the stock that is there now, or was left."""
+        return self.rules.move_up and any(self._may_be_sold(batch) for batch in roomier)
+
+    def _move_up_after(self, roomier: Iterable[Batch]) -> None:
+        if self._will_move_up(roomier):
+            self._move_up()
+
+    def _move_up(self) -> None:
+        self._moves_up += 1
+        self.events.append(events.MoveUpRequired(self.sku))
+
+    def _tell_days(self) -> None:
+        """Tell each line its new day, unless it loses its place once more: its next day counts then."""
+        untold, self._untold = self._untold, {}
+        for orderid, before in untold.items():
+            known = self._standing(orderid)
+            if known is None:
+                continue
+            if known.closed == FREED:
+                self._days[orderid] = before
+            else:
+                self._tell_day(known.line, before, None if known.batchref is None else self._day_of(known))

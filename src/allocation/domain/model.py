@@ -70,6 +70,8 @@ class Product(PassingDays):
         Rules.of(event, self.usual_rules)  # which refuses rules that contradict each other
         self._tell_stock(event)
         self._call_lines(None)
+        if self.rules.move_up:
+            self._move_up()
 
     # Lines
 
@@ -126,7 +128,7 @@ class Product(PassingDays):
             self._call_lines(freed[0])
         elif freed:
             self._call_lines(None)
-            self._ask_to_move_up(freed)
+            self._move_up_after(freed)
 
     def change_line_quantity(self, orderid: str, qty: int) -> str | None:
         """Set a line's quantity. The line keeps its batch if that has room, otherwise it is re-placed."""
@@ -210,33 +212,33 @@ class Product(PassingDays):
         if batch.has_expired(self.today):
             raise NotPinnable(line, ref, f"it expired on {batch.expires_on}", "Choose another batch.")
         displaced = [] if batchref == ref else self._leaving().for_pinned(batch, line)
+        left = []
         if batchref is not None:
+            left = [self._known_batch(batchref)]
             known = self._free(known, self._day_of(known))
         self._free_all(displaced, batch, self._days_on(batch))
         source = batch.arrived if batch.arrived is not None and batch.arrived.can_allocate(line) else batch
         self._place(self._tell(events.Pinned(orderid, self.sku, line.qty, ref), known), source)
         self._call_lines(None, displaced)
+        self._move_up_after([batch, *left])
 
     def move_up(self) -> None:
         """Free the lines promised too late that another batch can serve in time, and call them.
 
-        Lines of a higher priority come first, then older ones, at most ``most_moved`` of them. Pinned lines and holds
-        keep their batch. Waiting lines that can be served by the freed stock are called too.
+        Lines of a higher priority come first, then older ones, at most ``most_moved`` of them. Stock that they leave
+        is given to other late lines that it is in time for, and then to waiting lines. Pinned lines and holds keep
+        their batch.
         """
         self._tell_stock(events.MoveUpRequired(self.sku))
+        self._moves_up = max(0, self._moves_up - 1)
         room = self._room()
-        choice = self._choice(room)
-        moved: list[OrderLine] = []
-        for late in self._late_lines().in_order(choice):
-            if len(moved) == self.rules.most_moved:
-                break
-            better = choice.on_time(late.line)
-            if better is not None:
-                room.take(better.key, late.line.qty)
-                self._plan.add([Placing(late.line, better.key)])
-                self._free(late, self._day_of(late))
-                moved.append(late.line)
-        self._call_lines(None, moved)
+        moves = list(self._late_lines().moves(room, self._choice(room), self.rules.most_moved))
+        for late, better in moves:
+            self._plan.add([Placing(late.line, better.key)])
+            self._free(late, self._day_of(late))
+        if not self._moves_up:
+            self._tell_days()
+        self._call_lines(None, [late.line for late, _ in moves])
 
     # Holds
 

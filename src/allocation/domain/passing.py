@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from allocation.domain import events
 from allocation.domain.errors import LineClosed, NotPast, UnknownLine, due
 from allocation.domain.harm import Solver, no_solver
 from allocation.domain.leaving import Plan
+from allocation.domain.lines import OrderLine
 from allocation.domain.rules import is_hold
 from allocation.domain.warehouse import Warehouse
 
@@ -36,10 +39,14 @@ class PassingDays(Warehouse):
         if batch.eta is None or batch.eta >= self.today.day:
             raise NotPast(f"Batch {ref} is {due(batch.eta)}")
         self._plan = Plan()
-        was_due = {line.orderid: batch.eta for line in batch.lines_to_lose() if batch.source_of(line) is batch}
-        before = dict.fromkeys((line.orderid for line in batch.lines_to_lose()), self.today.day) | was_due
+        eta = batch.eta
         self._tell_stock(events.DeliveryOverdue(ref))
-        self._call_lines(batch, self._leave_late(batch, before, solve))
+
+        def before(line: OrderLine) -> date:
+            return eta if batch.source_of(line) is batch else self.today.day
+
+        late = self._leave_late(batch, before, solve, [], later=self._will_move_up([batch]))
+        self._call_lines(batch, late)
 
     def mark_late(self, event: events.LineBecameLate) -> int:
         """A line waits although its day is past: return the number of days. Raises `NotPast` if that is not true."""

@@ -95,14 +95,20 @@ class Room(dict[str, int]):
     The part of a batch that has arrived shares its stock with the rest: no more is left of it than of the batch.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        super().__init__((source.key, source.available_quantity) for source in sources)
+    def __init__(self, sources: Iterable[Source]) -> None:
+        super().__init__()
         # The free stock of the parts that have arrived, by itself: the lines on the rest may need it, too.
-        self._arrived = {
-            source.key: source.quantity - source.allocated_quantity for source in sources if source.is_part
-        }
+        self._arrived: dict[str, int] = {}
+        self.admit(sources)
         self._summed: frozenset[str] = frozenset()
         self._sum = 0
+
+    def admit(self, sources: Iterable[Source]) -> None:
+        """Lines can get stock of these sources, too."""
+        for source in sources:
+            self[source.key] = source.available_quantity
+            if source.is_part:
+                self._arrived[source.key] = source.quantity - source.allocated_quantity
 
     def take(self, key: str, qty: int) -> None:
         """A line gets so much of that source; with a negative quantity, it gives it back."""
@@ -147,13 +153,17 @@ class Choice(Generic[B]):
     """Chooses among the sources of one product for a line, in order, with a given free quantity in each."""
 
     def __init__(self, batches: Sequence[B], rules: Rules, today: Today, room: Room) -> None:
-        self._batches = tuple(batches)  # others may be drawn from the records meanwhile
         self._rules = rules
         self._today = today
         self._room = room
+        self.look_at(batches)
+
+    def look_at(self, batches: Sequence[B]) -> None:
+        """Choose among these, in their order."""
+        self._batches = tuple(batches)  # others may be drawn from the records meanwhile
         self._on_sale = [batch for batch in batches if batch.quarantine is None and self._lasts(batch, None)]
-        if rules.safety_stock:
-            room.sum_up(batch.key for batch in self._on_sale if batch.eta is None)
+        if self._rules.safety_stock:
+            self._room.sum_up(batch.key for batch in self._on_sale if batch.eta is None)
 
     def of(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date
 from typing import NamedTuple
 
 from allocation.domain.batches import BatchSource
@@ -18,6 +17,7 @@ from allocation.domain.lines import OrderLine, Promise, Today
 from allocation.domain.records import Records
 from allocation.domain.rules import Choice, Room, is_hold, late_days
 from allocation.domain.splitting import parts_of
+from allocation.domain.stock import ARRIVED_MARK, sources_of
 
 ServiceKey = Callable[[OrderLine], tuple[int, int]]
 
@@ -81,23 +81,54 @@ class Serving(NamedTuple):
 class LateLines(NamedTuple):
     """The open lines on batches that are due after they are needed: those changed since loading, and those stored.
 
-    ``changed`` are the changed lines by order id; ``day_of`` is the day of a line's stock.
+    ``changed`` are the changed lines by order id; ``source_of`` is where a line has its stock, and
+    ``sources`` are the sources known by now, in the order that they are looked at.
     """
 
     records: Records
     changed: Mapping[str, Promise]
     rewritten: Collection[str]
-    day_of: Callable[[Promise], date]
+    source_of: Callable[[Promise], BatchSource]
+    sources: Callable[[], Sequence[BatchSource]]
     today: Today
 
-    def in_order(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
-        """By priority, the highest first, then by age; only lines that some batch has room for."""
-        new = sorted(filter(self._is_late, self.changed.values()), key=_by_priority)
-        return heapq.merge(new, self._stored(choice), key=_by_priority)
+    def moves(self, room: Room, choice: Choice[BatchSource], most: int | None) -> Iterator[tuple[Promise, BatchSource]]:
+        """The lines that another batch can serve in time, at most ``most``, each with its place there.
 
-    def _stored(self, choice: Choice[BatchSource]) -> Iterator[Promise]:
+        By priority, the highest first, then by age. When all were looked at, the stock that they leave is given to the
+        others that it is in time for, in the same way, until no line moves any more. That ends: a line moves once.
+        """
+        moved: set[str] = set()
+        only: set[str] | None = None  # the sources that have more room than before; None: any may have
+        while only is None or only:
+            leaving: list[Promise] = []
+            for late in self._in_order(choice, only):
+                if len(moved) == most:
+                    return
+                better = None if late.line.orderid in moved else choice.on_time(late.line)
+                if better is not None:
+                    moved.add(late.line.orderid)
+                    leaving.append(late)
+                    room.take(better.key, late.line.qty)
+                    yield late, better
+            only = {key for late in leaving for key in self._give_back(late, room, choice)}
+
+    def _give_back(self, late: Promise, room: Room, choice: Choice[BatchSource]) -> Sequence[str]:
+        """The line leaves its source; return the keys of the sources that have more room now."""
+        left = self.source_of(late)
+        if left.key not in room:  # it had none
+            room.admit(sources_of([left.batch if left.is_part else left]))
+            choice.look_at(self.sources())
+        room.take(left.key, -late.line.qty)
+        return left.reference, left.reference + ARRIVED_MARK
+
+    def _in_order(self, choice: Choice[BatchSource], only: Collection[str] | None) -> Iterator[Promise]:
+        new = sorted(filter(self._is_late, self.changed.values()), key=_by_priority)
+        return heapq.merge(new, self._stored(choice, only), key=_by_priority)
+
+    def _stored(self, choice: Choice[BatchSource], only: Collection[str] | None) -> Iterator[Promise]:
         after = (-MAX_PRIORITY - 1, 0)
-        while fits := choice.fits_in_time():
+        while fits := choice.fits_in_time(only):
             page = self.records.late_lines(self.today, fits, self.rewritten, after)
             if not page:
                 return
@@ -108,7 +139,7 @@ class LateLines(NamedTuple):
         line, batchref, closed = promise
         if batchref is None or closed is not None or stays(line):
             return False
-        return late_days(line, self.day_of(promise)) > 0
+        return late_days(line, self.source_of(promise).day(self.today)) > 0
 
 
 def _by_priority(promise: Promise) -> tuple[int, int]:

@@ -64,7 +64,9 @@ class ProductState:
         self._changed_batches: dict[str, Batch] = {}
         self._changed_promises: dict[str, Promise] = {}
         self._waiting = WaitingLines(records)
-        self._days: dict[str, date] = {}  # by order id: the day a line was promised for that has no place now
+        self._days: dict[str, date | None] = {}  # by order id: the day of a line that has no place now
+        self._untold: dict[str, date | None] = {}  # by order id: the day a line was promised for at first
+        self._moves_up = 0  # how often late lines will be moved up before the message is done
         self._plan = Plan()
         self._repaired = False
         self._told_version, self._told_waiting, self._told_rules = version_number, waiting_lines, rules
@@ -110,7 +112,7 @@ class ProductState:
 
     def leave_changes(self) -> bool:
         """Be as if loaded again, with all changes in the records; False if not all of them can be there."""
-        if self._records is NO_RECORDS or self._days or self.events:
+        if self._records is NO_RECORDS or self._days or self._untold or self.events:
             return False
         for batch in self._changed_batches.values():
             batch.leave_lines(self._records)
@@ -183,7 +185,11 @@ class ProductState:
         hold = known.line
         self._tell(events.HoldEnded(hold.orderid, self.sku, hold.qty, known.batchref, how), known)
 
-    def _tell_day(self, line: OrderLine, before: date | None, after: date | None) -> None:
+    def _tell_day(self, line: OrderLine, before: date | None, after: date | None, *, later: bool = False) -> None:
+        """Tell a line its new day; ``later``, if late lines are moved up first: it may have another one then."""
+        if later or self._moves_up:
+            self._untold.setdefault(line.orderid, before)
+            return
         before, after = (None if day == NO_DAY else day for day in (before, after))
         if before != after:
             late = late_days(line, after)
@@ -243,9 +249,13 @@ class ProductState:
             raise LookupError(f"product {self.sku} has no batch {ref}")
         return batch
 
+    def _source_of(self, known: Promise) -> BatchSource:
+        """The source of a line that has a batch."""
+        return self._known_batch(known.batchref or "").source_of(known.line)
+
     def _day_of(self, known: Promise) -> date:
         """The day of the stock of a line that has a batch."""
-        return self._known_batch(known.batchref or "").source_of(known.line).day(self.today)
+        return self._source_of(known).day(self.today)
 
     def _days_on(self, batch: Batch) -> DayOf:
         """The days of the lines on a batch as it is now, for when it has changed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -32,6 +33,7 @@ from allocation.domain.harm import Placing, Solver, no_solver
 from allocation.domain.lines import NO_DAY, OrderLine, Promise
 from allocation.domain.rules import is_hold
 from allocation.domain.standing import part_created
+from allocation.domain.state import DayOf
 from allocation.domain.stock import Arrived
 
 MOST_AWAY: Final = timedelta(days=3_653)  # ten years
@@ -291,52 +293,60 @@ class Warehouse(CallingLines):
 
         ``freed`` are the lines that lose it, if not the lines that do not fit. All others get to know their new day.
         """
-        day_of = self._days_on(batch)
+        day_of, was_in_parts = self._days_on(batch), batch.arrived is not None
         self._plan = self._plan_for(batch, qty, solve)
         over = batch.lines_over(qty, self._is_spared) if freed is None else freed
-        before = self._tell_day_of(batch, fact)
+        self._tell_stock(fact)
         self._free_all(over, batch, day_of)
-        self._serve_again(batch, fact)
-        is_other = isinstance(fact, events.BatchCorrected)
-        self._call_lines(batch, [*over, *self._leave_late(batch, before, solve, is_other=is_other)])
+        before = self._serve_again(batch, fact, day_of, was_in_parts=was_in_parts)
+        late = self._leave_late(
+            batch,
+            before,
+            solve,
+            [],
+            is_other=isinstance(fact, events.BatchCorrected),
+            later=self._will_move_up([batch]),
+        )
+        self._call_lines(batch, [*over, *late])
 
     def _change_days(self, facts: Mapping[str, events.Event], solve: Solver) -> None:
         """Several batches, by reference, are there on another day. Lines are called when all of them have theirs."""
         self._plan.clear()
         batches = [self._known_batch(ref) for ref in facts]
-        days = [self._tell_day_of(batch, facts[batch.reference]) for batch in batches]
+        known = [(self._days_on(batch), batch.arrived is not None) for batch in batches]
         for batch in batches:
-            self._serve_again(batch, facts[batch.reference])
+            self._tell_stock(facts[batch.reference])
+        days = [
+            self._serve_again(batch, facts[batch.reference], day_of, was_in_parts=was_in_parts)
+            for batch, (day_of, was_in_parts) in zip(batches, known, strict=True)
+        ]
         placed: list[Placing] = []
-        left = [self._leave_late(batch, before, solve, placed) for batch, before in zip(batches, days, strict=True)]
+        later = self._will_move_up(batches)
+        left = [
+            self._leave_late(batch, before, solve, placed, later=later)
+            for batch, before in zip(batches, days, strict=True)
+        ]
         self._call_lines(None, [line for lines in left for line in lines])
-        self._ask_to_move_up(batches)
-
-    def _tell_day_of(self, batch: Batch, fact: events.Event) -> Mapping[str, date]:
-        """Tell the fact; return the days of the lines on the batch before it, by order id."""
-        day_of = self._days_on(batch)
-        before = {line.orderid: day_of(line) for line in batch.lines_to_lose()}
-        self._tell_stock(fact)
-        return before
+        self._move_up_after(batches)
 
     def _leave_late(
         self,
         batch: Batch,
-        before: Mapping[str, date],
+        before: DayOf,
         solve: Solver,
-        placed: list[Placing] | None = None,
+        placed: list[Placing],
         *,
+        later: bool,
         is_other: bool = False,
     ) -> Sequence[OrderLine]:
         """Free the lines that are late on the batch, and sooner on another; tell all others their new day.
 
         Lines that the batch does not last for leave it, too. Only lines with another day than before are looked at,
         or all if it is another batch in other ways. Other batches are without the room of lines that are ``placed``
-        there already, to which these are added.
+        there already, to which these are added. They learn their days ``later`` if late lines will be moved up.
         """
-        placed = [] if placed is None else placed
         after = self._days_on(batch)
-        staying = [line for line in batch.lines_to_lose() if is_other or after(line) != before[line.orderid]]
+        staying = [line for line in batch.lines_to_lose() if is_other or after(line) != before(line)]
         late = [line for line in staying if batch.source_of(line) is batch]
         placings = self._leaving(placed).of_late(batch, late, solve, self._lost_on(batch, staying))
         self._plan.add(placings)
@@ -344,33 +354,42 @@ class Warehouse(CallingLines):
         leaving = {placing.line.orderid: placing.line for placing in placings}
         for line in staying:
             if line.orderid in leaving:
-                self._free(Promise(line, batch.reference), before[line.orderid])
+                self._free(Promise(line, batch.reference), before(line))
             elif not is_hold(line):
-                self._tell_day(line, before[line.orderid], after(line))
+                self._tell_day(line, before(line), after(line), later=later)
         return [*leaving.values()]
 
-    def _serve_again(self, batch: Batch, fact: events.Event) -> None:
-        """The lines have stock that has arrived as far as it has, while the rest is due."""
-        if batch.arrived is None:
-            self._serve(list(batch.lines_to_lose()), batch, arrived=False)
-        elif isinstance(fact, events.BatchReceived | events.BatchReleased):
-            self._serve_arrived(batch, batch.arrived)
+    def _serve_again(self, batch: Batch, fact: events.Event, day_of: DayOf, *, was_in_parts: bool) -> DayOf:
+        """The lines have stock that has arrived as far as it has, while the rest is due.
 
-    def _serve_arrived(self, batch: Batch, arrived: Arrived) -> None:
+        ``day_of`` is the day of a line before the fact; return the same for the lines as they are now. The lines are
+        read only if some may have other stock.
+        """
+        served: set[str] = set()
+        if batch.arrived is None and was_in_parts:
+            served = self._serve(list(batch.lines_to_lose()), batch, arrived=False)
+        elif batch.arrived is not None and isinstance(fact, events.BatchReceived | events.BatchReleased):
+            served = self._serve_arrived(batch, batch.arrived)
+        return lambda line: day_of(replace(line, arrived=not line.arrived) if line.orderid in served else line)
+
+    def _serve_arrived(self, batch: Batch, arrived: Arrived) -> set[str]:
         """Lines on the batch get stock that has arrived, in the order of service, as far as they fit and it lasts."""
+        lines = []
         room = arrived.quantity - arrived.allocated_quantity
         choice = self.choice()
         for line in sorted(batch.lines_to_lose(), key=self._service_key):
             if not line.arrived and line.qty <= room and choice.lasts_for(arrived, line):
                 room -= line.qty
-                self._serve([line], batch, arrived=True)
+                lines.append(line)
+        return self._serve(lines, batch, arrived=True)
 
-    def _serve(self, lines: Iterable[OrderLine], batch: Batch, *, arrived: bool) -> None:
-        """Tell the lines whose stock has arrived, or is due, and was not until now."""
-        for line in lines:
-            if line.arrived != arrived:
-                fact = events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived)
-                self._tell(fact, Promise(line, batch.reference))
+    def _serve(self, lines: Iterable[OrderLine], batch: Batch, *, arrived: bool) -> set[str]:
+        """Tell the lines whose stock has arrived, or is due, and was not until now; return their order ids."""
+        served = [line for line in lines if line.arrived != arrived]
+        for line in served:
+            fact = events.Served(line.orderid, self.sku, line.qty, batch.reference, arrived)
+            self._tell(fact, Promise(line, batch.reference))
+        return {line.orderid for line in served}
 
     def _transfer_part(self, batch: Batch, event: events.StockTransferred, qty: int) -> None:
         on_hand = batch.arrived_quantity - batch.shipped_quantity
@@ -396,3 +415,4 @@ class Warehouse(CallingLines):
                 room -= line.qty
                 self._plan.add([Placing(line, part.key)])
         self._call_lines(None, freed)
+        self._move_up_after([batch, part])

@@ -520,13 +520,13 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
     ship_line: frozenset({events.Shipped}),
     return_line: _SERVES | {events.Returned, events.StockScrapped, events.StockInspected},
-    pin_line: _FREES | {events.Pinned, events.Allocated, events.PromiseChanged},
+    pin_line: _FREES | _SERVES | {events.Pinned, events.Allocated, events.PromiseChanged},
     hold_stock: frozenset({events.Held}),
     confirm_hold: frozenset({events.HoldEnded, events.Allocated}),
     release_hold: _SERVES | {events.HoldEnded},
     expire_hold: _SERVES | {events.HoldEnded},
-    change_rules: frozenset({events.AllocationRequired}),
-    move_up: frozenset({events.Deallocated, events.AllocationRequired}),
+    change_rules: _SERVES,
+    move_up: frozenset({events.Deallocated, events.AllocationRequired, events.PromiseChanged}),
     repair_counters: frozenset(
         {events.AllocatedQuantityRepaired, events.ShippedQuantityRepaired, events.WaitingLinesRepaired}
     ),

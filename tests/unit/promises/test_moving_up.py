@@ -11,9 +11,11 @@ from allocation.domain.events import (
     BatchQuarantined,
     BatchReceived,
     BatchReleased,
+    Deallocated,
     Event,
     LinePinned,
     MoveUpRequired,
+    RulesChanged,
 )
 from tests.builders import on
 from tests.unit.promises.shop import SKU, TODAY, Shop, at, bought, day, held, kinds, ordered, ruled, told
@@ -104,3 +106,84 @@ def test_they_move_when_asked_to_whatever_the_rules_say() -> None:
     shop = Shop(*LATE, bought("soon", 9, due=3))
     shop.send(MoveUpRequired(SKU))
     assert shop.stands == {"o1": "soon", "o2": "soon", "o3": "slow"}
+
+
+CHAIN = (
+    *(bought("soon", 3, due=5), ordered("first", 3, by=3)),
+    *(bought("slow", 3, due=9), ordered("second", 3, by=6)),
+)
+
+
+def test_a_line_gets_the_stock_that_another_one_leaves_if_it_is_in_time() -> None:
+    shop = Shop(*CHAIN, UP)
+    raised = shop.send(bought("here", 3))
+    assert shop.stands == {"first": "here", "second": "soon"}
+    assert told(raised) == [("first", day(5), TODAY, 0), ("second", day(9), day(5), 0)]
+
+
+def test_lines_that_were_passed_over_are_looked_at_again() -> None:
+    """The large line comes first by its priority, when the stock in time is not left yet."""
+    shop = Shop(
+        *(bought("soon", 5, due=5), ordered("first", 3, by=3)),
+        *(bought("slow", 5, due=9), ordered("large", 5, by=6, priority=5), UP),
+    )
+    shop.send(bought("here", 3))
+    assert shop.stands == {"first": "here", "large": "soon"}
+
+
+def test_late_lines_get_the_stock_that_is_left_before_waiting_lines_do() -> None:
+    shop = Shop(*CHAIN, UP, ordered("waits", 3))
+    shop.send(RulesChanged(SKU, move_up=True, most_waiting=3))
+    shop.send(bought("here", 1))
+    assert shop.stands["waits"] is None
+    shop.send(BatchQuantityChanged("here", 6))
+    assert shop.stands == {"first": "here", "second": "soon", "waits": "here"}
+
+
+def test_a_chain_is_no_longer_than_the_rules_allow() -> None:
+    shop = Shop(*CHAIN, ruled(move_up=True, most_moved=1))
+    shop.send(bought("here", 3))
+    assert shop.stands == {"first": "here", "second": "slow"}
+
+
+def test_they_move_as_soon_as_the_rules_say_so() -> None:
+    shop = Shop(*LATE, bought("soon", 9, due=3))
+    raised = shop.send(UP)
+    assert shop.stands == {"o1": "soon", "o2": "soon", "o3": "slow"}
+    assert [orderid for orderid, *_ in told(raised)] == ["o1", "o2"]
+
+
+def test_they_move_to_the_stock_that_a_pinned_line_leaves() -> None:
+    shop = Shop(bought("soon", 3, due=3), ordered("first", 3), bought("slow", 6, due=9), ordered("o1", 3, by=4), UP)
+    shop.send(LinePinned("first", SKU, "slow", "a friend"))
+    assert shop.stands == {"first": "slow", "o1": "soon"}
+
+
+def test_they_move_to_the_stock_that_is_left_beside_a_pinned_line() -> None:
+    shop = Shop(bought("soon", 3, due=3), ordered("first", 3), bought("slow", 9, due=9), ordered("o1", 2, by=4), UP)
+    shop.send(bought("more", 3, due=8))
+    shop.send(ordered("pinned", 1))
+    shop.send(LinePinned("pinned", SKU, "soon", "a friend"))
+    assert shop.stands == {"first": "more", "o1": "soon", "pinned": "soon"}
+
+
+def test_a_line_that_loses_its_stock_and_gets_it_back_is_told_nothing() -> None:
+    """It has no place in time until another line has moved up."""
+    urgent = [ordered(orderid, 3, by=3, priority=9) for orderid in ("u1", "u2")]
+    shop = Shop(
+        *(bought("soon", 13, due=5), *urgent, ordered("first", 3, by=3), ordered("second", 4, by=6)),
+        *(bought("slow", 4, due=9), ruled(move_up=True, most_moved=2), bought("here", 9)),
+    )
+    assert shop.stands == {"u1": "here", "u2": "here", "first": "soon", "second": "soon"}
+    raised = shop.send(BatchQuantityChanged("soon", 6))
+    assert [each.orderid for each in raised if isinstance(each, Deallocated)] == ["second", "first", "second"]
+    assert (shop.stands["first"], shop.stands["second"]) == ("here", "soon")
+    assert told(raised) == [("first", day(5), TODAY, 0)]
+
+
+def test_a_line_is_told_one_day_however_often_it_moves() -> None:
+    shop = Shop(*CHAIN, bought("last", 3, due=20), UP)
+    raised = shop.send(BatchEtaChanged("slow", day(12)))
+    assert told(raised) == [("second", day(9), day(12), 6)]
+    raised = shop.send(BatchReceived("soon"))
+    assert told(raised) == [("first", day(5), TODAY, 0)]

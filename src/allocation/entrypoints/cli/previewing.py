@@ -89,7 +89,7 @@ def _row(line: ChangedLine) -> Sequence[object]:
     *about, _, state, late, late_before = msgspec.structs.astuple(line)
     told = None
     if late:
-        told = f"{lateness(line.late_days)}, {'as before' if late_before else 'newly'}"
+        told = f"{lateness(line.late_days)}, {'also before' if late_before else 'newly'}"
     return *about, told or ("no longer" if late_before else None), state
 
 

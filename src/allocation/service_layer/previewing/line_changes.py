@@ -108,12 +108,20 @@ def line_changes(
 ) -> list[LineChange]:
     """The lines that change, in the order first touched: place, state, day or quantity, and every line that is new.
 
-    ``lines`` are as they were ``before``, as were these batches.
+    ``lines`` are as they were ``before``, as were these batches. Lines of a delivery that is overdue now were promised
+    for its ETA: that is the day of their first `PromiseChanged`.
     """
     found = []
+    told = list(told)
+    promised: dict[Key, date | None] = {}
+    for event in told:
+        if isinstance(event, PromiseChanged):
+            promised.setdefault((event.orderid, event.sku), event.before)
     for (orderid, sku), (start, end, is_part) in ways(told, lines).items():
         was = start and _state(start)
         day_before, day = start and _day(start, before, today), _day(end, after, today)
+        if day_before is not None:
+            day_before = promised.get((orderid, sku), day_before)
         change = LineChange(
             orderid,
             sku,

@@ -273,7 +273,7 @@ class _Audit:
 
 
 def _said_of_row(batch: BatchRow) -> Sequence[str]:
-    """The words for the other columns of a batch."""
+    """The words for everything else that is stored of a batch."""
     return (
         _sold(batch.quarantine),
         _placed(batch.location),

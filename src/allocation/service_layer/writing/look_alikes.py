@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import TypeVar, cast
+
+import structlog
 
 from allocation.domain.errors import InvalidSku, UnknownSku
 from allocation.domain.look_alikes import spellings
 from allocation.service_layer.messages import Outcome
-from allocation.service_layer.writing.store import Loaded, Session, Store, StoreConflict, StoreUnavailable, Wanted
+from allocation.service_layer.writing.store import Loaded, Session, Store, Wanted
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T", bound=Outcome | Exception)
 
@@ -17,10 +20,13 @@ T = TypeVar("T", bound=Outcome | Exception)
 async def named_by_store(outcomes: Sequence[T], store: Store) -> Sequence[T]:
     """The outcomes, with look-alikes in the refusals of unknown SKUs. Only such a refusal costs a look-up."""
     wanted = _wanted(outcomes)
-    if wanted:
-        with suppress(StoreUnavailable, StoreConflict):  # then they are refused without
-            return _all_named(outcomes, await store.read(wanted))
-    return outcomes
+    if not wanted:
+        return outcomes
+    try:
+        return _all_named(outcomes, await store.read(wanted))
+    except Exception as error:  # noqa: BLE001 - any error: they are refused without
+        log.info("look-alikes were not looked up", reason=repr(error))
+        return outcomes
 
 
 def named_by_session(outcomes: Sequence[T], session: Session) -> Sequence[T]:

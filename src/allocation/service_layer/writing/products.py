@@ -157,6 +157,10 @@ class StoredProducts(AbstractRepository):
 
     def batches_of(self, delivery: str) -> Sequence[tuple[Product, str]]:
         stored = self._looked_up.session.delivered(delivery)
+        missing = {ref for sku, ref in stored if sku not in self._products}
+        if missing:
+            self.load(Wanted(refs=missing))
+        self._looked_up.sku_of |= {ref: sku for sku, ref in stored}
         known = dict.fromkeys(stored)
         for sku, product in self._products.items():  # a message of the group may have named the delivery
             known |= {(sku, ref): None for ref in (product.changed_batches if product is not None else ())}
