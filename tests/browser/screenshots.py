@@ -47,7 +47,14 @@ PAGES = {
     "quarantined": "/console/batches/elegant-sofa-1",
     "quantity": "/console/change/change_batch_quantity?ref=customs&qty=12&look=1",
     "eta": "/console/change/change_batch_eta?ref=nursery&eta=2035-01-31&look=1",
-    "receive": "/console/change/receive_batch?ref=customs",
+    "receive": "/console/change/receive_batch?ref=customs&qty=4&rest=expected&look=1",
+    "count": "/console/change/count_batch?ref=reliable-fork-1&on_hand=20&reason=lost&look=1",
+    "adjust": "/console/change/adjust_batch?ref=reliable-fork-1",
+    "transfer": "/console/change/transfer_stock?ref=reliable-fork-1",
+    "correct": "/console/change/correct_batch?ref=customs",
+    "delivery": "/console/change/change_delivery_eta?delivery=PO-4711&eta=2035-01-31&look=1",
+    "retire": "/console/change/retire_product?sku=POTTED-PALM",
+    "delivered": "/console/batches/boxes-1",
     "quarantine": "/console/change/quarantine_batch?ref=reliable-fork-1&reason=a+leaking+roof&look=1",
     "release": "/console/change/release_batch?ref=elegant-sofa-1",
     "resize": "/console/change/change_line_quantity?orderid=palm-2&sku=POTTED-PALM",
@@ -75,6 +82,10 @@ def main() -> int:
                 give_up(database, sku)
             server.post("/quarantine_batch", {"ref": "elegant-sofa-1", "reason": "a leaking roof", "keep_lines": True})
             server.post("/ship_line", {"orderid": SHIPPED, "sku": "RELIABLE-FORK"})
+            for ref, sku in (("boxes-1", "BIG-BOX"), ("lids-1", "BOX-LID")):
+                batch = {"ref": ref, "sku": sku, "qty": 9, "eta": "2035-01-01", "delivery": "PO-4711"}
+                server.post("/add_batch", batch)
+                server.allocate(f"order-of-{sku}", sku, 4)
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
             _take_all(browser, server, only)
             browser.close()

@@ -48,14 +48,14 @@ def test_damaged_stock_is_counted_and_its_lines_move(page: Page, story: Story) -
     page.get_by_label("SKU", exact=True).fill(story.sku)
     page.get_by_role("link", name=story.sku).click()
     page.locator(".products").get_by_role("link", name=story.stock).click()
-    page.get_by_role("link", name="Change quantity").click()
+    page.get_by_role("link", name="Count").click()
     page.get_by_label("Quantity counted").fill("5")
     page.get_by_role("button", name=LOOK).click()
     expect(page.locator(".apply")).to_be_visible()
     previewed, figures = rows(page), page.locator(".tally").inner_text()
     assert [(row[0], row[2], row[3]) for row in previewed] == [(story.orders[1], story.stock, story.ship)]
-    page.get_by_role("button", name="Change the quantity").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Change the quantity: done")
+    page.get_by_role("button", name="Count").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Count: done")
     assert rows(page) == previewed
     assert page.locator(".tally").inner_text() == figures
     page.get_by_role("link", name="Back to").click()
@@ -71,7 +71,8 @@ def test_a_delivery_that_is_late_and_then_smaller_leaves_lines_waiting(page: Pag
     page.get_by_role("button", name="Change the ETA").click()
     page.get_by_role("link", name="Back to").click()
     page.get_by_role("link", name="Receive").click()
-    page.get_by_label("Quantity counted").fill("4")
+    page.get_by_label("Quantity that arrived").fill("4")
+    page.get_by_label("The rest is", exact=True).select_option("closed: it will not come")
     page.get_by_role("button", name=LOOK).click()
     expect(page.locator(".tally .bad dd").first).to_have_text("1")
     previewed = rows(page)
@@ -87,11 +88,11 @@ def test_a_delivery_that_is_late_and_then_smaller_leaves_lines_waiting(page: Pag
 def test_a_product_that_changed_meanwhile_is_looked_at_anew(page: Page, shop: Shop, story: Story) -> None:
     page.goto(f"/console/change/change_batch_quantity?ref={story.stock}&qty=5&look=1")
     shop.server.post("/cancel_allocation", {"orderid": story.orders[0], "sku": story.sku})
-    page.get_by_role("button", name="Change the quantity").click()
+    page.get_by_role("button", name="Change the purchased quantity").click()
     expect(page.get_by_role("alert")).to_contain_text("nothing was applied")
     assert shop.server.get(f"/batches/{story.stock}")["purchased_quantity"] == 8
-    page.get_by_role("button", name="Change the quantity").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Change the quantity: done")
+    page.get_by_role("button", name="Change the purchased quantity").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change the purchased quantity: done")
     assert shop.server.get(f"/batches/{story.stock}")["purchased_quantity"] == 5
 
 
@@ -224,6 +225,13 @@ def test_every_page_that_steers_is_accessible_and_fits_a_phone(new_context: Open
         f"change/pin_line?{line}&batchref={story.ship}&reason=r&look=1",
         f"change/cancel_allocation?{line}",
         f"change/change_rules?sku={story.sku}",
+        f"change/receive_batch?ref={story.ship}&qty=3&rest=expected&look=1",
+        f"change/count_batch?ref={story.stock}&on_hand=5&look=1",
+        f"change/adjust_batch?ref={story.stock}",
+        f"change/transfer_stock?ref={story.stock}",
+        f"change/correct_batch?ref={story.stock}",
+        f"change/return_line?{line}",
+        f"change/retire_product?sku={story.sku}",
         f"batches/{story.stock}",
         f"orders/{story.orders[0]}",
         f"orders/{story.orders[0]}?explain={story.sku}",
