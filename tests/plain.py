@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Any
 
 from allocation.adapters.memory import MemoryTables
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import (
+    Allocated,
     AllocationRequired,
     BatchCreated,
     BatchEtaChanged,
@@ -24,10 +26,11 @@ from allocation.domain.events import (
     PromiseChanged,
 )
 from allocation.domain.fields import MAX_PRIORITY
-from allocation.domain.lines import OrderLine, Today, part_id
+from allocation.domain.lines import OrderLine, Today, is_pinned, part_id
 from allocation.domain.model import Batch, Product
-from allocation.domain.rules import is_hold, late_days
+from allocation.domain.rules import TOO_LATE, Choice, Room, is_hold, late_days
 from allocation.domain.splitting import can_be_split
+from allocation.domain.stock import sources_of
 from allocation.service_layer import messagebus
 from allocation.service_layer.writing.rows import row_of_batch, row_of_line
 from allocation.service_layer.writing.store import BatchRow, LineRow
@@ -114,6 +117,7 @@ class PlainShop:
         for product in self.products():
             product.today = Today(now.date(), now.date() + ALLOWANCE)
         before = self.snapshot()
+        kept = {product.sku: kept_stock(product) for product in self.products()}
         try:
             result = messagebus.handle(event, self.uow)[0]
         except Refusal:
@@ -124,6 +128,11 @@ class PlainShop:
         for product in self.products():
             check_product(product)
         check_change(event, raised, before, self)
+        if isinstance(event, AllocationRequired) and event.sku in kept:
+            kept_on, kept_for, gained = kept[event.sku]
+            placed = [each.batchref for each in raised if isinstance(each, Allocated)]
+            if kept_for is not None and event.priority <= gained and placed:
+                assert kept_on not in placed, f"{event} got stock of {kept_on}, which is kept for {kept_for}"
         self.uow.products.remember(now)
         return result, raised
 
@@ -186,10 +195,8 @@ def check_product(product: Product) -> None:
             arrived[batchref] += line.qty if closed or line.arrived else 0
         elif closed is None:
             assert not is_hold(line), f"{line} waits"
-            assert product.choice().of(line) is None, f"{line} waits and would fit"
-            assert not can_be_split(line, product._is_free) or product.choice().piece(line) is None, (
-                f"{line} could have some"
-            )
+            asked = replace(line, qty=1) if can_be_split(line, product._is_free) else line
+            assert not could_get(product, asked), f"{line} waits and would fit"
         check_parts(product, line)
     for batch in product.batches:
         assert batch.allocated_quantity == held[batch.reference] <= batch.purchased_quantity
@@ -202,6 +209,52 @@ def check_product(product: Product) -> None:
     positions += [promise.line.position for promise in product.changed_promises.values()]
     assert len(positions) == len(set(positions))
     assert max(positions) <= product.version_number
+
+
+def could_get(product: Product, line: OrderLine) -> list[str]:
+    """The batches with free stock for the line, besides the one whose stock is kept for another line."""
+    sources = sources_of(product.batches)
+    choice = Choice(sources, product.rules, product.today, Room(sources))
+    kept_on, kept_for, gained = kept_stock(product)
+    if kept_for is None or line.orderid == kept_for.orderid or line.priority > gained or is_pinned(line.priority):
+        kept_on = None
+    return [
+        source.reference
+        for source, obstacle in choice.candidates(line)
+        if obstacle in {"", TOO_LATE} and source.reference != kept_on
+    ]
+
+
+def kept_stock(product: Product) -> tuple[str | None, OrderLine | None, int]:
+    """The batch whose free stock is kept, for which line, and the priority that this has gained by its age.
+
+    It is the oldest line that waits whole and that a batch with free stock could hold; of these batches it is the one
+    with the most free stock.
+    """
+    rules, today = product.rules, product.today
+    roomy = [each for each in product.batches if each.available_quantity > 0 and each.quarantine is None]
+    for line in sorted(lines_on(product, None), key=lambda line: line.position):
+        if rules.ages_after is None or (line.part and not line.rest):
+            continue
+        able = []
+        for batch in sorted(roomy, key=rules.order):
+            left = batch.purchased_quantity - batch.shipped_quantity
+            has_arrived = batch.eta is None or (batch.arrived is not None and batch.arrived.available_quantity > 0)
+            least = line.qty + (rules.safety_stock if batch.eta is None else 0)
+            from_day = max(today.day if has_arrived else batch.day(today), line.need_by or today.day)
+            if batch.eta is not None and has_arrived and not _lasts(batch, batch.day(today), rules.shelf_life_days):
+                least = line.qty + rules.safety_stock  # only the part that has arrived can be sold
+            if left >= least and _lasts(batch, from_day, rules.shelf_life_days):
+                able.append(batch)
+        if able:
+            gained = (product.version_number - line.position) // rules.ages_after
+            kept = max(able, key=lambda batch: batch.available_quantity)
+            return (kept.reference, line, min(line.priority + gained, 10)) if gained else (None, None, 0)
+    return None, None, 0
+
+
+def _lasts(batch: Batch, from_day: date, days: int) -> bool:
+    return batch.expires_on is None or (batch.expires_on - from_day).days >= days
 
 
 def check_batch(batch: Batch, held_of_arrived: int) -> None:

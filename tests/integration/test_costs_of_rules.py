@@ -30,6 +30,7 @@ from allocation.domain.events import (
 from allocation.domain.lines import OrderLine
 from allocation.domain.model import Batch, Product
 from allocation.domain.rules import Rules
+from allocation.service_layer.writing.store import PAGE_SIZE
 from allocation.service_layer.writing.writer import Writer
 from tests.builders import handle_together, message, on
 from tests.integration.test_promises import work_at
@@ -150,3 +151,16 @@ def test_a_safety_stock_over_many_batches_is_summed_up_once_for_an_order() -> No
 
     few, many = calls_with(100), calls_with(1_000)
     assert many <= 11 * few
+
+
+def test_of_lines_that_have_aged_a_page_is_read_to_keep_stock_for_the_oldest(
+    database_url: str, read: Counter[str]
+) -> None:
+    before = [
+        BatchCreated("b0", SKU, 4),
+        RulesChanged(SKU, ages_after=1),
+        AllocationRequired("first", SKU, 2),
+        *orders(4),
+    ]
+    found = read_by(database_url, read, before, AllocationRequired("new", SKU, 1))
+    assert found == {"waiting_lines": PAGE_SIZE}

@@ -29,8 +29,9 @@ from allocation.domain.events import (
     AllocationCancelled,
     AllocationRequired,
     BatchCreated,
-    BatchEtaChanged,
     BatchQuantityChanged,
+    BatchReceived,
+    DeliveryEtaChanged,
     Event,
     HoldConfirmed,
     LinePinned,
@@ -52,7 +53,7 @@ from tests.waiting import until
 T = TypeVar("T")
 
 GROUPS = (1, 2, 3)
-GROUP_SIZE = 12
+GROUP_SIZE = 13
 ANSWERED = 2  # of a group, when the process is killed between two answers
 COUNTED = 30
 DUE, LATE = date(2035, 1, 31), date(2035, 2, 28)
@@ -92,7 +93,9 @@ def stock() -> Sequence[Event]:
         BatchCreated("some", "CHAIR", 100),
         *(AllocationRequired(f"{what}-{group}", "CHAIR", 2) for what in ORDERED for group in GROUPS),
         *(StockHeld(f"cart-{group}", "CHAIR", 2, HELD_UNTIL) for group in GROUPS),
-        *(BatchCreated(f"due-{group}", f"SOFA-{group}", 10, DUE) for group in GROUPS),
+        *(BatchCreated(f"due-{group}", f"SOFA-{group}", 10, DUE, delivery=f"po-{group}") for group in GROUPS),
+        *(BatchCreated(f"parts-{group}", f"TABLE-{group}", 10, DUE, delivery=f"po-{group}") for group in GROUPS),
+        *(AllocationRequired(f"served-{group}", f"TABLE-{group}", 2) for group in GROUPS),
         *(AllocationRequired(f"early-{group}", f"SOFA-{group}", 2) for group in GROUPS),
         BatchCreated("counted", "TABLE", COUNTED),
         *(AllocationRequired(f"earlier-{number}", "TABLE", 10) for number in GROUPS),
@@ -104,7 +107,8 @@ def stock() -> Sequence[Event]:
 def messages(way: str) -> Sequence[Message]:
     """All groups, one after the other.
 
-    A count, another day, a hold or a pin needs lines that are not read ahead: it makes a group lock and run.
+    A count, a receipt in parts, another day of a delivery, a hold or a pin needs lines that are not read ahead: it
+    makes a group lock and run.
     """
     return [
         new_message(each, ACTOR, key=f"{group}-{place}")
@@ -121,12 +125,13 @@ def group_of(name: str) -> int:
 def _group(way: str, group: int) -> Sequence[Event]:
     run = [
         BatchQuantityChanged("counted", COUNTED - 10 * group),
-        BatchEtaChanged(f"due-{group}", LATE),
+        BatchReceived(f"parts-{group}", 3),
+        DeliveryEtaChanged(f"po-{group}", LATE),
         HoldConfirmed(f"cart-{group}", f"{group}-cart"),
         StockHeld(f"{group}-hold", "CHAIR", 1, HELD_UNTIL),
         LinePinned(f"pinned-{group}", "CHAIR", "some", "a friend"),
     ]
-    skus = ("TABLE", "CHAIR", *(f"SOFA-{each}" for each in GROUPS))
+    skus = ("TABLE", "CHAIR", f"TABLE-{group}", *(f"SOFA-{each}" for each in GROUPS))
     write = [AllocationRequired(f"{group}-{sku}", sku, 1) for sku in skus]
     return [
         BatchCreated(f"bought-{group}", f"LAMP-{group}", 5),

@@ -22,7 +22,7 @@ class CallingLines(ProductState):
         return plan
 
     def _leaving(self, placed: Sequence[Placing] = ()) -> Leaving:
-        return Leaving(self._sources, self.rules, self.today, self._service_key, placed)
+        return Leaving(self._sources, self.rules, self.today, self._service_key, placed, self._keep)
 
     def _is_spared(self, line: OrderLine) -> bool:
         """Whether the line loses its batch only if there is no other."""
@@ -43,14 +43,17 @@ class CallingLines(ProductState):
         ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once.
         """
         room = self._room()
-        serving = Serving(room, self._choice(room), self._service_key, self._is_free)
+        serving = Serving(room, self._choice(room), self._service_key, self._is_free, self._keep)
         waiting: Iterable[OrderLine] = ()
         if self.waiting_lines:
             has_moved = self._changed_promises.__contains__
-            waiting = self._waiting.in_order(serving.choice, batch, has_moved, self._service_key)
+            roomier = None if self.rules.ages_after else batch
+            waiting = self._waiting.in_order(serving.choice, roomier, has_moved, self._service_key)
         lines, holds = serving.called(freed, waiting, self._plan)
         for line in lines:
             self._require(line)
+        if self.rules.ages_after:
+            self._called_at |= dict.fromkeys((line.orderid for line in lines), self.version_number)
         for hold, source in holds:
             self._place_hold(hold, source)
         if batch is not None:
@@ -100,3 +103,8 @@ class CallingLines(ProductState):
                 self._days[orderid] = before
             else:
                 self._tell_day(known.line, before, None if known.batchref is None else self._day_of(known))
+
+    def _end_keeping(self) -> None:
+        """Call the lines that stock is not kept from any more: the line that it was for does not need it."""
+        if self.rules.ages_after and self.waiting_lines:
+            self._call_lines(None)

@@ -36,6 +36,7 @@ class Leaving(NamedTuple):
     today: Today
     service_key: Callable[[OrderLine], tuple[int, int]]
     placed: Sequence[Placing] = ()
+    keep: Callable[[Choice[BatchSource]], None] = lambda _: None
 
     def of_late(
         self, batch: Batch, lines: Iterable[OrderLine], solve: Solver, lost: Collection[OrderLine] = ()
@@ -101,6 +102,7 @@ class Leaving(NamedTuple):
     def _greedy_late(self, batch: Batch, late: Iterable[OrderLine], lost: Collection[OrderLine]) -> Sequence[Placing]:
         room = self._room()
         choice = Choice(self.sources, self.rules, self.today, room)
+        self.keep(choice)
         placings: list[Placing] = []
         for line in sorted({*late, *lost}, key=self.service_key):
             better = choice.of(line)
@@ -123,6 +125,7 @@ class Leaving(NamedTuple):
         room = Room(self.sources)
         room.take(batch.key, batch.available_quantity + missing)
         choice = Choice(self.sources, self.rules, self.today, room)
+        self.keep(choice)
         placings = []
         for line in sorted(freed, key=self.service_key):
             chosen = choice.of(line)
@@ -148,8 +151,15 @@ class Leaving(NamedTuple):
         for arrived in self.sources:
             if isinstance(arrived, Arrived):
                 room[arrived.reference] -= arrived.available_quantity
+        choice = Choice(self.sources, self.rules, self.today, room)
+        self.keep(choice)
+        kept = choice.kept and choice.kept.batchref
         return [
-            Place(each.key, room[each.key] if self._is_for_any(each, batch) else 0, each.day(self.today))
+            Place(
+                each.key,
+                room[each.key] if each.reference != kept and self._is_for_any(each, batch) else 0,
+                each.day(self.today),
+            )
             for each in self.sources
             if each is not batch and room[each.key] > 0 and each.quarantine is None
         ]

@@ -91,14 +91,18 @@ class Product(PassingDays):
             self._check_is_same(known, line)
             if known.batchref is not None:
                 return known.batchref
-        batch = self._choose(known.line)
-        if batch is not None:
-            self._place(known, batch)
-        elif known.line.part and (batch := self._split(known)) is not None:
-            return batch.reference
-        elif not known.is_waiting:
-            self._let_wait(known)
-        return None if batch is None else batch.reference
+        self._as_of = self._called_at.pop(line.orderid, 0) if self._called_at else 0
+        try:
+            batch = self._choose(known.line)
+            if batch is not None:
+                self._place(known, batch)
+            elif known.line.part and (batch := self._split(known)) is not None:
+                return batch.reference
+            elif not known.is_waiting:
+                self._let_wait(known)
+            return None if batch is None else batch.reference
+        finally:
+            self._as_of = 0
 
     def parts(self, orderid: str) -> list[Promise]:
         """The order's line and the parts that follow it, except deleted ones."""
@@ -129,6 +133,8 @@ class Product(PassingDays):
         elif freed:
             self._call_lines(None)
             self._move_up_after(freed)
+        else:
+            self._end_keeping()
 
     def change_line_quantity(self, orderid: str, qty: int) -> str | None:
         """Set a line's quantity. The line keeps its batch if that has room, otherwise it is re-placed."""
@@ -142,7 +148,9 @@ class Product(PassingDays):
         fact = events.Resized(orderid, self.sku, qty, line.qty)
         if batchref is None:
             self._tell(fact, known)
-            if self._choose(resized) is not None:
+            if self.rules.ages_after:
+                self._end_keeping()
+            elif self._choose(resized) is not None:
                 self._require(resized)
             return None
         batch = self._known_batch(batchref)
@@ -175,6 +183,7 @@ class Product(PassingDays):
             )
             raise NotShippable(line, why, cure)
         self._tell(events.Shipped(orderid, self.sku, line.qty, batchref), known)
+        self._end_keeping()
         return batchref
 
     def return_line(self, orderid: str, qty: int | None, disposition: str = STOCK) -> None:

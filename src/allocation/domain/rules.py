@@ -9,6 +9,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.events import RulesChanged
+from allocation.domain.keeping import Kept
 from allocation.domain.lines import HELD_PRIORITY, PINNED_PRIORITY, Fit, OrderLine, Today, days_late, is_pinned
 from allocation.domain.stock import ARRIVED_MARK, Source
 
@@ -23,6 +24,7 @@ OVER: Final = "expired"
 EXPIRES: Final = "expires too early"
 SAFETY_STOCK: Final = "safety stock"
 TOO_LATE: Final = "too late"
+KEPT: Final = "kept for a backorder"
 
 B = TypeVar("B", bound=Source)
 Order = Callable[[Source], tuple[object, ...]]
@@ -64,10 +66,13 @@ class Rules:
 
     def service_key(self, line: OrderLine, version_number: int) -> tuple[int, int]:
         """The key that puts lines in the order they are served: by priority, then by age."""
-        priority = line.priority
-        if self.ages_after and priority >= 0:
-            priority = min(priority + (version_number - line.position) // self.ages_after, PINNED_PRIORITY)
-        return (-priority, line.position)
+        return (-self.aged_priority(line, version_number), line.position)
+
+    def aged_priority(self, line: OrderLine, version_number: int) -> int:
+        """The priority of a line, raised by its age."""
+        if not self.ages_after or line.priority < 0:
+            return line.priority
+        return min(line.priority + (version_number - line.position) // self.ages_after, PINNED_PRIORITY)
 
     def is_frozen(self, line: OrderLine, today: Today) -> bool:
         """Whether the line is not displaced: it is needed soon, or somebody put it where it is."""
@@ -156,6 +161,7 @@ class Choice(Generic[B]):
         self._rules = rules
         self._today = today
         self._room = room
+        self._kept: Kept | None = None
         self.look_at(batches)
 
     def look_at(self, batches: Sequence[B]) -> None:
@@ -165,6 +171,34 @@ class Choice(Generic[B]):
         if self._rules.safety_stock:
             self._room.sum_up(batch.key for batch in self._on_sale if batch.eta is None)
 
+    def keep(self, oldest: Callable[[Sequence[Fit]], OrderLine | None], version_number: int) -> None:
+        """Keep stock for the ``oldest`` line that waits and fits into a batch with free stock, if it has aged.
+
+        Of the batches that could hold the line at all, it is the one with the most free stock, as it is now.
+        """
+        self._kept = None
+        roomy = [batch for batch in self._on_sale if self._room[batch.key] > 0]
+        fits = [Fit(self._capacity(batch), self.last_day(batch) or date.max) for batch in roomy]
+        line = oldest(wide) if (wide := _widest(fits, key=lambda fit: -fit.day.toordinal())) else None
+        if line is None or not self._rules.ages_after or version_number - line.position < self._rules.ages_after:
+            return
+        able = [each for each in roomy if self._capacity(each) >= line.qty and self._lasts(each, line.need_by)]
+        if able:
+            batch = max(able, key=lambda batch: self._room[batch.key])
+            self._kept = Kept(line, batch.reference, self._rules.aged_priority(line, version_number))
+
+    @property
+    def kept(self) -> Kept | None:
+        """The line that stock is kept for, and where."""
+        return self._kept
+
+    def _capacity(self, batch: B) -> int:
+        """The most that a line could get there if all others left."""
+        return batch.capacity - (self._rules.safety_stock if batch.eta is None else 0)
+
+    def _is_kept(self, batch: B, line: OrderLine) -> bool:
+        return self._kept is not None and self._kept.batchref == batch.reference and not self._kept.is_for(line)
+
     def of(self, line: OrderLine) -> B | None:
         """The batch that takes the whole line.
 
@@ -172,7 +206,7 @@ class Choice(Generic[B]):
         """
         if line.need_by is None and not self._rules.safety_stock:  # as most are; there may be ten thousand of them
             for batch in self._on_sale:
-                if self._room[batch.key] >= line.qty:
+                if self._room[batch.key] >= line.qty and not (self._kept and self._is_kept(batch, line)):
                     return batch
             return None
         on_time = None
@@ -245,7 +279,7 @@ class Choice(Generic[B]):
         """The batches in the order looked at. For a line just in time, the last without an obstacle is taken."""
         return (Candidate(batch, self._obstacle(batch, line)) for batch in self._batches)
 
-    def _obstacle(self, batch: B, line: OrderLine) -> str:
+    def _obstacle(self, batch: B, line: OrderLine) -> str:  # noqa: PLR0911 - one for each obstacle
         if batch.quarantine is not None:
             return QUARANTINED
         if batch.expires_on is not None and batch.expires_on < self._today.day:
@@ -256,6 +290,8 @@ class Choice(Generic[B]):
             return NO_ROOM
         if batch.eta is None and self._rules.safety_stock and self._room.sum - line.qty < self._rules.safety_stock:
             return SAFETY_STOCK
+        if self._kept is not None and self._is_kept(batch, line):
+            return KEPT
         return TOO_LATE if self._is_late(batch, line) else ""
 
     def _is_late(self, batch: B, line: OrderLine) -> bool:

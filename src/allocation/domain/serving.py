@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class Serving(NamedTuple):
     choice: Choice[BatchSource]
     service_key: ServiceKey
     is_free: Callable[[str], bool]
+    keep: Callable[[Choice[BatchSource], Collection[str], Sequence[OrderLine]], None]
 
     def called(self, freed: Sequence[OrderLine], waiting: Iterable[OrderLine], plan: Plan) -> Called:
         """All freed lines, and the backorders that will find room.
@@ -49,19 +51,12 @@ class Serving(NamedTuple):
         freed = sorted(freed, key=self.service_key)
         planned = [line for line in freed if plan.get(line.orderid)]
         others = [line for line in freed if not plan.get(line.orderid)]
-        orderids = {line.orderid for line in freed}
-        lines, holds, placed = [], [], []
+        run = _DryRun(self, plan, {line.orderid for line in freed})
         for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
-            if is_hold(line) and (key := plan.get(line.orderid)):
-                self.room.take(key, line.qty)
-                placed.append((line, self.choice.source(key)))
-            elif is_hold(line):
-                holds.append(line)
-            elif self._has_room(line, plan.get(line.orderid)) or line.orderid in orderids:
-                lines.append(line)
-        return Called(lines, [*placed, *((hold, self._batch_for(hold)) for hold in holds)])
+            run.serve(line)
+        return Called(run.lines, [*run.placed, *((hold, self.batch_for(hold)) for hold in run.holds)])
 
-    def _has_room(self, line: OrderLine, planned: str | None) -> bool:
+    def has_room(self, line: OrderLine, planned: str | None) -> bool:
         """Whether the line gets a batch, or a part of it does; the room is used up."""
         if planned is not None:
             self.room.take(planned, line.qty)
@@ -69,13 +64,58 @@ class Serving(NamedTuple):
         if line.part:
             (_, batch), *_ = parts_of(line, self.choice, self.room, self.is_free)
             return batch is not None
-        return self._batch_for(line) is not None
+        return self.batch_for(line) is not None
 
-    def _batch_for(self, line: OrderLine) -> BatchSource | None:
+    def batch_for(self, line: OrderLine) -> BatchSource | None:
         batch = self.choice.of(line)
         if batch is not None:
             self.room.take(batch.key, line.qty)
         return batch
+
+
+class _DryRun:
+    """Serves lines one after the other, and remembers which of them found room."""
+
+    def __init__(self, serving: Serving, plan: Plan, freed: Collection[str]) -> None:
+        self._serving = serving
+        self._plan = plan
+        self._freed = freed
+        self.lines: list[OrderLine] = []
+        self.holds: list[OrderLine] = []
+        self.placed: list[tuple[OrderLine, BatchSource | None]] = []  # holds
+        self._served: set[str] = set()
+        self._waits: list[OrderLine] = []  # the freed lines without room
+        self._passed: list[OrderLine] = []  # the waiting lines without room, while stock is kept for another one
+
+    def serve(self, line: OrderLine) -> None:
+        """Serve the line, and then the lines that stock is not kept from any more."""
+        queue = deque([line])
+        while queue:
+            queue.extend(self._serve(queue.popleft()))
+
+    def _serve(self, line: OrderLine) -> Sequence[OrderLine]:
+        serving, key = self._serving, self._plan.get(line.orderid)
+        if is_hold(line):
+            if key:
+                serving.room.take(key, line.qty)
+                self.placed.append((line, serving.choice.source(key)))
+            else:
+                self.holds.append(line)
+            return ()
+        serving.keep(serving.choice, self._served, self._waits)
+        kept = serving.choice.kept
+        if serving.has_room(line, key):
+            self.lines.append(line)
+            self._served.add(line.orderid)
+            if kept is not None and kept.line.orderid == line.orderid:
+                passed, self._passed = self._passed, []
+                return passed
+        elif line.orderid in self._freed:
+            self.lines.append(line)
+            self._waits.append(line)
+        elif kept is not None:
+            self._passed.append(line)
+        return ()
 
 
 class LateLines(NamedTuple):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
 from allocation.domain import events
-from allocation.domain.batches import Batch, BatchSource
+from allocation.domain.batches import Batch, BatchSource, by_age
 from allocation.domain.leaving import Plan
-from allocation.domain.lines import FREED, NO_DAY, PASSING, OrderLine, Promise, Today, own_priority
+from allocation.domain.lines import FREED, NO_DAY, PASSING, Fit, OrderLine, Promise, Today, own_priority
 from allocation.domain.records import NO_RECORDS, Records
 from allocation.domain.rules import USUAL, Choice, Room, Rules, late_days
 from allocation.domain.standing import GIVEN, STOCK, apply, cut_off
-from allocation.domain.waiting import WaitingLines
+from allocation.domain.waiting import WaitingLines, fits_into, stays_whole
 
 _UNASKED: Final = Today(date.min, date.min)  # for products that are asked nothing about days
 
@@ -66,6 +66,8 @@ class ProductState:
         self._waiting = WaitingLines(records)
         self._days: dict[str, date | None] = {}  # by order id: the day of a line that has no place now
         self._untold: dict[str, date | None] = {}  # by order id: the day a line was promised for at first
+        self._called_at: dict[str, int] = {}  # by order id: the version at which a line was called
+        self._as_of = 0  # the version at which lines have their age, if that is not the present one
         self._moves_up = 0  # how often late lines will be moved up before the message is done
         self._plan = Plan()
         self._repaired = False
@@ -267,7 +269,24 @@ class ProductState:
         return self._choice(self._room())
 
     def _choice(self, room: Room) -> Choice[BatchSource]:
-        return Choice(self._sources, self.rules, self.today, room)
+        choice = Choice(self._sources, self.rules, self.today, room)
+        self._keep(choice)
+        return choice
+
+    def _keep(
+        self, choice: Choice[BatchSource], served: Collection[str] = (), others: Sequence[OrderLine] = ()
+    ) -> None:
+        """Keep stock for the oldest line that waits, as if lines were ``served``, and ``others`` waited, too."""
+        if not self.rules.ages_after or not (self.waiting_lines or others):
+            return
+
+        def oldest(fits: Sequence[Fit]) -> OrderLine | None:
+            is_gone = self._changed_promises.__contains__
+            waiting = self._waiting.oldest(fits, is_gone, served.__contains__) if self.waiting_lines else None
+            found = [line for line in others if stays_whole(line) and fits_into(line, fits)]
+            return min(found if waiting is None else [*found, waiting], key=by_age, default=None)
+
+        choice.keep(oldest, self._as_of or self.version_number)
 
     def _room(self) -> Room:
         return Room(self._sources)

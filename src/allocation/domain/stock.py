@@ -136,6 +136,11 @@ class Stock:
         return self._purchased_quantity - self._allocated_quantity
 
     @property
+    def capacity(self) -> int:
+        """Its quantity without the shipped one, allocated or not."""
+        return self._purchased_quantity - self._shipped_quantity
+
+    @property
     def arrived_quantity(self) -> int:
         """The quantity that has arrived, with the shipped quantity, which arrived before."""
         if self.arrived is not None:
@@ -341,6 +346,10 @@ class Arrived:
     @property
     def reference(self) -> str:
         return self.batch.reference
+
+    @property
+    def capacity(self) -> int:
+        return self.batch.capacity
 
     @property
     def position(self) -> int:

@@ -518,7 +518,7 @@ RAISES: Mapping[Handler, frozenset[type[events.Event]]] = {
     mark_late: frozenset(),
     cancel_allocation: _SERVES | {events.Cancelled},
     change_line_quantity: _SERVES | {events.Resized, events.Deallocated},
-    ship_line: frozenset({events.Shipped}),
+    ship_line: _SERVES | {events.Shipped},
     return_line: _SERVES | {events.Returned, events.StockScrapped, events.StockInspected},
     pin_line: _FREES | _SERVES | {events.Pinned, events.Allocated, events.PromiseChanged},
     hold_stock: frozenset({events.Held}),

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Date, bindparam, text
 
 from allocation.domain.errors import InvalidMessage
 from allocation.domain.figures import figures
-from allocation.domain.lines import NO_DAY, OrderLine, Today
+from allocation.domain.lines import NO_DAY, Fit, OrderLine, Today
 from allocation.domain.rules import USUAL, Choice, Room, Rules
 from allocation.domain.stock import Source, Stock, sources_of
+from allocation.domain.waiting import fits_into
 from allocation.views import MAX_PAGE
 from allocation.views.look_alikes import unknown_sku
 
@@ -78,7 +79,7 @@ def availabilities(
         raise InvalidMessage("by is given without qty", "Give the quantity that is needed by then as qty.")
     rows = connection.execute(_STOCK, {"skus": list(sku)}).all()
     found = {
-        name: _availability(name, list(stock), today, qty, by)
+        name: _availability(connection, name, list(stock), today, qty, by)
         for name, stock in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0))
     }
     asked = dict.fromkeys(sku)
@@ -90,7 +91,7 @@ def availabilities(
 _STOCK = (
     text("""
     SELECT products.sku, rules, ref, eta, expires_on, purchased_quantity, allocated_quantity,
-        arrived_quantity, arrived_allocated
+        arrived_quantity, arrived_allocated, shipped_quantity, version_number
     FROM products LEFT JOIN batches ON batches.sku = products.sku AND has_room AND quarantine IS NULL
     WHERE products.sku IN :skus
 """)
@@ -99,12 +100,35 @@ _STOCK = (
 )
 
 
-def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, by: date | None) -> Availability:
+_OLDEST_WAITING = text("""
+    SELECT orderid, qty, need_by, priority, position FROM order_lines
+    WHERE sku = :sku AND batchref IS NULL AND closed IS NULL AND (part IS NULL OR rest IS NOT NULL)
+    AND qty <= :qty AND (need_by IS NULL OR need_by <= :day) ORDER BY position LIMIT :most
+""").columns(need_by=Date)
+
+
+def _oldest_waiting(connection: Connection, sku: str, fits: Sequence[Fit]) -> OrderLine | None:
+    """The oldest line that waits whole and fits; looked for among the first few."""
+    asked = {"sku": sku, "qty": fits[0].qty, "day": fits[-1].day.isoformat(), "most": MAX_PAGE}
+    if connection.dialect.name != "sqlite":
+        asked["day"] = fits[-1].day
+    for row in connection.execute(_OLDEST_WAITING, asked):
+        line = OrderLine(row.orderid, sku, row.qty, row.position, row.need_by, row.priority)
+        if fits_into(line, fits):
+            return line
+    return None
+
+
+def _availability(
+    connection: Connection, sku: str, rows: Sequence[Any], today: Today, qty: int | None, by: date | None
+) -> Availability:
     stored = rows[0][1]
     rules = USUAL if stored is None else msgspec.json.decode(stored, type=Rules)
     batches = [_batch(row) for row in rows if row.ref is not None]
     sources = sources_of(batches)
     choice = Choice(sources, rules, today, Room(sources))
+    if rules.ages_after:
+        choice.keep(lambda fits: _oldest_waiting(connection, sku, fits), rows[0].version_number)
     sellable = [source for source, obstacle in choice.candidates(OrderLine("", sku, 0)) if not obstacle]
     timeline = _timeline(choice, sellable, rules.safety_stock, today)
     earliest = None if qty is None else _earliest(choice, OrderLine("", sku, qty), today)
@@ -119,7 +143,13 @@ def _availability(sku: str, rows: Sequence[Any], today: Today, qty: int | None, 
 def _batch(row: Any) -> Stock:
     arrived = None if row.arrived_quantity is None else (row.arrived_quantity, row.arrived_allocated)
     bought = (row.ref, row.sku, row.purchased_quantity, row.eta)
-    return Stock(*bought, expires_on=row.expires_on, allocated_quantity=row.allocated_quantity, arrived=arrived)
+    return Stock(
+        *bought,
+        expires_on=row.expires_on,
+        allocated_quantity=row.allocated_quantity,
+        shipped_quantity=row.shipped_quantity,
+        arrived=arrived,
+    )
 
 
 def _now(sources: Iterable[Source], safety_stock: int) -> int:

@@ -18,9 +18,10 @@ from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import UnknownLine
 from allocation.domain.events import Allocated, Backordered, Held, HoldConfirmed, LinePinned
 from allocation.domain.figures import is_expired, is_overdue, marks, may_be_sold
-from allocation.domain.lines import NO_DAY, OrderLine, Today, state_of
+from allocation.domain.lines import NO_DAY, Fit, OrderLine, Today, state_of
 from allocation.domain.rules import JUST_IN_TIME, NO_ROOM, SAFETY_STOCK, USUAL, Candidate, Choice, Room, Rules
 from allocation.domain.stock import Source, Stock, sources_of
+from allocation.domain.waiting import fits_into, stays_whole
 from allocation.service_layer.messages import message_id
 from allocation.views import as_moment, lateness, opening, unusual
 from allocation.views.facts import LedgerPlace, facts_before
@@ -199,7 +200,15 @@ def _before(connection: Connection, sku: str, placed: Any, usual_rules: Rules, c
         if batchref is not None and len(holders[batchref]) < MAX_HOLDERS:
             holders[batchref].append(Holder(orderid, line.qty, state_of(batchref, closed, line.priority)))
     today = calendar.at(as_moment(placed.recorded_at))
-    return _state(past.books.batches.values(), rules_of(past, usual_rules), today, holders)
+    state = _state(past.books.batches.values(), rules_of(past, usual_rules), today, holders)
+    if state.rules.ages_after:
+        waiting = [line for line, _, closed in past.lines_on(None) if closed is None]
+
+        def oldest(fits: Sequence[Fit]) -> OrderLine | None:
+            return next((line for line in waiting if stays_whole(line) and fits_into(line, fits)), None)
+
+        state.choice.keep(oldest, past.books.version_number)
+    return state
 
 
 def _as_it_is(connection: Connection, line: OrderLine, found: Any, usual_rules: Rules, today: Today) -> _State:

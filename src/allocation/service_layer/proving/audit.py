@@ -41,7 +41,7 @@ KINDS: Final = {
     "waiting-lines": "a product's counter is not the number of its waiting lines",
     "oversold": "the lines on a batch add up to more than was purchased",
     "rules-differ": "a product's rules are not those it was last given",
-    "retired": "a product is not sold any more, and its messages do not say so; or the reverse",
+    "retired": "a product is retired and its messages do not say so, or the reverse",
     "version": "a product's version number is not the number of its changes",
     "position": "a batch or line has a position that its product never gave",
     "product-missing": "there are batches, lines or messages of a product that is not there",
@@ -50,7 +50,7 @@ KINDS: Final = {
     "batch-differs": "a batch is not as it was bought, or as it was said to be since",
     "purchased-quantity": "a batch's quantity is not as last counted",
     "shipped-quantity": "a batch's shipped quantity differs from the sum of its shipped lines",
-    "arrived-allocated": "of a batch in parts, the allocated quantity of the arrived part differs from its lines",
+    "arrived-allocated": "the allocated quantity of the arrived part of a batch differs from its lines",
     "unknown-batch": "a line is on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
@@ -273,7 +273,7 @@ class _Audit:
 
 
 def _said_of_row(batch: BatchRow) -> Sequence[str]:
-    """The words for everything else that is stored of a batch."""
+    """The words for the other stored values of a batch."""
     return (
         _sold(batch.quarantine),
         _placed(batch.location),
