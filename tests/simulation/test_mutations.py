@@ -15,6 +15,7 @@ from allocation.adapters.memory import MemorySession
 from allocation.adapters.outbox import Outbox
 from allocation.domain import events, standing
 from allocation.domain.model import Batch, OrderLine, Product, Promise
+from allocation.domain.state import DayOf
 from allocation.domain.stock import Arrived
 from allocation.service_layer import messagebus
 from allocation.service_layer.delivering import relay
@@ -360,9 +361,8 @@ def lines_of_a_whole_batch_still_served_in_part(patch: pytest.MonkeyPatch) -> No
     """All of a batch has come, or nothing of it, and lines say that they have stock of the part that had."""
     serve_again = Product._serve_again
 
-    def mutated(self: Product, batch: Batch, fact: events.Event) -> None:
-        if batch.arrived is not None:
-            serve_again(self, batch, fact)
+    def mutated(self: Product, batch: Batch, fact: events.Event, day_of: DayOf, *, was_in_parts: bool) -> DayOf:
+        return serve_again(self, batch, fact, day_of, was_in_parts=was_in_parts and batch.arrived is not None)
 
     patch.setattr(Product, "_serve_again", mutated)
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Text, bindparam, text
 
 from allocation.domain.events import AllocatedQuantityRepaired, ShippedQuantityRepaired
 from allocation.domain.lines import SHIPPED, Today
@@ -120,7 +120,7 @@ def _held_before(connection: Connection, sku: str, orderids: Sequence[str], posi
 _SINCE = text("SELECT type, orderid FROM messages WHERE sku = :sku AND position >= :position LIMIT :most")
 _COUNTERS = text(
     "SELECT ref, allocated_quantity, shipped_quantity FROM batches WHERE sku = :sku AND ref IN :refs"
-).bindparams(bindparam("refs", expanding=True))
+).bindparams(bindparam("refs", type_=Text, expanding=True))
 _HELD = text(
     "SELECT qty, batchref, closed FROM order_lines WHERE sku = :sku AND orderid IN :orderids AND batchref IS NOT NULL"
-).bindparams(bindparam("orderids", expanding=True))
+).bindparams(bindparam("orderids", type_=Text, expanding=True))

@@ -232,7 +232,7 @@ def _csv_message(row: _Row, about: _About, id_: str) -> Message:
 
 
 def _empty_eta(meaning: str | None) -> dict[str, str]:
-    """The field that says what an empty ETA means; raises `InvalidMessage` if nobody said it."""
+    """The field for the meaning of an empty ETA; raises `InvalidMessage` if nobody gave it."""
     if meaning is None:
         raise InvalidMessage(
             "The row has no ETA, and other rows of the file have one",

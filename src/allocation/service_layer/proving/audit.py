@@ -50,7 +50,7 @@ KINDS: Final = {
     "batch-differs": "a batch is not as it was bought, or as it was said to be since",
     "purchased-quantity": "a batch's quantity is not as last counted",
     "shipped-quantity": "a batch's shipped quantity differs from the sum of its shipped lines",
-    "arrived-allocated": "the allocated quantity of the arrived part of a batch differs from its lines",
+    "arrived-allocated": "of a batch in parts, the allocated quantity of the arrived part differs from its lines",
     "unknown-batch": "a line is on a batch that its product does not have",
     "line-missing": "the ledger has a line that is not there",
     "line-unexplained": "there is a line that the ledger does not have",
@@ -273,7 +273,7 @@ class _Audit:
 
 
 def _said_of_row(batch: BatchRow) -> Sequence[str]:
-    """The words for the other stored values of a batch."""
+    """The words for everything else that is stored of a batch."""
     return (
         _sold(batch.quarantine),
         _placed(batch.location),

@@ -24,7 +24,7 @@ async def named_by_store(outcomes: Sequence[T], store: Store) -> Sequence[T]:
         return outcomes
     try:
         return _all_named(outcomes, await store.read(wanted))
-    except Exception as error:  # noqa: BLE001 - after any error they are refused without
+    except Exception as error:  # noqa: BLE001 - any error: they are refused without
         log.info("look-alikes were not looked up", reason=repr(error))
         return outcomes
 
