@@ -71,7 +71,6 @@ class CallingLines(ProductState):
 
     def _place_hold(self, hold: OrderLine, source: BatchSource | None) -> None:
         known = self._changed_promises[hold.orderid]
-        self._plan.pop(hold.orderid, None)
         del self._days[hold.orderid]
         self._plan.pop(hold.orderid, None)
         if source is None:
