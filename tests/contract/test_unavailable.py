@@ -41,7 +41,7 @@ def test_sqlite_waits_for_another_writer_and_then_says_so(sqlite_url: str, monke
             place.save(new_products=[product()])
         other.execute("ROLLBACK")
     place.save(new_products=[product()])
-    assert place.contents().products == [(SKU, 1, 0, None)]
+    assert place.contents().products == [(SKU, 1, 0, None, None)]
     place.close()
 
 
