@@ -94,17 +94,21 @@ def changed(before: Contents, after: Contents) -> dict[tuple[str, str], LineChan
         was, is_ = standing(old.get(origin(row, old)), before), standing(row, after)
         if key not in old or was != is_:
             need_by = row[6] and date.fromisoformat(row[6])
-            late, was_late = lateness(need_by, is_), lateness(need_by, was)
-            days = (was[2], is_[2], late, is_[0] or "", was[0], late > 0, was_late > 0)
+            (late_days, late), (_, was_late) = lateness(need_by, is_), lateness(need_by, was)
+            days = (was[2], is_[2], late_days, is_[0] or "", was[0], late, was_late)
             found[key] = LineChange(row[0], row[1], row[2], was[1], is_[1], *days)
     return found
 
 
-def lateness(need_by: date | None, stands: tuple[str | None, str | None, date | None, int]) -> int:
-    """By how many days an open line is late: where it stands, or since it was needed if it waits."""
+def lateness(need_by: date | None, stands: tuple[str | None, str | None, date | None, int]) -> tuple[int, bool]:
+    """By how many days an open line is late, where it stands or since it was needed if it waits; and whether it is."""
     state, _, day, _ = stands
-    is_open = state in {"allocated", "pinned", "held", "waiting"}
-    return days_late(need_by, day or TODAY) if is_open else 0
+    if state not in {"allocated", "pinned", "held", "waiting"}:
+        return 0, False
+    if day == NO_DAY:
+        return 0, need_by is not None
+    late_days = days_late(need_by, day or TODAY)
+    return late_days, late_days > 0
 
 
 def origin(row: Any, old: Mapping[tuple[str, str], Any]) -> tuple[str, str]:
@@ -124,7 +128,7 @@ def standing(row: Any, kept: Contents) -> tuple[str | None, str | None, date | N
     _, _, qty, batchref, _, priority, _, closed, _, _, arrived, *_ = row
     etas = {batch[0]: batch[2] for batch in kept.batches}
     eta = None if batchref is None or (arrived and closed is None) else etas[batchref]
-    day = None if batchref is None or eta == NO_DAY.isoformat() else date.fromisoformat(eta) if eta else TODAY
+    day = None if batchref is None else date.fromisoformat(eta) if eta else TODAY
     return state_of(batchref, closed, priority), batchref, day, qty
 
 
