@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -33,3 +36,17 @@ def upgrade() -> None:
     op.create_index(*kinds, postgresql_where=where, sqlite_where=where)
     where = sa.text("delivery IS NOT NULL")
     op.create_index("ix_batches_delivery", "batches", ["delivery"], postgresql_where=where, sqlite_where=where)
+    _fill_last_etas()
+
+
+def _fill_last_etas() -> None:
+    """The ETA that each batch had when it arrived: as it was changed last, otherwise as it was created with."""
+    op.execute("UPDATE batches SET last_eta = initial_eta WHERE eta IS NULL")
+    batches = sa.table("batches", sa.column("ref"), sa.column("last_eta", sa.Date))
+    connection = op.get_bind()
+    told = "SELECT body FROM messages WHERE type = 'BatchEtaChanged' ORDER BY position, place"
+    for (body,) in connection.execute(sa.text(told)).all():
+        changed = json.loads(body)
+        has_arrived = sa.and_(batches.c.ref == changed["ref"], batches.c.last_eta.is_not(None))
+        eta = date.fromisoformat(changed["eta"])
+        connection.execute(sa.update(batches).where(has_arrived).values(last_eta=eta))
