@@ -327,7 +327,7 @@ def test_serves_on_a_free_port_that_it_names(sqlite_url: str) -> None:
     command = [*PROGRAM, "serve", "--port=0", f"--database={sqlite_url}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         assert service.stderr is not None
-        url = json.loads(service.stderr.readline())["url"]
+        url = next(said["url"] for line in service.stderr if "url" in (said := json.loads(line)))
         assert httpx.get(f"{url}/healthz", timeout=TIMEOUT_S).status_code == 200
         service.send_signal(signal.SIGINT)
         service.stderr.read()

@@ -160,7 +160,7 @@ def test_an_exported_batch_list_makes_the_same_batches_elsewhere(filled: str, tm
         writer.writeheader()
         writer.writerows(rows)
     other = f"sqlite:///{tmp_path / 'other.db'}"
-    assert run("import", str(file), "--type=BatchCreated", database=other).code == 0
+    assert run("import", str(file), "--type=BatchCreated", "--empty-eta", "on-hand", database=other).code == 0
     query = "SELECT ref, sku, CAST(eta AS text), purchased_quantity FROM batches ORDER BY ref"
     assert rows_of(other, query) == rows_of(filled, query)
 

@@ -32,7 +32,7 @@ def test_each_batch_tells_why_it_was_passed_over(server: Server) -> None:
     for body in [
         {"ref": full, "qty": 5},
         {"ref": damp, "qty": 50},
-        {"ref": spoils, "qty": 50, "expires_on": "2098-01-31"},
+        {"ref": spoils, "qty": 50, "expires_on": "2034-01-31"},
         {"ref": good, "qty": 50, "eta": "2035-01-15"},
         {"ref": late, "qty": 50, "eta": "2035-03-01"},
     ]:

@@ -54,6 +54,7 @@ def test_a_product_has_its_batches_by_preference_and_its_waiting_lines_by_age(
         "available_quantity": 3,
         **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
+        "retired": False,
         "batches": [
             batch("warehouse", None, 10, 10),
             batch("sooner", "2027-01-01", 20, 20),
@@ -88,6 +89,7 @@ def test_all_products_come_in_pages(server: Server, mattress: dict[str, str]) ->
         "available_quantity": 3,
         **figures(on_hand=10, incoming=23),
         "waiting_lines": 2,
+        "retired": False,
     }
     assert server.get("/products", limit=1_000) == {"products": found, "next_after": None}
 
