@@ -32,7 +32,7 @@ from allocation.domain.events import (
     MoveUpRequired,
     StockHeld,
 )
-from allocation.service_layer.messages import Outcome
+from allocation.service_layer.messages import Outcome, checked_message
 from allocation.service_layer.writing import new_day
 from allocation.service_layer.writing.new_day import ACTOR, NewDay
 from allocation.service_layer.writing.writer import Writer
@@ -122,6 +122,20 @@ def test_what_a_day_brings_is_said_when_it_has_begun(database_url: str) -> None:
                 assert await process.days.look()
             assert await said(database_url) == first
             await check_books(database_url)
+
+    asyncio.run(play())
+
+
+def test_a_day_that_brings_something_to_a_name_of_an_earlier_version_is_done(database_url: str) -> None:
+    """Names could once end in white space. Nobody may send such a name now, but the clock has it from storage."""
+
+    async def play() -> None:
+        async with Process(database_url) as process:
+            for each in (BatchCreated("milk ", SKU, 5, expires_on=day(0)), AllocationRequired("m1", SKU, 2)):
+                await process.writer.handle(checked_message(each, "test"))
+            process.now += timedelta(days=1)
+            assert await process.days.look()
+            assert await said(database_url) == [("BatchExpired", "milk ")]
 
     asyncio.run(play())
 

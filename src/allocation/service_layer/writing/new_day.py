@@ -18,7 +18,7 @@ import structlog
 from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import BatchExpired, DeliveryOverdue, Event, LineBecameLate
-from allocation.service_layer.messages import new_message
+from allocation.service_layer.messages import checked_message
 from allocation.service_layer.writing.store import StoreUnavailable
 from allocation.service_layer.writing.writer import Unavailable, Writer
 
@@ -148,7 +148,7 @@ class NewDay:
     async def _say(self, brought: Brought) -> bool:
         """Whether it was said, now or before."""
         try:
-            await self._writer.handle(new_message(brought.event, ACTOR, _key(brought)))
+            await self._writer.handle(checked_message(brought.event, ACTOR, _key(brought)))
         except IdempotencyKeyReused:  # the line had another quantity then
             return True
         except Refusal:
