@@ -6,26 +6,21 @@ other. Both are in the database, so nothing is lost while no process runs, and o
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from allocation.service_layer.delivering.effects import Delivery, FindEffect
 from allocation.service_layer.delivering.stock_mail import Noted
 from allocation.service_layer.handlers import Mail, Notifications
-from allocation.service_layer.writing.store import StoreUnavailable
+from allocation.service_layer.regularly import Regularly
 
 EFFECT: Final = "send_out_of_stock_digest"
 TYPE: Final = "Digest"
 LOOK_INTERVAL_S = 5.0
 GRACE: Final = timedelta(seconds=10)  # after the hour, so that processes whose clocks differ note for the same digest
-
-log = structlog.get_logger(__name__)
 
 
 class Digests(Protocol):
@@ -84,18 +79,15 @@ class DigestClock:
         self._digests = digests
         self._on_due = on_due
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
+        self._work = Regularly("digest", self._look, LOOK_INTERVAL_S)
 
     def start(self) -> None:
         """Begin to look, in the running event loop."""
-        self._task = asyncio.create_task(self._work(), name="digest")
+        self._work.start()
 
     async def close(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._work.close()
         await self._digests.close()
 
     async def look(self) -> bool:
@@ -105,15 +97,9 @@ class DigestClock:
             self._on_due()
         return taken
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except StoreUnavailable as error:
-                log.info("the digest is looked for later", reason=str(error))
-            except Exception:
-                log.exception("the digest could not be made")
-            await asyncio.sleep(LOOK_INTERVAL_S)
+    async def _look(self) -> float:
+        await self.look()
+        return LOOK_INTERVAL_S
 
 
 class _Body(msgspec.Struct):

@@ -6,26 +6,21 @@ Several processes may do this on one database. The second one is refused, as int
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-import structlog
-
 from allocation.domain.errors import Refusal
 from allocation.domain.events import HoldExpired
 from allocation.service_layer.messages import checked_message
-from allocation.service_layer.writing.store import StoreUnavailable
-from allocation.service_layer.writing.writer import Unavailable, Writer
+from allocation.service_layer.regularly import Regularly
+from allocation.service_layer.writing.writer import Writer
 
 LOOK_INTERVAL_S = 1.0
 PAGE_SIZE = 500
 ACTOR = "clock"
 
 FindExpired = Callable[[datetime, int], Awaitable[Sequence[tuple[str, datetime]]]]
-
-log = structlog.get_logger(__name__)
 
 
 class Expiry:
@@ -38,18 +33,15 @@ class Expiry:
         self._writer = writer
         self._find_expired = find_expired
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
+        self._work = Regularly("expiry of holds", self._look, LOOK_INTERVAL_S)
 
     def start(self) -> None:
         """Begin to look, in the running event loop."""
-        self._task = asyncio.create_task(self._work(), name="expiry")
+        self._work.start()
 
     async def close(self) -> None:
         """Stop looking. The writer still handles the messages sent before."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._work.close()
 
     async def look(self) -> bool:
         """End a page of holds that are over; return whether there may be more."""
@@ -57,17 +49,8 @@ class Expiry:
         ended = await asyncio.gather(*(self._expire(holdid, expires_at) for holdid, expires_at in holds))
         return len(holds) == PAGE_SIZE and any(ended)
 
-    async def _work(self) -> None:
-        while True:
-            more = False
-            try:
-                more = await self.look()
-            except (StoreUnavailable, Unavailable) as error:
-                log.info("holds are looked for later", reason=str(error))
-            except Exception:
-                log.exception("holds could not be ended")
-            if not more:
-                await asyncio.sleep(LOOK_INTERVAL_S)
+    async def _look(self) -> float:
+        return 0 if await self.look() else LOOK_INTERVAL_S
 
     async def _expire(self, holdid: str, expires_at: datetime) -> bool:
         """Whether it was ended now. A refusal means that somebody was faster."""

@@ -7,7 +7,6 @@ processes may do this on one database: each message has the same id in all of th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
@@ -19,8 +18,8 @@ from allocation.domain.days import UTC_DAYS, Calendar
 from allocation.domain.errors import IdempotencyKeyReused, Refusal
 from allocation.domain.events import BatchExpired, DeliveryOverdue, Event, LineBecameLate
 from allocation.service_layer.messages import checked_message
-from allocation.service_layer.writing.store import StoreUnavailable
-from allocation.service_layer.writing.writer import Unavailable, Writer
+from allocation.service_layer.regularly import Regularly
+from allocation.service_layer.writing.writer import Writer
 
 LOOK_INTERVAL_S = 1.0
 RETRY_AFTER_S = 10.0
@@ -87,18 +86,15 @@ class NewDay:
         self._calendar = calendar
         self._clock = clock
         self._done = date.min
-        self._task: asyncio.Task[None] | None = None
+        self._work = Regularly("new day", self._look, RETRY_AFTER_S)
 
     def start(self) -> None:
         """Begin to look, in the running event loop."""
-        self._task = asyncio.create_task(self._work(), name="new day")
+        self._work.start()
 
     async def close(self) -> None:
         """Stop looking. The writer still handles the messages sent before."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._work.close()
 
     async def look(self) -> bool:
         """If a day has begun, tell its facts, and record that it is done; return whether nothing is left."""
@@ -117,16 +113,8 @@ class NewDay:
         self._done = max(last, today)
         return True
 
-    async def _work(self) -> None:
-        while True:
-            is_done = False
-            try:
-                is_done = await self.look()
-            except (StoreUnavailable, Unavailable) as error:
-                log.info("a day is begun later", reason=str(error))
-            except Exception:
-                log.exception("a day could not be begun")
-            await asyncio.sleep(LOOK_INTERVAL_S if is_done else RETRY_AFTER_S)
+    async def _look(self) -> float:
+        return LOOK_INTERVAL_S if await self.look() else RETRY_AFTER_S
 
     async def _say_all(self, kind: type[Event], span: Span) -> bool:
         """Whether nothing is left to say. A refusal means that somebody changed the batch or line since it was read."""
