@@ -198,9 +198,9 @@ def test_postgres_plans_by_index_while_the_tables_are_empty(postgres_url: str) -
 def test_postgres_finds_every_row_to_update_by_an_index(postgres_place: Place) -> None:
     statement = postgresql.save_statement(("products", "batches", "lines"))
     columns: list[list[list[str | int | None]]] = [
-        [[OLD], [99_999], [0], [EXHAUSTED + LINES + WAITING + 20], [None]],
+        [[OLD], [99_999], [0], [EXHAUSTED + LINES + WAITING + 20], [None], [None]],
         [[f"{OLD}-7"], [OLD], [20], [20]],
-        [["o7"], [OLD], [1], [f"{OLD}-7"], [0], [None], [None], [None]],
+        [["o7"], [OLD], [1], [f"{OLD}-7"], [0], [None], [None], [None], [None]],
     ]
     arrays = [array_literal(column) for part in columns for column in part]
     scans = postgres_scans(postgres_place, statement, (MOMENT, *arrays))

@@ -161,7 +161,7 @@ def check(connection: Connection, today: Today) -> None:
     exported = {row["ref"]: row for page in pages(connection, TABLES["batches"], today) for row in page}
     assert {ref: Figures(**{name: row[name] for name in Figures._fields}) for ref, row in exported.items()} == expected
     sums = {sku: in_sum(figures(batch, today) for batch in batches) for sku, batches in by_sku.items()}
-    listed = views.products(connection, today).products
+    listed = views.products(connection, today, retired=True).products
     assert {each.sku: figures_of(each) for each in listed if each.sku in sums} == sums
     for sku, batches in by_sku.items():
         product = views.product(connection, sku, today)
@@ -175,24 +175,22 @@ def check(connection: Connection, today: Today) -> None:
     totals = overview.totals(connection, today)
     assert totals.stock.figures == in_sum(sums.values())
     assert totals.overdue == sum(figure.overdue_quantity > 0 for figure in expected.values())
-    check_lists(connection, today, sums)
+    check_lists(connection, today)
     check_late(connection, today, rows.late(today), totals)
 
 
-def check_lists(connection: Connection, today: Today, sums: Mapping[str, Figures]) -> None:
+def check_lists(connection: Connection, today: Today) -> None:
     """The filters of the list of products choose by the figures."""
     shown = {only: {row.sku for row in stock.products(connection, only=only, today=today).rows} for only in FILTERS}
-    everything = views.products(connection, today).products
-    assert shown == {
-        only: {each.sku for each in everything if is_chosen(sums.get(each.sku, Figures()))}
-        for only, is_chosen in FILTERS.items()
-    }
+    everything = views.products(connection, today, retired=True).products
+    assert shown == {only: {each.sku for each in everything if is_chosen(each)} for only, is_chosen in FILTERS.items()}
 
 
-FILTERS: Mapping[Any, Callable[[Figures], bool]] = {
-    "short": lambda figure: figure.available_quantity == 0,
-    "overdue": lambda figure: figure.overdue_quantity > 0,
-    "blocked": lambda figure: figure.blocked_quantity > 0,
+FILTERS: Mapping[Any, Callable[[views.ProductSummary], bool]] = {
+    "short": lambda product: product.available_quantity == 0 and not product.retired,
+    "overdue": lambda product: product.overdue_quantity > 0,
+    "blocked": lambda product: product.blocked_quantity > 0,
+    "retired": lambda product: product.retired,
 }
 
 
@@ -203,7 +201,7 @@ def check_late(
     assert totals.late == len(late)
     assert {row.sku for row in stock.products(connection, only="late", today=today).rows} == skus
     found: dict[tuple[str, str], int] = {}
-    for sku in {each.sku for each in views.products(connection, today).products}:
+    for sku in {each.sku for each in views.products(connection, today, retired=True).products}:
         lines = stock.late_lines(connection, sku, today, limit=1_000)
         assert views.product(connection, sku, today).late_lines == len(lines)
         found |= {(line.orderid, line.sku): line.lateness(today).late_days for line in lines}

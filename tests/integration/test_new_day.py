@@ -394,7 +394,7 @@ def plans(connection: Connection) -> list[str]:
 
     def explain(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
         prefix = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
-        if not statement.startswith("EXPLAIN"):
+        if "FROM" in statement and not statement.startswith("EXPLAIN"):
             rows = connection.exec_driver_sql(f"{prefix} {statement}", values)
             found.append("\n".join(str(row) for row in rows))
 

@@ -192,9 +192,11 @@ _PARTS = (
     .columns(eta=Date, need_by=Date, expires_on=Date)
 )
 _ALL = "SELECT sku, waiting_lines, retired FROM products WHERE {bounds} ORDER BY sku {direction} LIMIT :window"
+# Columns by themselves and not a join: before a join, SQLite would find the steps to the end.
 _WAITING = """
-    {steps} SELECT products.sku, waiting_lines, retired
-    FROM steps JOIN products ON products.sku = steps.sku LIMIT :window
+    {steps} SELECT sku, (SELECT waiting_lines FROM products WHERE products.sku = steps.sku) AS waiting_lines,
+    (SELECT retired FROM products WHERE products.sku = steps.sku) AS retired
+    FROM steps WHERE sku IS NOT NULL LIMIT :window
 """
 _MOST_WAITING = """
     SELECT sku, waiting_lines, retired FROM ({waiting}) AS counted
