@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser.shop import open_shop
 from tests.services import Server, running
@@ -39,6 +39,7 @@ def browser() -> Iterator[Browser]:
     executable = find_chromium()
     if executable is None:
         pytest.skip(f"No Chromium here: apt-get install chromium, or set {CHROMIUM_VARIABLE} to one")
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:  # which runs a loop of its own: it must end before other tests run theirs
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser

@@ -14,7 +14,7 @@ from allocation.domain.errors import UnknownOrder
 from allocation.domain.figures import is_expired, is_overdue, marks
 from allocation.domain.lines import HELD_PRIORITY, NO_DAY, Today, later_parts, state_of
 from allocation.service_layer.writing.store import as_moment
-from allocation.views.figures import HAS_BLOCKED, IS_AVAILABLE, IS_OVERDUE, LATE, LINE_ETA, Total, totals_of
+from allocation.views.figures import HAS_BLOCKED, HAS_OVERDUE, IS_AVAILABLE, LATE, LINE_ETA, Total, totals_of
 from allocation.views.paging import days_of, with_days
 
 PAGE = 50
@@ -211,7 +211,7 @@ _CONDITIONS: Mapping[Only, str] = {
     "waiting": "",
     "short": f" AND ({_OF_PRODUCT} AND {IS_AVAILABLE} LIMIT 1) IS NULL",
     "late": f" AND (SELECT 1 {LATE} AND lines.sku = looked.sku LIMIT 1) = 1",
-    "overdue": f" AND ({_OF_PRODUCT} AND {IS_OVERDUE} LIMIT 1) = 1",
+    "overdue": f" AND ({_OF_PRODUCT} AND {HAS_OVERDUE} LIMIT 1) = 1",
     "blocked": f" AND ({_OF_PRODUCT} AND {HAS_BLOCKED} LIMIT 1) = 1",
     "retired": " AND retired = TRUE",
 }

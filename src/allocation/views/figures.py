@@ -47,6 +47,8 @@ _SHELF: Final[Mapping[str, str]] = {
 COLUMNS: Final = ", ".join(f"{expression} AS {name}" for name, expression in EXPRESSIONS.items())
 IS_EXPIRED: Final = "coalesce(expires_on < :today, FALSE)"
 IS_OVERDUE: Final = f"eta < :today AND {_INCOMING} > 0"
+# The same for the batches of one product: no index of days can be asked for it, which has those of all products.
+HAS_OVERDUE: Final = f"{EXPRESSIONS['overdue_quantity']} > 0"
 HAS_BLOCKED: Final = f"{EXPRESSIONS['blocked_quantity']} > 0"
 # Whether a row has stock that can be promised; ``has_room`` first, as the index has these rows alone.
 IS_AVAILABLE: Final = f"has_room AND NOT coalesce({_IS_BLOCKED}, FALSE)"

@@ -34,7 +34,7 @@ def _brought(kind: type[Event], row: Any) -> Brought:
     return Brought(event, Place(row.found_on, row.name))
 
 
-# PostgreSQL takes the index that has the rows in order, and SQLite the one it is told: others hold all waiting lines.
+# PostgreSQL takes the index that has the rows in order, SQLite the named one; other indexes have all waiting lines.
 _IN_ORDER: Final = text("SELECT set_config('enable_sort', 'off', true)")
 _LATE_INDEX: Final = "INDEXED BY ix_order_lines_late"
 _BATCHES: Final = """

@@ -6,6 +6,7 @@ between: the classic of Sugiyama, Tagawa and Toda (1981), without the refinement
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -61,9 +62,7 @@ Places = Mapping[Point, tuple[float, float]]  # the left end of each point's mid
 
 def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow], labels: Mapping[Arrow, str] | None = None) -> str:
     """An SVG document. The arrows must not form a cycle. With labels it is a part of a page, which styles it."""
-    chains = _chains(_layers(boxes, arrows), arrows)
-    layers = _ordered(boxes, _layers(boxes, arrows), chains)
-    places = _places(layers, chains, GAP_X if labels is None else LABELLED_GAP_X)
+    chains, places = _laid_out(tuple(boxes), tuple(arrows), GAP_X if labels is None else LABELLED_GAP_X)
     width = max((x + _width(point) for point, (x, _) in places.items()), default=0) + MARGIN
     height = max((y for _, y in places.values()), default=0) + BOX_HEIGHT / 2 + MARGIN
     legend, legend_width = _legend(height)
@@ -80,6 +79,14 @@ def draw(title: str, boxes: Sequence[Box], arrows: Sequence[Arrow], labels: Mapp
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+@functools.cache  # a page is drawn again for every count, and nothing but its labels has changed
+def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow], gap: float) -> tuple[Sequence[list[Point]], Places]:
+    """The way of each arrow, and the place of each point."""
+    depth = _layers(boxes, arrows)
+    chains = _chains(depth, arrows)
+    return chains, _places(_ordered(boxes, depth, chains), chains, gap)
 
 
 def _layers(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> dict[Box, int]:
