@@ -41,7 +41,7 @@ from allocation.domain.events import (
     StockHeld,
     StockTransferred,
 )
-from allocation.domain.fields import CLOSED, EXPECTED, INSPECT, SCRAP, STOCK, STRATEGIES, Between, OneOf
+from allocation.domain.fields import CLEARABLE, CLOSED, EXPECTED, INSPECT, SCRAP, STOCK, STRATEGIES, Between, OneOf
 from allocation.service_layer.messages import EVENTS, FieldRule, field_rules, incoming_types
 
 Maker = Callable[[random.Random, str], Event]
@@ -165,6 +165,7 @@ def _corrected(dice: random.Random, sku: str) -> Event:
         dice.choice((None, None, *DAYS[2:])),
         dice.choice(LOCATIONS),
         dice.choice((None, *DELIVERIES)),
+        dice.choice((None, None, None, *CLEARABLE)),
     )
 
 

@@ -237,7 +237,8 @@ def _check_count(check: StockCheck) -> None:
 def _check_correction(check: StockCheck) -> None:
     event, was, is_ = check.event, check.was, check.is_
     for name in ("eta", "expires_on", "location", "delivery"):
-        assert getattr(is_, name) == (getattr(event, name) or getattr(was, name))
+        kept = None if name == event.clear else getattr(was, name)
+        assert getattr(is_, name) == (getattr(event, name) or kept)
     assert is_.purchased_quantity == was.purchased_quantity
     check.check_left(check.freed)
 

@@ -52,7 +52,10 @@ FIELDS: dict[type[Event], tuple[st.SearchStrategy[Any], ...]] = {
     events.DeliveryReceived: (DELIVERIES,),
     events.BatchCounted: (REFS, st.integers(0, 12), st.none(), COUNTED),
     events.StockAdjusted: (REFS, st.sampled_from([-5, -1, 2]), st.just("broken")),
-    events.BatchCorrected: (REFS, st.none() | DAYS, st.none() | DAYS, LOCATIONS, st.none() | DELIVERIES),
+    events.BatchCorrected: (
+        *(REFS, st.none() | DAYS, st.none() | DAYS, LOCATIONS, st.none() | DELIVERIES),
+        st.sampled_from([None, None, None, *fields.CLEARABLE]),
+    ),
     events.StockTransferred: (
         REFS,
         st.sampled_from(["north", "south"]),

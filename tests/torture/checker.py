@@ -25,6 +25,9 @@ TOLD_BY = {
 MAY_BE_REFUSED = {
     "/change_batch_quantity": {"count-below-shipped"},
     "/change_batch_eta": {"batch-arrived"},
+    "/receive_batch": {"nothing-due"},
+    "/undo_receipt": {"not-arrived", "shipped-already"},
+    "/adjust_batch": {"not-arrived", "not-on-hand"},
     "/ship_line": {"not-shippable", "line-closed"},
     "/cancel_allocation": {"line-closed"},
     "/change_line_quantity": {"line-closed"},
@@ -36,6 +39,7 @@ FACTS = {
     *("AllocationRequired", "Backordered", "Allocated", "Deallocated", "Resized", "Pinned", "Shipped", "Cancelled"),
     *("Held", "HoldEnded"),
 }
+STOCK = {"BatchCreated", "BatchQuantityChanged", "BatchReceived", "ReceiptUndone", "StockAdjusted"}
 CALLED = {"Deallocated", "AllocationRequired"}  # a line of which this was said last has no place
 
 # Every kind of fault, in the words of the table that is printed.
@@ -246,17 +250,38 @@ class _Books:
     def __init__(self) -> None:
         self.lines: dict[_Name, _Played] = {}
         self._purchased: Counter[str] = Counter()
+        self._arrived: dict[str, int] = {}  # of the batches of which something is due
         self._promised: Counter[str] = Counter()
         self._touched: set[str] = set()  # batches, by the cascade that is played
 
     def enter(self, id_: str, type_: str, body: Json) -> Iterator[Fault]:
-        if type_ == "BatchCreated":
-            self._purchased.setdefault(body["ref"], body["qty"])
-        elif type_ == "BatchQuantityChanged":
-            self._purchased[body["ref"]] = body["qty"]
+        if type_ in STOCK:
+            self._enter_stock(type_, body["ref"], body)
             self._touched.add(body["ref"])
         elif type_ in FACTS:
             yield from self._enter_fact(id_, type_, body)
+
+    def _enter_stock(self, type_: str, ref: str, body: Json) -> None:
+        purchased, arrived = self._purchased[ref], self._arrived.get(ref)
+        match type_:
+            case "BatchCreated" if ref not in self._purchased:
+                purchased, arrived = body["qty"], 0 if body.get("eta") else None
+            case "BatchQuantityChanged":
+                purchased = body["qty"]
+                arrived = None if arrived and purchased <= arrived else arrived
+            case "BatchReceived" if arrived is not None and body.get("qty", purchased) < purchased - arrived:
+                arrived += body["qty"]
+            case "BatchReceived":
+                purchased, arrived = (arrived or 0) + body.get("qty", purchased - (arrived or 0)), None
+            case "ReceiptUndone":
+                arrived = (purchased if arrived is None else arrived) - body["qty"]
+            case "StockAdjusted":
+                purchased += body["by"]
+                arrived = arrived + body["by"] if arrived else arrived
+        self._purchased[ref] = purchased
+        self._arrived.pop(ref, None)
+        if arrived is not None:
+            self._arrived[ref] = arrived
 
     def _enter_fact(self, id_: str, type_: str, body: Json) -> Iterator[Fault]:
         """A fact says where its line stood or goes to; that is compared with where it stands."""

@@ -1,6 +1,6 @@
 """Senders under load: each sends one message after the other and repeats each, under its key, until it is acknowledged.
 
-Stock is scarce on purpose: batches come in, are late, are counted anew and run out, so lines wait, move and are served.
+Stock is scarce on purpose: batches come in, in parts too, are late, cut and run out; lines wait, move and are served.
 Any sender may ship, cancel, change or pin what any of them ordered lately, and order what any of them holds.
 """
 
@@ -26,10 +26,15 @@ RETRY_DELAY_S = 0.05
 UNAVAILABLE = 503
 
 SHARES = {
-    "order": 0.56, "batch": 0.05, "count": 0.04, "eta": 0.03, "repeat": 0.04,
+    "order": 0.49, "batch": 0.05, "count": 0.04, "eta": 0.03, "repeat": 0.04,
     "ship": 0.06, "cancel": 0.04, "resize": 0.05, "pin": 0.03, "hold": 0.05, "confirm": 0.05,
+    "receive": 0.04, "undo": 0.01, "adjust": 0.02,
 }  # fmt: skip
-PATHS = {"ship": "/ship_line", "cancel": "/cancel_allocation", "resize": "/change_line_quantity", "pin": "/pin_line"}
+PATHS = {
+    "ship": "/ship_line", "cancel": "/cancel_allocation", "resize": "/change_line_quantity", "pin": "/pin_line",
+    "count": "/change_batch_quantity", "adjust": "/adjust_batch", "eta": "/change_batch_eta",
+    "receive": "/receive_batch", "undo": "/undo_receipt",
+}  # fmt: skip
 RECENT = 200  # lines, of which one is chosen
 INBOUND = 0.4  # of all batches
 DAYS = ("2035-01-31", "2035-02-28", "2035-03-31")
@@ -101,11 +106,8 @@ class Load:
                 return self._batch(f"ship-{name}", sku, chance.randint(5, 60), eta=chance.choice(DAYS))
             case "batch":
                 return self._batch(f"batch-{name}", sku, chance.randint(5, 60))
-            case "count":
-                path, sku, body = "/change_batch_quantity", of, {"ref": ref, "qty": chance.randint(0, 60)}
-            case "eta" if ships := [batch for batch in self._batches if batch[0].startswith("ship-")]:
-                ref, sku = chance.choice(ships)
-                path, body = "/change_batch_eta", {"ref": ref, "eta": chance.choice(DAYS)}
+            case "count" | "adjust" | "eta" | "receive" | "undo":
+                return self._of_stock(kind, name, chance)
             case "hold":
                 body = {"holdid": f"hold-{name}", "sku": sku, "qty": qty, "expires_at": self._expires_at}
                 path = "/hold_stock"
@@ -120,6 +122,19 @@ class Load:
                 }
                 path, body = PATHS[kind], {"orderid": orderid, "sku": sku, **more.get(kind, {})}
         return self._new(path, name, sku, **body)
+
+    def _of_stock(self, kind: str, name: str, chance: random.Random) -> Sent:
+        """About a batch that was bought; only of a ship does anything come in."""
+        ships = [] if kind in {"count", "adjust"} else [each for each in self._batches if each[0].startswith("ship-")]
+        ref, sku = chance.choice(ships or self._batches)
+        more: dict[str, dict[str, Any]] = {
+            "count": {"qty": chance.randint(0, 60)},
+            "adjust": {"by": chance.choice([-2, -1, 1]), "reason": "found or broken"},
+            "eta": {"eta": chance.choice(DAYS)},
+            "receive": {"qty": chance.randint(1, 20)},
+            "undo": {"qty": chance.randint(1, 20)},
+        }
+        return self._new(PATHS[kind], name, sku, ref=ref, **more[kind])
 
     def _batch(self, ref: str, sku: str, qty: int, **more: str) -> Sent:
         return self._new("/add_batch", ref, sku, ref=ref, sku=sku, qty=qty, **more)

@@ -88,6 +88,31 @@ def a_longer_run() -> Run:
     return run
 
 
+def a_run_in_parts(last: int) -> Run:
+    """Of 10 due 4 come, 2 of them are taken back, then 8 come and 1 breaks: 9 are left, and ``last`` is allocated."""
+    line = {"orderid": "o1", "sku": SKU, "qty": last}
+    told: list[tuple[str, str, dict[str, Any]]] = [
+        ("/add_batch", "BatchCreated", {"ref": "b1", "sku": SKU, "qty": 10, "eta": "2035-01-31"}),
+        ("/receive_batch", "BatchReceived", {"ref": "b1", "qty": 4}),
+        ("/undo_receipt", "ReceiptUndone", {"ref": "b1", "qty": 2}),
+        ("/receive_batch", "BatchReceived", {"ref": "b1", "qty": 8}),
+        ("/adjust_batch", "StockAdjusted", {"ref": "b1", "by": -1, "reason": "broken"}),
+        ("/allocate", "AllocationRequired", line),
+    ]
+    messages = [
+        sent(f"k{number}", number, path, {"batchref": "b1"}, **body) for number, (path, _, body) in enumerate(told)
+    ]
+    events = [event(number, f"k{number}", type_, **body) for number, (_, type_, body) in enumerate(told)]
+    allocated = event(len(told), f"k{len(told) - 1}~1", "Allocated", **line, batchref="b1")
+    lines = [Line("o1", SKU, last, "b1", "allocated")]
+    return Run(messages, Stored([*events, allocated], lines, [Batch("b1", SKU, 9, last)]))
+
+
+def test_stock_that_came_in_parts_may_be_promised_and_no_more() -> None:
+    assert faults(a_run_in_parts(9)) == {}
+    assert faults(a_run_in_parts(10)) == {"oversold": 2}
+
+
 def faults(run: Run) -> dict[str, int]:
     return {kind: len(found) for kind, found in check(*run).items() if found}
 

@@ -107,7 +107,8 @@ class Batch(Stock):
         found = self._first_to_lose(missing, self._sparing(is_spared))
         if self.arrived is not None and arrived is not None:
             missing = self.arrived.allocated_quantity - arrived - sum(line.qty for line in found if line.arrived)
-            others = (line for line in self._sparing(is_spared) if line.arrived and line not in found)
+            lost = set(found)
+            others = (line for line in self._sparing(is_spared) if line.arrived and line not in lost)
             found += self._first_to_lose(missing, others)
         return found
 

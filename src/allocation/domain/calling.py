@@ -43,7 +43,8 @@ class CallingLines(ProductState):
         ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once.
         """
         room = self._room()
-        serving = Serving(room, self._choice(room), self._service_key, self._is_free, self._keep)
+        keep = self._keep if self.rules.ages_after else None
+        serving = Serving(room, self._choice(room), self._service_key, self._is_free, keep)
         waiting: Iterable[OrderLine] = ()
         if self.waiting_lines:
             has_moved = self._changed_promises.__contains__

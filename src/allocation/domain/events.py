@@ -14,6 +14,7 @@ from allocation.domain.fields import (
     EXPECTED,
     Arrived,
     BatchRef,
+    Clearable,
     Count,
     Counted,
     Days,
@@ -171,6 +172,7 @@ class BatchCorrected(Event):
     expires_on: Annotated[date | None, Meaning("Right last day the stock can be used")] = None
     location: Annotated[Reference | None, Meaning("Right warehouse")] = None
     delivery: Annotated[Reference | None, Meaning("Right purchase order or container")] = None
+    clear: Annotated[Clearable | None, Meaning("The value that the batch has by mistake and loses")] = None
 
 
 @dataclass(frozen=True, slots=True)

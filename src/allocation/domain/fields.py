@@ -67,6 +67,7 @@ CLOSED = "closed"
 STOCK = "stock"
 INSPECT = "inspect"
 SCRAP = "scrap"
+CLEARABLE = ("expires_on", "location", "delivery")
 STRATEGIES = ("warehouse-first", "first-expired", "preferred-location", "just-in-time")
 
 Reference = Annotated[str, Text()]
@@ -79,6 +80,7 @@ Position = Annotated[int, Between(1, MAX_POSITION)]
 Strategy = Annotated[str, OneOf(STRATEGIES)]
 Disposition = Annotated[str, OneOf((STOCK, INSPECT, SCRAP))]
 Rest = Annotated[str, OneOf((EXPECTED, CLOSED))]
+Clearable = Annotated[str, OneOf(CLEARABLE)]
 
 OrderId = Annotated[
     Reference, Meaning("The order, by your number; a later part of a split line has /2, /3 … behind it")

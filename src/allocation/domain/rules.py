@@ -66,7 +66,8 @@ class Rules:
 
     def service_key(self, line: OrderLine, version_number: int) -> tuple[int, int]:
         """The key that puts lines in the order they are served: by priority, then by age."""
-        return (-self.aged_priority(line, version_number), line.position)
+        priority = self.aged_priority(line, version_number) if self.ages_after else line.priority
+        return (-priority, line.position)
 
     def aged_priority(self, line: OrderLine, version_number: int) -> int:
         """The priority of a line, raised by its age."""
@@ -117,6 +118,9 @@ class Room(dict[str, int]):
 
     def take(self, key: str, qty: int) -> None:
         """A line gets so much of that source; with a negative quantity, it gives it back."""
+        if not self._arrived and not self._summed:  # as of most products: each batch is by itself
+            self[key] -= qty
+            return
         batch = key.removesuffix(ARRIVED_MARK)
         arrived = batch + ARRIVED_MARK
         before = self._sum_of(batch, arrived)

@@ -33,14 +33,15 @@ class Called(NamedTuple):
 class Serving(NamedTuple):
     """The room left in each batch, the choice made from it, and the key that sorts lines by the order of service.
 
-    ``is_free`` says whether an order id is unused, so that a part of a line may have it.
+    ``is_free`` says whether an order id is unused, so that a part of a line may have it. ``keep`` keeps stock for an
+    aged backorder, as if lines were served, and others waited; None: nothing is kept.
     """
 
     room: Room
     choice: Choice[BatchSource]
     service_key: ServiceKey
     is_free: Callable[[str], bool]
-    keep: Callable[[Choice[BatchSource], Collection[str], Sequence[OrderLine]], None]
+    keep: Callable[[Choice[BatchSource], Collection[str], Sequence[OrderLine]], None] | None
 
     def called(self, freed: Sequence[OrderLine], waiting: Iterable[OrderLine], plan: Plan) -> Called:
         """All freed lines, and the backorders that will find room.
@@ -53,7 +54,8 @@ class Serving(NamedTuple):
         others = [line for line in freed if not plan.get(line.orderid)]
         run = _DryRun(self, plan, {line.orderid for line in freed})
         for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
-            run.serve(line)
+            if passed := run.serve(line):
+                run.serve_all(passed)
         return Called(run.lines, [*run.placed, *((hold, self.batch_for(hold)) for hold in run.holds)])
 
     def has_room(self, line: OrderLine, planned: str | None) -> bool:
@@ -87,14 +89,15 @@ class _DryRun:
         self._waits: list[OrderLine] = []  # the freed lines without room
         self._passed: list[OrderLine] = []  # the waiting lines without room, while stock is kept for another one
 
-    def serve(self, line: OrderLine) -> None:
-        """Serve the line, and then the lines that stock is not kept from any more."""
-        queue = deque([line])
+    def serve_all(self, lines: Sequence[OrderLine]) -> None:
+        """Serve the lines, each followed by the lines that stock is not kept from any more."""
+        queue = deque(lines)
         while queue:
-            queue.extend(self._serve(queue.popleft()))
+            queue.extend(self.serve(queue.popleft()))
 
-    def _serve(self, line: OrderLine) -> Sequence[OrderLine]:
-        serving, key = self._serving, self._plan.get(line.orderid)
+    def serve(self, line: OrderLine) -> Sequence[OrderLine]:
+        """Serve the line; return the lines that stock is not kept from any more."""
+        serving, key, kept = self._serving, self._plan.get(line.orderid), None
         if is_hold(line):
             if key:
                 serving.room.take(key, line.qty)
@@ -102,8 +105,9 @@ class _DryRun:
             else:
                 self.holds.append(line)
             return ()
-        serving.keep(serving.choice, self._served, self._waits)
-        kept = serving.choice.kept
+        if serving.keep is not None:
+            serving.keep(serving.choice, self._served, self._waits)
+            kept = serving.choice.kept
         if serving.has_room(line, key):
             self.lines.append(line)
             self._served.add(line.orderid)

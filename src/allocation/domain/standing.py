@@ -126,7 +126,9 @@ def asked(product: Evolving, before: Promise | None, fact: events.AllocationRequ
 def placed(product: Evolving, before: Promise | None, fact: events.Allocated | events.Backordered) -> Promise:
     """A line gets a place: that is a change, unless it is part of the change by which the line lost its last one."""
     line, _, passing = before or _new(fact)
-    batchref, arrived = (fact.batchref, fact.arrived) if type(fact) is events.Allocated else (None, False)
+    batchref, arrived = None, False
+    if type(fact) is events.Allocated:
+        batchref, arrived = fact.batchref, fact.arrived
     if passing not in (FREED, BY_HAND):
         product.version_number += 1
         if not line.position:
@@ -275,7 +277,9 @@ def counted(product: Evolving, fact: events.StockCounted) -> None:
 
 def corrected(product: Evolving, fact: events.BatchCorrected) -> None:
     product.version_number += 1
-    product.stock(fact.ref).describe(expires_on=fact.expires_on, location=fact.location, delivery=fact.delivery)
+    product.stock(fact.ref).describe(
+        expires_on=fact.expires_on, location=fact.location, delivery=fact.delivery, clear=fact.clear
+    )
     if fact.eta is not None:
         product.stock(fact.ref).change_eta(fact.eta)
 

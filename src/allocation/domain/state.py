@@ -192,7 +192,8 @@ class ProductState:
         if later or self._moves_up:
             self._untold.setdefault(line.orderid, before)
             return
-        before, after = (None if day == NO_DAY else day for day in (before, after))
+        if before != after:
+            before, after = None if before == NO_DAY else before, None if after == NO_DAY else after
         if before != after:
             late = late_days(line, after)
             self.events.append(events.PromiseChanged(line.orderid, line.sku, line.qty, before, after, late))

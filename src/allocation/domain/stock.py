@@ -273,14 +273,19 @@ class Stock:
         self.eta = eta
 
     def describe(
-        self, *, expires_on: date | None = None, location: str | None = None, delivery: str | None = None
+        self,
+        *,
+        expires_on: date | None = None,
+        location: str | None = None,
+        delivery: str | None = None,
+        clear: str | None = None,
     ) -> None:
-        """Set the values that are given; None leaves a value as it is."""
+        """Set the values that are given; None leaves a value as it is. The one named by ``clear`` becomes None."""
         self._change()
         self.created_as = self.created
-        self.expires_on = expires_on or self.expires_on
-        self.location = location or self.location
-        self.delivery = delivery or self.delivery
+        self.expires_on = None if clear == "expires_on" else expires_on or self.expires_on
+        self.location = None if clear == "location" else location or self.location
+        self.delivery = None if clear == "delivery" else delivery or self.delivery
 
     def change_quarantine(self, reason: str) -> None:
         """Set the reason why it must not be sold."""

@@ -187,8 +187,13 @@ class Warehouse(CallingLines):
         Stock in the warehouse with an ETA becomes incoming, which raises `ShippedAlready` if some of it was shipped.
         """
         batch = self._known_batch(event.ref)
-        if not any((event.eta, event.expires_on, event.location, event.delivery)):
-            raise InvalidMessage(f"Nothing of batch {event.ref} is corrected", "Give a right value.")
+        if not any((event.eta, event.expires_on, event.location, event.delivery, event.clear)):
+            raise InvalidMessage(f"Nothing of batch {event.ref} is corrected", "Give a right value, or one to clear.")
+        if event.clear is not None and getattr(event, event.clear) is not None:
+            raise InvalidMessage(
+                f"{event.clear} of batch {event.ref} is {getattr(event, event.clear)}, and is to be cleared",
+                "Give a right value, or clear the wrong one.",
+            )
         self._check_days(eta=event.eta, expires_on=event.expires_on)
         if event.eta is not None and batch.eta is None and batch.shipped_quantity:
             raise ShippedAlready(event.ref, batch.purchased_quantity, batch.on_hand_quantity, batch.shipped_quantity)

@@ -93,17 +93,23 @@ class AbstractUnitOfWork(abc.ABC):
         products = [*self.products.seen]
         if products[1:]:  # as few messages have; this is called twice a message, so the usual way calls nothing
             products.sort(key=attrgetter("sku"))
-        given: list[Event] = []  # of all of them, since they have one cause
+            self._record_given_of(products)
         for product in products:
             if product.given:
-                given += product.given
-                product.given = []
-        if given:
-            self.record_given(given)
-        for product in products:
+                given, product.given = product.given, []
+                self.record_given(given)
             raised, product.events = product.events, []
             yield from raised
         self.products.seen.clear()
+
+    def _record_given_of(self, products: Iterable[Product]) -> None:
+        """Record the facts of all of them before any event is handled, since they have one cause."""
+        given: list[Event] = []
+        for product in products:
+            given += product.given
+            product.given = []
+        if given:
+            self.record_given(given)
 
     def record(self, event: Event, cause: int | None) -> int:
         """Record that the bus handles ``event``, raised by the message of step ``cause``; return its own step."""

@@ -112,6 +112,18 @@ def test_a_correction_of_nothing_is_refused() -> None:
         Shop(bought("b1", 9)).send(BatchCorrected("b1"))
 
 
+def test_a_lot_that_has_a_last_day_by_mistake_serves_the_lines_that_it_seemed_too_old_for() -> None:
+    shop = Shop(bought("b1", 9, expires_on=day(3)), ordered("o1", 4, by=9))
+    assert shop.stands == {"o1": None}
+    shop.send(BatchCorrected("b1", clear="expires_on"))
+    assert shop.stands == {"o1": "b1"}
+
+
+def test_a_value_is_corrected_or_cleared() -> None:
+    with pytest.raises(InvalidMessage, match=r"^location of batch b1 is LYON, and is to be cleared$"):
+        Shop(bought("b1", 9)).send(BatchCorrected("b1", location="LYON", clear="location"))
+
+
 def test_a_correction_of_an_unknown_batch_is_refused() -> None:
     with pytest.raises(UnknownBatch, match=r"^Unknown batch b9$"):
         Shop().send(corrected("b9", location="LYON"))

@@ -182,6 +182,7 @@ CHANGES: Mapping[str, Change] = {
                 "expires_on": "Right last day",
                 "location": "Right warehouse",
                 "delivery": "Right delivery",
+                "clear": "None of it is right",
             },
         ),
         Change(

@@ -45,6 +45,7 @@ from allocation.service_layer.writing.store import (
 
 Outcomes = Sequence[Outcome | Exception]
 Lines = AbstractSet[tuple[str, str]]  # (orderid, sku)
+NAMES_BEGIN = (BatchCreated, StockHeld, StockTransferred)  # with these events names of batches and holds begin
 
 
 class SpoiledGroup(Exception):
@@ -94,7 +95,7 @@ class GroupUnitOfWork(AbstractUnitOfWork):
             self._check_versions(message.event, message.at_versions)
         self._trail = []
         results = messagebus.handle(message.event, self)
-        if isinstance(message.event, BatchCreated | StockHeld | StockTransferred):
+        if isinstance(message.event, NAMES_BEGIN):
             self.products.learn(message.event)
         outcome = Outcome(message, results[0], [event for event, _ in self._trail[1:]])
         if message.keyed:

@@ -74,6 +74,7 @@ def batch_of(row: BatchRow, records: Records) -> Batch:
 
 
 def row_of_batch(batch: Batch) -> BatchRow:
+    arrived = batch.arrived
     return BatchRow(
         batch.reference,
         batch.sku,
@@ -88,8 +89,8 @@ def row_of_batch(batch: Batch) -> BatchRow:
         batch.expires_on,
         batch.quarantine,
         batch.delivery,
-        None if batch.arrived is None else batch.arrived.quantity,
-        None if batch.arrived is None else batch.arrived.allocated_quantity,
+        None if arrived is None else arrived.quantity,
+        None if arrived is None else arrived.allocated_quantity,
         batch.inspect_quantity,
         batch.last_eta,
         batch.counted_at,
