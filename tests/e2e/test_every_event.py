@@ -133,7 +133,7 @@ def test_a_batch_is_corrected_and_transferred(server: Server) -> None:
     assert api.post("correct_batch", ref=ref, location="OSLO", delivery="PO-1")["moved"] == []
     assert server.get(f"/batches/{ref}")["location"] == "OSLO"
     api.post("correct_batch", ref=ref, clear="delivery")
-    assert server.get(f"/batches/{ref}")["delivery"] is None
+    assert "delivery" not in server.get(f"/batches/{ref}")
     answer = api.post("transfer_stock", ref=ref, to_location="ROME", qty=9, new_ref=part, eta=LATER)
     assert (answer["batchref"], answer["moved"]) == (part, [api.move(orderid, 9, ref, part)])
     assert [each["after"] for each in answer["promises"]] == [LATER]
