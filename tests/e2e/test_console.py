@@ -162,13 +162,14 @@ def test_an_order_explains_each_of_its_lines(server: Server) -> None:
 
 def test_a_product_tells_by_day_what_can_be_promised(server: Server) -> None:
     sku = unique("PROMISABLE")
-    server.add_batch(unique("stock"), sku, 5)
+    fresh = {"ref": unique("stock"), "sku": sku, "qty": 5, "expires_on": "2035-03-01"}
+    assert server.post("/add_batch", fresh).status_code == 201
     server.add_batch(unique("ship"), sku, 1_500, "2035-01-31")
     server.allocate(unique("order"), sku, 2)
     page = server.client.get(f"/console/products/{sku}").text
     part = page[page.index('data-live="promisable"') : page.index('data-live="waiting"')]
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
-    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2035-01-31", "1,503", "+1,500"]]
+    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2035-01-31", "1,503", "+1,500"], ["2035-03-02", "1,500", "-3"]]
     assert "3 now, up to 1,503" in part
 
 
