@@ -169,7 +169,12 @@ def test_a_product_tells_by_day_what_can_be_promised(server: Server) -> None:
     page = server.client.get(f"/console/products/{sku}").text
     part = page[page.index('data-live="promisable"') : page.index('data-live="waiting"')]
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
-    assert rows == [["From", "In all", "More"], ["now", "3", "–"], ["2035-01-31", "1,503", "+1,500"], ["2035-03-02", "1,500", "-3"]]
+    assert rows == [
+        ["From", "In all", "More"],
+        ["now", "3", "–"],
+        ["2035-01-31", "1,503", "+1,500"],
+        ["2035-03-02", "1,500", "-3"],
+    ]
     assert "3 now, up to 1,503" in part
 
 
