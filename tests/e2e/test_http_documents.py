@@ -22,7 +22,7 @@ from allocation.entrypoints.refusals import KINDS
 from allocation.service_layer.messages import decode, field_rules
 from tests.services import Server
 
-EXAMPLES = 10
+EXAMPLES = 25
 SEED = 20_260_101
 PROBES_S = 240
 WRONG: list[Any] = ["", "x" * 256, "a\x00", "a\u200b", "a\u2028", -1, 10**9 + 1, 1.5, True, [], {}]
