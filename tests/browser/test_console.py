@@ -137,7 +137,7 @@ def test_the_flow_counts_while_one_looks(page: Page, shop: Shop) -> None:
 
 
 def wait_until_counted(page: Page, least: int) -> None:
-    page.wait_for_function(f"least => {COUNTED} >= least", arg=least, timeout=TIMEOUT_MS)
+    page.wait_for_function(f"least => {COUNTED} >= least", arg=least, timeout=3 * TIMEOUT_MS)
 
 
 def test_focus_stays_where_it_is_while_the_page_changes(page: Page, shop: Shop) -> None:

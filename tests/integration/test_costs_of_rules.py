@@ -164,3 +164,12 @@ def test_of_lines_that_have_aged_a_page_is_read_to_keep_stock_for_the_oldest(
     ]
     found = read_by(database_url, read, before, AllocationRequired("new", SKU, 1))
     assert found == {"waiting_lines": PAGE_SIZE}
+
+
+def test_lines_that_stock_is_kept_from_are_not_read(database_url: str, read: Counter[str]) -> None:
+    """The first page is read to find the line that the stock is kept for, and the next one to serve those before it."""
+    before = [
+        *(BatchCreated("b0", SKU, 12), RulesChanged(SKU, ages_after=1), AllocationRequired("standing", SKU, 8)),
+        *(AllocationRequired("large", SKU, 9), AllocationRequired("before it ages", SKU, 2), *orders(2)),
+    ]
+    assert read_by(database_url, read, before, BatchCreated("b1", SKU, 1)) == {"waiting_lines": 2 * PAGE_SIZE}

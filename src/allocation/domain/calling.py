@@ -45,11 +45,14 @@ class CallingLines(ProductState):
         room = self._room()
         keep = self._keep if self.rules.ages_after else None
         serving = Serving(room, self._choice(room), self._service_key, self._is_free, keep)
-        waiting: Iterable[OrderLine] = ()
-        if self.waiting_lines:
+        roomier = None if self.rules.ages_after else batch
+
+        def waiting() -> Iterable[OrderLine]:
+            if not self.waiting_lines:
+                return ()
             has_moved = self._changed_promises.__contains__
-            roomier = None if self.rules.ages_after else batch
-            waiting = self._waiting.in_order(serving.choice, roomier, has_moved, self._service_key)
+            return self._waiting.in_order(serving.choice, roomier, has_moved, self._service_key)
+
         lines, holds = serving.called(freed, waiting, self._plan)
         for line in lines:
             self._require(line)

@@ -22,3 +22,7 @@ class Kept(NamedTuple):
         if line.orderid == self.line.orderid or line.priority > self.priority or is_pinned(line.priority):
             return True
         return line.priority >= 0 and 0 < line.position < self.line.position
+
+    def is_for_any(self, priority: int, after: int) -> bool:
+        """Whether a line of that priority that stands after that position may have it."""
+        return after < self.line.position or priority > self.priority or is_pinned(priority)

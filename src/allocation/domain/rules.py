@@ -250,16 +250,18 @@ class Choice(Generic[B]):
             return batch.expires_on is None or batch.day(self._today) <= batch.expires_on
         return self._lasts(batch, line.need_by)
 
-    def fits(self, only: str | None = None) -> Sequence[Fit]:
-        """The lines that find room: in the batch of that reference, or in any (None); ``day`` is the last one.
+    def fits(self, only: str | None = None, priority: int = 0, after: int = 0) -> Sequence[Fit]:
+        """The lines of that priority, after that position, that find room; ``day`` is the last one.
 
-        With a safety stock, another batch than the one that grew may get free stock, so then it is any batch.
+        They find it in the batch of that reference, or in any (None). With a safety stock, another batch than the one
+        that grew may get free stock, so then it is any batch. Stock that is kept for a line before them is no room.
         """
         everywhere = only is None or bool(self._rules.safety_stock)
+        kept = self._kept.batchref if self._kept is not None and not self._kept.is_for_any(priority, after) else None
         found = [
             Fit(self._most(batch), self.last_day(batch) or date.max)
             for batch in self._on_sale
-            if everywhere or batch.reference == only
+            if (everywhere or batch.reference == only) and batch.reference != kept
         ]
         return _widest(found, key=lambda fit: -fit.day.toordinal())
 

@@ -6,12 +6,11 @@ Nothing is changed here. The result is a plan, for the product to carry out.
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections import deque
+from bisect import bisect_right, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from allocation.domain.batches import BatchSource
+from allocation.domain.batches import BatchSource, by_age
 from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.leaving import Plan, stays
 from allocation.domain.lines import OrderLine, Promise, Today
@@ -21,6 +20,7 @@ from allocation.domain.splitting import parts_of
 from allocation.domain.stock import ARRIVED_MARK, sources_of
 
 ServiceKey = Callable[[OrderLine], tuple[int, int]]
+Keeping = Callable[[Choice[BatchSource], Collection[str], Sequence[OrderLine]], None]
 
 
 class Called(NamedTuple):
@@ -34,28 +34,30 @@ class Serving(NamedTuple):
     """The room left in each batch, the choice made from it, and the key that sorts lines by the order of service.
 
     ``is_free`` says whether an order id is unused, so that a part of a line may have it. ``keep`` keeps stock for an
-    aged backorder, as if lines were served, and others waited; None: nothing is kept.
+    aged backorder, as if lines were served, and others, by age, waited; None: nothing is kept.
     """
 
     room: Room
     choice: Choice[BatchSource]
     service_key: ServiceKey
     is_free: Callable[[str], bool]
-    keep: Callable[[Choice[BatchSource], Collection[str], Sequence[OrderLine]], None] | None
+    keep: Keeping | None
 
-    def called(self, freed: Sequence[OrderLine], waiting: Iterable[OrderLine], plan: Plan) -> Called:
+    def called(self, freed: Sequence[OrderLine], waiting: Callable[[], Iterable[OrderLine]], plan: Plan) -> Called:
         """All freed lines, and the backorders that will find room.
 
         A dry run on the free quantities decides which ones fit, because one line can use up the stock of the next one.
-        Lines with a planned batch come first, so that no other line takes their room. Holds come last.
+        Lines with a planned batch come first, so that no other line takes their room. Holds come last. The backorders
+        are read anew each time that stock is kept for another line than before: one that waits may have it now.
         """
         freed = sorted(freed, key=self.service_key)
-        planned = [line for line in freed if plan.get(line.orderid)]
         others = [line for line in freed if not plan.get(line.orderid)]
         run = _DryRun(self, plan, {line.orderid for line in freed})
-        for line in itertools.chain(planned, heapq.merge(others, waiting, key=self.service_key)):
-            if passed := run.serve(line):
-                run.serve_all(passed)
+        for line in freed:
+            if plan.get(line.orderid):
+                run.serve(line)
+        while last := next(filter(run.serve, heapq.merge(others, waiting(), key=self.service_key)), None):
+            others = others[bisect_right(others, self.service_key(last), key=self.service_key) :]
         return Called(run.lines, [*run.placed, *((hold, self.batch_for(hold)) for hold in run.holds)])
 
     def has_room(self, line: OrderLine, planned: str | None) -> bool:
@@ -86,40 +88,34 @@ class _DryRun:
         self.holds: list[OrderLine] = []
         self.placed: list[tuple[OrderLine, BatchSource | None]] = []  # holds
         self._served: set[str] = set()
-        self._waits: list[OrderLine] = []  # the freed lines without room
-        self._passed: list[OrderLine] = []  # the waiting lines without room, while stock is kept for another one
+        self._waits: list[OrderLine] = []  # the freed lines without room, by age
 
-    def serve_all(self, lines: Sequence[OrderLine]) -> None:
-        """Serve the lines, each followed by the lines that stock is not kept from any more."""
-        queue = deque(lines)
-        while queue:
-            queue.extend(self.serve(queue.popleft()))
-
-    def serve(self, line: OrderLine) -> Sequence[OrderLine]:
-        """Serve the line; return the lines that stock is not kept from any more."""
-        serving, key, kept = self._serving, self._plan.get(line.orderid), None
+    def serve(self, line: OrderLine) -> bool:
+        """Serve the line if there is room for it; return whether other stock is kept than before."""
+        serving, key = self._serving, self._plan.get(line.orderid)
         if is_hold(line):
             if key:
                 serving.room.take(key, line.qty)
                 self.placed.append((line, serving.choice.source(key)))
             else:
                 self.holds.append(line)
-            return ()
-        if serving.keep is not None:
-            serving.keep(serving.choice, self._served, self._waits)
-            kept = serving.choice.kept
+            return False
+        if line.orderid in self._served:
+            return False
         if serving.has_room(line, key):
-            self.lines.append(line)
             self._served.add(line.orderid)
-            if kept is not None and kept.line.orderid == line.orderid:
-                passed, self._passed = self._passed, []
-                return passed
         elif line.orderid in self._freed:
-            self.lines.append(line)
-            self._waits.append(line)
-        elif kept is not None:
-            self._passed.append(line)
-        return ()
+            insort(self._waits, line, key=by_age)
+        else:
+            return False
+        self.lines.append(line)
+        return serving.keep is not None and self._keeps_other(serving.keep)
+
+    def _keeps_other(self, keep: Keeping) -> bool:
+        choice = self._serving.choice
+        before = choice.kept
+        keep(choice, self._served, self._waits)
+        return choice.kept != before
 
 
 class LateLines(NamedTuple):

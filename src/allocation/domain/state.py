@@ -277,15 +277,15 @@ class ProductState:
     def _keep(
         self, choice: Choice[BatchSource], served: Collection[str] = (), others: Sequence[OrderLine] = ()
     ) -> None:
-        """Keep stock for the oldest line that waits, as if lines were ``served``, and ``others`` waited, too."""
+        """Keep stock for the oldest line that waits, as if lines were ``served``, and ``others``, by age, waited."""
         if not self.rules.ages_after or not (self.waiting_lines or others):
             return
 
         def oldest(fits: Sequence[Fit]) -> OrderLine | None:
             is_gone = self._changed_promises.__contains__
             waiting = self._waiting.oldest(fits, is_gone, served.__contains__) if self.waiting_lines else None
-            found = [line for line in others if stays_whole(line) and fits_into(line, fits)]
-            return min(found if waiting is None else [*found, waiting], key=by_age, default=None)
+            other = next((line for line in others if stays_whole(line) and fits_into(line, fits)), None)
+            return min(filter(None, (waiting, other)), key=by_age, default=None)
 
         choice.keep(oldest, self._as_of or self.version_number)
 

@@ -84,7 +84,7 @@ class WaitingLines:
         self, priority: int, choice: Choice[BatchSource], ref: str | None, has_moved: Callable[[str], bool]
     ) -> Iterator[OrderLine]:
         after = 0
-        while fits := choice.fits(ref):
+        while fits := choice.fits(ref, priority, after):
             page = self._records.waiting_lines(priority, after, fits)
             if not page:
                 return

@@ -78,6 +78,12 @@ def test_others_get_the_stock_that_is_not_kept_any_more(event: object) -> None:
         assert shop.stands["later0"] == "b1"
 
 
+def test_others_get_the_stock_in_the_change_that_serves_the_line() -> None:
+    shop = grown_old(*cancel("s0"), bought("b2", 6))
+    assert shop.stands["large"] == "b2"
+    assert [shop.stands[f"later{number}"] for number in range(4)] == ["b1", None, None, None]
+
+
 def test_others_get_the_stock_when_it_has_a_place_by_hand() -> None:
     shop = grown_old(bought("b2", 6, due=9), ordered("x", 1))
     assert shop.stands["large"] == "b2"
