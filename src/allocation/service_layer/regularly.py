@@ -23,20 +23,24 @@ class Regularly:
         self._round = round_
         self._retry_after_s = retry_after_s
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def start(self) -> None:
         """Begin, in the running event loop."""
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
-        """Stop, in the middle of a round, too."""
+        """Stop, in the middle of a round, too. A round whose library loses the request to stop is the last one."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     async def _run(self) -> None:
-        while True:
+        pause_s = 0.0
+        while not self._is_closing:
+            await asyncio.sleep(pause_s)
             pause_s = self._retry_after_s
             try:
                 pause_s = await self._round()
@@ -44,4 +48,3 @@ class Regularly:
                 log.info("work is done later", work=self._name, reason=str(error))
             except Exception:
                 log.exception("work could not be done", work=self._name)
-            await asyncio.sleep(pause_s)

@@ -336,7 +336,7 @@ class Relay:
         return round(longest * self._rng.uniform(0.5, 1.0), 3)
 
     async def _tidy_now_and_then(self) -> None:
-        while True:
+        while not self._closing:
             await asyncio.sleep(TIDY_INTERVAL_S)
             try:
                 if removed := await self.tidy():
