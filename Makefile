@@ -34,7 +34,7 @@ run: setup ## serve HTTP on the embedded store
 
 .PHONY: test
 test: setup ## run all tests in two processes, on a real PostgreSQL too (ARGS="-k name" chooses, WORKERS=1)
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=1 $(ARGS)
 
 .PHONY: test-quick
 test-quick: setup ## run in a minute what needs no PostgreSQL, browser or process: unit, seed, architecture, contract
