@@ -13,7 +13,7 @@ from typing import NamedTuple
 from allocation.domain.batches import BatchSource, by_age
 from allocation.domain.fields import MAX_PRIORITY
 from allocation.domain.leaving import Plan, stays
-from allocation.domain.lines import OrderLine, Promise, Today
+from allocation.domain.lines import HELD_PRIORITY, OrderLine, Promise, Today
 from allocation.domain.records import Records
 from allocation.domain.rules import Choice, Room, is_hold, late_days
 from allocation.domain.splitting import parts_of
@@ -51,20 +51,17 @@ class Serving(NamedTuple):
         are read anew each time that stock is kept for another line than before: one that waits may have it now.
         """
         freed = sorted(freed, key=self.service_key)
+        run = _DryRun(self, {line.orderid for line in freed})
+        for line in freed if plan else ():
+            if key := plan.get(line.orderid):
+                run.place(line, key)
         others = [line for line in freed if not plan.get(line.orderid)]
-        run = _DryRun(self, plan, {line.orderid for line in freed})
-        for line in freed:
-            if plan.get(line.orderid):
-                run.serve(line)
         while last := next(filter(run.serve, heapq.merge(others, waiting(), key=self.service_key)), None):
             others = others[bisect_right(others, self.service_key(last), key=self.service_key) :]
         return Called(run.lines, [*run.placed, *((hold, self.batch_for(hold)) for hold in run.holds)])
 
-    def has_room(self, line: OrderLine, planned: str | None) -> bool:
+    def has_room(self, line: OrderLine) -> bool:
         """Whether the line gets a batch, or a part of it does; the room is used up."""
-        if planned is not None:
-            self.room.take(planned, line.qty)
-            return True
         if line.part:
             (_, batch), *_ = parts_of(line, self.choice, self.room, self.is_free)
             return batch is not None
@@ -80,39 +77,45 @@ class Serving(NamedTuple):
 class _DryRun:
     """Serves lines one after the other, and remembers which of them found room."""
 
-    def __init__(self, serving: Serving, plan: Plan, freed: Collection[str]) -> None:
+    def __init__(self, serving: Serving, freed: Collection[str]) -> None:
         self._serving = serving
-        self._plan = plan
         self._freed = freed
         self.lines: list[OrderLine] = []
-        self.holds: list[OrderLine] = []
         self.placed: list[tuple[OrderLine, BatchSource | None]] = []  # holds
+        self.holds: list[OrderLine] = []  # the others
         self._served: set[str] = set()
         self._waits: list[OrderLine] = []  # the freed lines without room, by age
 
+    def place(self, line: OrderLine, key: str) -> None:
+        """The line has the room that is planned for it."""
+        self._serving.room.take(key, line.qty)
+        if is_hold(line):
+            self.placed.append((line, self._serving.choice.source(key)))
+        else:
+            self._served.add(line.orderid)
+            self.lines.append(line)
+        self._keeps_other()
+
     def serve(self, line: OrderLine) -> bool:
         """Serve the line if there is room for it; return whether other stock is kept than before."""
-        serving, key = self._serving, self._plan.get(line.orderid)
-        if is_hold(line):
-            if key:
-                serving.room.take(key, line.qty)
-                self.placed.append((line, serving.choice.source(key)))
-            else:
-                self.holds.append(line)
+        if line.priority == HELD_PRIORITY:
+            self.holds.append(line)
             return False
         if line.orderid in self._served:
             return False
-        if serving.has_room(line, key):
+        if self._serving.has_room(line):
             self._served.add(line.orderid)
         elif line.orderid in self._freed:
             insort(self._waits, line, key=by_age)
         else:
             return False
         self.lines.append(line)
-        return serving.keep is not None and self._keeps_other(serving.keep)
+        return self._serving.keep is not None and self._keeps_other()
 
-    def _keeps_other(self, keep: Keeping) -> bool:
-        choice = self._serving.choice
+    def _keeps_other(self) -> bool:
+        _, choice, _, _, keep = self._serving
+        if keep is None:
+            return False
         before = choice.kept
         keep(choice, self._served, self._waits)
         return choice.kept != before

@@ -118,15 +118,15 @@ def split_id(id_: str) -> tuple[str, int]:
 def encode(event: Event) -> str:
     """The event's fields as JSON, as the ledger keeps them: without the optional ones if all have their defaults."""
     body = _encode(event).decode()
-    usual, length = _USUAL_ENDS.get(type(event)) or _usual_end(type(event))
-    return f"{body[:-length]}}}" if length and body.endswith(usual) else body
+    usual, place = _USUAL_ENDS.get(type(event)) or _usual_end(type(event))
+    return body[:place] + "}" if place and body.endswith(usual) else body
 
 
 def _usual_end(kind: type[Event]) -> tuple[str, int]:
-    """How the JSON of an event ends whose optional fields, which are its last, all have their defaults; its length."""
+    """How the JSON of an event ends whose optional fields, which are its last, all have their defaults; and where."""
     defaults = {rule.name: rule.default for rule in field_rules(kind) if not rule.required}
     end = "," + msgspec.json.encode(defaults).decode()[1:] if defaults else ""
-    _USUAL_ENDS[kind] = end, len(end)
+    _USUAL_ENDS[kind] = end, -len(end)
     return _USUAL_ENDS[kind]
 
 
