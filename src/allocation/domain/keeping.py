@@ -24,5 +24,5 @@ class Kept(NamedTuple):
         return line.priority >= 0 and 0 < line.position < self.line.position
 
     def is_for_any(self, priority: int, after: int) -> bool:
-        """Whether a line of that priority that stands after that position may have it."""
+        """Whether a line of that priority, after that position, may have it."""
         return after < self.line.position or priority > self.priority or is_pinned(priority)

@@ -47,8 +47,8 @@ class Serving(NamedTuple):
         """All freed lines, and the backorders that will find room.
 
         A dry run on the free quantities decides which ones fit, because one line can use up the stock of the next one.
-        Lines with a planned batch come first, so that no other line takes their room. Holds come last. The backorders
-        are read anew each time that stock is kept for another line than before: one that waits may have it now.
+        Lines with a planned batch come first, so that no other line takes their room. Holds come last. When stock is
+        kept for another line than before, the backorders are read again: one of them may get it now.
         """
         freed = sorted(freed, key=self.service_key)
         run = _DryRun(self, {line.orderid for line in freed})
