@@ -34,7 +34,7 @@ MARK = "@@@ next command @@@"
 NEXT = f"code=$?; printf '\\n%s\\n' '{MARK}'; (exit $code)"
 SHELL = ("bash", "--noprofile", "--norc")
 HAS_CURL = shutil.which("curl") is not None
-SESSION_TIMEOUT_S = 120.0
+SESSION_TIMEOUT_S = 300.0
 STAND_IN = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.e2e.curl "$@"\n'
 
 
