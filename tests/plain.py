@@ -240,15 +240,16 @@ def kept_stock(product: Product) -> tuple[str | None, OrderLine | None, int]:
         for batch in sorted(roomy, key=rules.order):
             left = batch.purchased_quantity - batch.shipped_quantity
             has_arrived = batch.eta is None or (batch.arrived is not None and batch.arrived.available_quantity > 0)
-            least = line.qty + (rules.safety_stock if batch.eta is None else 0)
+            least, free = line.qty + (rules.safety_stock if batch.eta is None else 0), batch.available_quantity
             from_day = max(today.day if has_arrived else batch.day(today), line.need_by or today.day)
-            if batch.eta is not None and has_arrived and not _lasts(batch, batch.day(today), rules.shelf_life_days):
-                least = line.qty + rules.safety_stock  # only the part that has arrived can be sold
+            if batch.arrived is not None and not _lasts(batch, batch.day(today), rules.shelf_life_days):
+                # only the part that has arrived can be sold
+                least, free = line.qty + rules.safety_stock, batch.arrived.available_quantity
             if left >= least and _lasts(batch, from_day, rules.shelf_life_days):
-                able.append(batch)
+                able.append((free, batch))
         if able:
             gained = (product.version_number - line.position) // rules.ages_after
-            kept = max(able, key=lambda batch: batch.available_quantity)
+            _, kept = max(able, key=lambda each: each[0])
             return (kept.reference, line, min(line.priority + gained, 10)) if gained else (None, None, 0)
     return None, None, 0
 
@@ -342,7 +343,7 @@ def _check_called(event: Event, raised: Sequence[Event]) -> None:
     """Nobody is called twice, or in vain: who is called was freed, or is served. Moving up is another time."""
     ups = [number for number, each in enumerate(raised) if isinstance(each, MoveUpRequired)]
     for before, after in itertools.pairwise((0, *ups, len(raised))):
-        once = [each.orderid for each in raised[before:after] if isinstance(each, AllocationRequired)]
+        once = [(each.sku, each.orderid) for each in raised[before:after] if isinstance(each, AllocationRequired)]
         assert len(once) == len(set(once)), f"{event} called {once}"
     called = [each.orderid for each in raised if isinstance(each, AllocationRequired)]
     freed = {each.orderid for each in raised if isinstance(each, Deallocated)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from allocation.domain import events
 from allocation.domain.batches import Batch, BatchSource
@@ -37,10 +37,11 @@ class CallingLines(ProductState):
     def _service_key(self, line: OrderLine) -> tuple[int, int]:
         return self.rules.service_key(line, self.version_number)
 
-    def _call_lines(self, batch: Batch | None, freed: Sequence[OrderLine] = ()) -> None:
+    def _call_lines(self, batch: Batch | None, freed: Sequence[OrderLine] = (), *, tell_days: bool = False) -> None:
         """Require allocation for the freed lines, and for the waiting lines that will find room.
 
-        ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once.
+        ``batch`` is the one that has more room than before; None: any may have. Holds find their place at once. With
+        ``tell_days`` nothing moves after these lines, so all others learn their new day.
         """
         room = self._room()
         keep = self._keep if self.rules.ages_after else None
@@ -54,6 +55,8 @@ class CallingLines(ProductState):
             return self._waiting.in_order(serving.choice, roomier, has_moved, self._service_key)
 
         lines, holds = serving.called(freed, waiting, self._plan)
+        if tell_days:
+            self._tell_days({line.orderid for line in lines})
         for line in lines:
             self._require(line)
         if self.rules.ages_after:
@@ -95,14 +98,14 @@ class CallingLines(ProductState):
         self._moves_up += 1
         self.events.append(events.MoveUpRequired(self.sku))
 
-    def _tell_days(self) -> None:
-        """Tell each line its new day, unless it loses its place once more: its next day counts then."""
+    def _tell_days(self, called: Collection[str]) -> None:
+        """Tell each line its new day, except lines without a place and lines that are called: their next day counts."""
         untold, self._untold = self._untold, {}
         for orderid, before in untold.items():
             known = self._standing(orderid)
             if known is None:
                 continue
-            if known.closed == FREED:
+            if known.closed == FREED or orderid in called:
                 self._days[orderid] = before
             else:
                 self._tell_day(known.line, before, None if known.batchref is None else self._day_of(known))

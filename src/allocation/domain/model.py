@@ -245,9 +245,7 @@ class Product(PassingDays):
         for late, better in moves:
             self._plan.add([Placing(late.line, better.key)])
             self._free(late, self._day_of(late))
-        if not self._moves_up:
-            self._tell_days()
-        self._call_lines(None, [late.line for late, _ in moves])
+        self._call_lines(None, [late.line for late, _ in moves], tell_days=not self._moves_up)
 
     # Holds
 

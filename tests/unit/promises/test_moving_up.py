@@ -14,6 +14,7 @@ from allocation.domain.events import (
     Deallocated,
     Event,
     LinePinned,
+    LineQuantityChanged,
     MoveUpRequired,
     RulesChanged,
 )
@@ -187,3 +188,12 @@ def test_a_line_is_told_one_day_however_often_it_moves() -> None:
     assert told(raised) == [("second", day(9), day(12), 6)]
     raised = shop.send(BatchReceived("soon"))
     assert told(raised) == [("first", day(5), TODAY, 0)]
+
+
+def test_a_line_that_gets_the_stock_that_others_leave_is_told_nothing() -> None:
+    """It waited until they moved."""
+    lines = (ordered("o1", 2), ordered("o2", 2, by=4), ordered("o3", 2, by=4), ordered("o4", 5))
+    shop = Shop(bought("slow", 11, due=9), ruled(move_up=True, most_moved=1), *lines, bought("soon", 4, due=3))
+    assert shop.stands == {"o1": "slow", "o2": "soon", "o3": "slow", "o4": "slow"}
+    assert told(shop.send(LineQuantityChanged("o1", SKU, 6))) == [("o3", day(9), day(3), 0)]
+    assert shop.stands == {"o1": "slow", "o2": "soon", "o3": "soon", "o4": "slow"}
