@@ -113,7 +113,7 @@ class _DryRun:
         return self._serving.keep is not None and self._keeps_other()
 
     def _keeps_other(self) -> bool:
-        _, choice, _, _, keep = self._serving
+        choice, keep = self._serving.choice, self._serving.keep
         if keep is None:
             return False
         before = choice.kept
