@@ -104,7 +104,7 @@ lock: $(LOCK_VENV)/uv-$(UV_VERSION) ## pin the dependencies with hashes (UPGRADE
 
 .PHONY: clean
 clean: ## remove .venv and everything else that these targets made
-	rm -rf .venv .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist bench/out journey/.venv journey/data journey/out
+	rm -rf .venv .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .schemathesis build dist bench/out journey/.venv journey/data journey/out
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.setup-stamp: requirements.lock pyproject.toml
