@@ -140,6 +140,18 @@ def wait_until_counted(page: Page, least: int) -> None:
     page.wait_for_function(f"least => {COUNTED} >= least", arg=least, timeout=3 * TIMEOUT_MS)
 
 
+@pytest.mark.parametrize("width", [390, 1100, 1400])
+def test_buttons_stay_in_their_card(page: Page, shop: Shop, width: int) -> None:
+    sku = unique("BUTTONS")
+    shop.server.add_batch(f"batch of {sku}", sku, 10)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/console/products/{sku}")
+    buttons = page.locator("section.card .button")
+    assert buttons.count() >= 2
+    edges = "each => each.map(one => [one, one.closest('.card')].map(part => part.getBoundingClientRect().right))"
+    assert [(button, card) for button, card in buttons.evaluate_all(edges) if button > card] == []
+
+
 def test_focus_stays_where_it_is_while_the_page_changes(page: Page, shop: Shop) -> None:
     sku = unique("FOCUS")
     shop.server.add_batch(f"batch of {sku}", sku, 10)
